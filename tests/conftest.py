@@ -1,0 +1,86 @@
+"""Makes the repository importable as `emu_video` and, where it is found, a real ComfyUI beside it.
+
+COMFYUI_PATH names a ComfyUI folder; without it the one that run.py fetched is used. Tests in tests/comfyui,
+tests/server and tests/browser are skipped where there is none, but fail when CI is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NEED_COMFYUI = {"comfyui", "server", "browser"}
+
+
+def find_comfyui() -> Path | None:
+    for folder in (os.environ.get("COMFYUI_PATH"), ROOT / ".emu" / "ComfyUI"):
+        if folder and (Path(folder) / "comfy" / "model_patcher.py").is_file():
+            return Path(folder).resolve()
+    return None
+
+
+COMFYUI = find_comfyui()
+
+package = ModuleType("emu_video")
+package.__path__ = [str(ROOT)]
+sys.modules["emu_video"] = package
+
+if COMFYUI:
+    sys.path.insert(0, str(COMFYUI))
+    import comfy.cli_args  # before any other module of ComfyUI: these read the arguments when imported
+
+    comfy.cli_args.args.cpu = True
+
+
+class NoComfyUI(pytest.Module):
+    def collect(self):
+        word = "no ComfyUI found: set COMFYUI_PATH to its folder, or run `python run.py test`"
+        if os.environ.get("CI"):
+            pytest.fail(word, pytrace=False)
+        pytest.skip(word, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent):
+    room = module_path.relative_to(ROOT / "tests").parts[0]
+    if room in NEED_COMFYUI and COMFYUI is None:
+        return NoComfyUI.from_parent(parent, path=module_path)
+    return None
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """The folder of the ComfyUI in use."""
+    assert COMFYUI is not None
+    return COMFYUI
+
+
+@pytest.fixture(scope="session")
+def pack(comfyui, tmp_path_factory) -> dict[str, type]:
+    """Node id -> node class, loaded in this process the way ComfyUI loads a pack; it writes to a fresh folder."""
+    import folder_paths
+    import nodes
+
+    room = tmp_path_factory.mktemp("comfyui")
+    folder_paths.set_output_directory(str(room / "output"))
+    folder_paths.set_temp_directory(str(room / "temp"))
+    folder_paths.set_user_directory(str(room / "user"))
+
+    async def load() -> dict[str, type]:
+        from emu_video.host import folders, pocket
+        from emu_video.nodes import EmuVideoExtension
+
+        folders.register()
+        pocket.register()
+        extension = EmuVideoExtension()
+        await extension.on_load()
+        return {node.GET_SCHEMA().node_id: node for node in await extension.get_node_list()}
+
+    classes = asyncio.run(load())
+    nodes.NODE_CLASS_MAPPINGS.update(classes)
+    return classes
