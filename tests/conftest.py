@@ -64,6 +64,7 @@ def comfyui() -> Path:
 def pack(comfyui, tmp_path_factory) -> dict[str, type]:
     """Node id -> node class, loaded in this process the way ComfyUI loads a pack; it writes to a fresh folder."""
     import folder_paths
+
     import nodes
 
     room = tmp_path_factory.mktemp("comfyui")

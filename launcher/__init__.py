@@ -1,0 +1,1 @@
+"""What run.py does: an environment, a ComfyUI, a running server, a workflow. Nothing here is part of the pack."""

@@ -1,0 +1,109 @@
+"""Queues a workflow on a running ComfyUI and follows it over the WebSocket. Needs aiohttp, which ComfyUI brings."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+
+from .environment import Failed
+
+
+def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int | None) -> dict:
+    """The API workflow with the texts of its nodes titled Prompt and Image prompt, and every seed, replaced."""
+    filled = json.loads(json.dumps(workflow))
+    for title, text in (("Prompt", prompt), ("Image prompt", image_prompt)):
+        if text is None:
+            continue
+        node = next((n for n in filled.values() if n.get("_meta", {}).get("title") == title), None)
+        if node is None:
+            raise Failed(
+                f"The workflow has no node titled {title!r}. Give one this title, or leave the option out."
+            )
+        node["inputs"]["value" if "value" in node["inputs"] else "text"] = text
+    if seed is not None:
+        for node in filled.values():
+            if "seed" in node["inputs"]:
+                node["inputs"]["seed"] = seed
+    return filled
+
+
+async def execute(url: str, workflow: dict, report: Callable[[str, int, int], None]) -> dict[str, dict]:
+    """Node id -> what it showed or saved. report(title of the node, step, steps) is called while it runs.
+
+    Raises Failed with ComfyUI's own words when it refuses the workflow or a node fails.
+    """
+    client = uuid.uuid4().hex
+    async with aiohttp.ClientSession(url) as session:
+        async with session.ws_connect(f"/ws?clientId={client}", max_msg_size=0) as socket:
+            body = {"prompt": workflow, "client_id": client}
+            async with session.post("/prompt", json=body) as answer:
+                reply = await answer.json()
+                if answer.status != 200:
+                    raise Failed(f"ComfyUI refused the workflow: {_refusal(reply)}")
+            outputs: dict[str, dict] = {}
+            async for message in socket:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    continue
+                event = json.loads(message.data)
+                data = event["data"]
+                if data.get("prompt_id") != reply["prompt_id"]:
+                    continue
+                if event["type"] == "executed" and data.get("output"):
+                    outputs[data["node"]] = data["output"]
+                elif event["type"] == "progress":
+                    report(_title(workflow, data["node"]), data["value"], data["max"])
+                elif event["type"] == "executing" and data["node"]:
+                    report(_title(workflow, data["node"]), 0, 0)
+                elif event["type"] == "execution_error":
+                    raise Failed(
+                        f"The node {_title(workflow, data['node_id'])!r}: {data['exception_message']}"
+                    )
+                elif event["type"] == "execution_interrupted":
+                    raise Failed("The run was interrupted in ComfyUI. Run the same command again.")
+                elif event["type"] == "execution_success":
+                    return outputs
+    raise Failed("ComfyUI closed the connection before the workflow ended. Its log says why.")
+
+
+def saved_files(outputs: dict[str, dict], folder: Path) -> list[Path]:
+    """The files in the output folder that the workflow saved, previews left out."""
+    entries = [file for shown in outputs.values() for files in shown.values() for file in files]
+    files = [file for file in entries if isinstance(file, dict) and file.get("type") == "output"]
+    return [folder / file["subfolder"] / file["filename"] for file in files]
+
+
+class Progress:
+    """One line a node: on a terminal it is rewritten as the steps go, in a log it is printed once."""
+
+    def __init__(self) -> None:
+        self.title = ""
+
+    def __call__(self, title: str, step: int, steps: int) -> None:
+        start = "\n" if self.title and title != self.title else "\r"
+        if sys.stdout.isatty():
+            count = f" {step}/{steps}" if steps else ""
+            print(f"{start}  {title}{count}", end="", flush=True)
+        elif title != self.title:
+            print(f"  {title}", flush=True)
+        self.title = title
+
+    def end(self) -> None:
+        if self.title and sys.stdout.isatty():
+            print(flush=True)
+
+
+def _title(workflow: dict, node: str) -> str:
+    entry = workflow.get(node.split(":")[0], {})
+    return entry.get("_meta", {}).get("title") or entry.get("class_type", node)
+
+
+def _refusal(reply: dict) -> str:
+    parts = [reply["error"]["message"]] if "error" in reply else []
+    for node in reply.get("node_errors", {}).values():
+        parts += [f"{node['class_type']}: {error['message']} {error['details']}" for error in node["errors"]]
+    return "; ".join(parts)
