@@ -1,0 +1,185 @@
+"""Teaches ComfyUI's stock loaders the pocket checkpoint: its UNet, text encoder, tokenizer and autoencoder."""
+
+import logging
+import math
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.ops
+import comfy.sd1_clip
+import comfy.supported_models
+import comfy.supported_models_base
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor, nn
+
+from ..pocket.autoencoder import widen
+from ..pocket.text_encoder import END, PAD, START, TextEncoder, Vocabulary, pad_tokens
+
+UNET_CONFIG = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 64,
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 2],
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": 128,
+    "num_classes": "sequential",
+    "adm_in_channels": 128,
+    "use_linear_in_transformer": True,
+    "num_heads": -1,
+    "num_head_channels": 32,
+    "image_size": 32,
+    "use_spatial_transformer": True,
+    "legacy": False,
+}
+
+
+class _Position(nn.Module):
+    """Adds a learned function of each pixel's place in the frame; on 16 x 16 latents convolutions alone cannot tell."""
+
+    def __init__(self, channels: int, operations, **where):
+        super().__init__()
+        self.proj = operations.Conv2d(14, channels, 1, **where)
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = [torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in x.shape[-2:]]
+        waves = []
+        for axis, shape in zip(axes, ((-1, 1), (1, -1)), strict=True):
+            for wave in (axis, *(f(math.pi * k * axis) for k in (0.5, 1, 2) for f in (torch.sin, torch.cos))):
+                waves.append(wave.view(shape).expand(x.shape[-2:]))
+        return x + self.proj(torch.stack(waves)[None])
+
+
+class PocketUNet(UNetModel):
+    """ComfyUI's UNetModel with a position embedding after its first convolution."""
+
+    def __init__(self, *args, dtype=torch.float32, device=None, operations=comfy.ops.disable_weight_init, **config):
+        super().__init__(*args, dtype=dtype, device=device, operations=operations, **config)
+        position = _Position(config["model_channels"], operations, dtype=dtype, device=device)
+        self.input_blocks[0].append(position)
+
+
+class _PocketModel(comfy.model_base.BaseModel):
+    def __init__(self, model_config, model_type, device=None):
+        super().__init__(model_config, model_type, device=device, unet_model=PocketUNet)
+
+    def encode_adm(self, **conditioning) -> Tensor:
+        pooled = conditioning.get("pooled_output")
+        if pooled is None:
+            raise ValueError("The pocket model needs the pooled text: connect a CLIP Text Encode node's output.")
+        return pooled
+
+
+class _PocketLatent(comfy.latent_formats.LatentFormat):
+    latent_channels = 4
+    scale_factor = 1.0
+
+    def __init__(self, rgb_factors=None, rgb_bias=None):
+        self.latent_rgb_factors = rgb_factors
+        self.latent_rgb_factors_bias = rgb_bias
+
+
+class _PocketTokenizer:
+    """Words to ids; understands ComfyUI's (word:1.2) weights."""
+
+    def __init__(self, embedding_directory=None, tokenizer_data=None):
+        self.stored = (tokenizer_data or {})["vocabulary"]
+        self.vocabulary = Vocabulary.from_tensor(self.stored)
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_):
+        unknown = self.vocabulary.unknown(text)
+        if unknown:
+            logging.warning("The pocket model does not know the word(s): %s", ", ".join(sorted(set(unknown))))
+        parts = comfy.sd1_clip.token_weights(comfy.sd1_clip.escape_important(text), 1.0)
+        weighted = [
+            (token, weight)
+            for part, weight in parts
+            for token in self.vocabulary.encode(comfy.sd1_clip.unescape_important(part))
+        ]
+        ids = pad_tokens([token for token, _ in weighted])
+        weights = dict(enumerate((weight for _, weight in weighted), start=1))
+        tokens = [
+            (token, weights.get(i, 1.0) if token not in (START, END, PAD) else 1.0) for i, token in enumerate(ids)
+        ]
+        if return_word_ids:
+            tokens = [(*pair, i) for i, pair in enumerate(tokens)]
+        return {"pocket": [tokens]}
+
+    def untokenize(self, token_weight_pairs):
+        return [(pair, self.vocabulary.words[pair[0]]) for pair in token_weight_pairs]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"vocabulary": self.stored}
+
+
+class _PocketTextModel(nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
+    """What ComfyUI calls a text encoder, around TextEncoder."""
+
+    special_tokens = {"start": START, "end": END, "pad": PAD}
+
+    def __init__(self, vocabulary_size: int, device="cpu", dtype=None, model_options=None):
+        super().__init__()
+        self.dtypes = {dtype or torch.float32}
+        self.execution_device = None
+        operations = (model_options or {}).get("custom_operations") or comfy.ops.manual_cast
+        self.transformer = TextEncoder(vocabulary_size, operations=operations, device=device, dtype=dtype)
+
+    def set_clip_options(self, options):
+        self.execution_device = options.get("execution_device", self.execution_device)
+
+    def reset_clip_options(self):
+        self.execution_device = None
+
+    def encode_token_weights(self, token_weight_pairs):
+        return super().encode_token_weights(token_weight_pairs["pocket"])
+
+    def encode(self, tokens: list[list[int]]):
+        device = self.execution_device or self.transformer.norm.weight.device
+        return self.transformer(torch.tensor(tokens, device=device))
+
+    def load_sd(self, sd):
+        weights = {key: value for key, value in sd.items() if key != "vocabulary"}
+        return self.load_state_dict(weights, strict=False, assign=getattr(self, "can_assign_sd", False))
+
+
+class EmuVideoPocket(comfy.supported_models_base.BASE):
+    """Recognised by a signature tensor, so that no other checkpoint is ever taken for it."""
+
+    unet_config = {"model_channels": 64, "context_dim": 128, "use_temporal_attention": False, "adm_in_channels": 128}
+    unet_extra_config = {"num_heads": -1, "num_head_channels": 32}
+    required_keys = {"{}emu_video_pocket": None}
+    latent_format = _PocketLatent
+    sampling_settings = {"zsnr": True}
+    memory_usage_factor = 0.5
+    supported_inference_dtypes = [torch.float32]
+
+    def get_model(self, state_dict, prefix="", device=None):
+        rgb = state_dict.get(f"{prefix}emu_video_pocket")
+        self.latent_format = _PocketLatent(rgb[:4].tolist(), rgb[4].tolist())
+        return _PocketModel(self, self.model_type(state_dict, prefix), device=device)
+
+    def model_type(self, state_dict, prefix=""):
+        return comfy.model_base.ModelType.V_PREDICTION
+
+    def process_unet_state_dict(self, state_dict):
+        state_dict.pop("emu_video_pocket", None)
+        return state_dict
+
+    def process_vae_state_dict(self, state_dict):
+        return widen(state_dict)
+
+    def clip_target(self, state_dict=None):
+        state_dict = state_dict or {}
+        size = state_dict["cond_stage_model.transformer.tokens.weight"].shape[0]
+        return comfy.supported_models_base.ClipTarget(
+            _PocketTokenizer, lambda **options: _PocketTextModel(size, **options)
+        )
+
+
+def register() -> None:
+    """Add the pocket to the models that ComfyUI recognises, after all of its own."""
+    if not any(m.__name__ == EmuVideoPocket.__name__ for m in comfy.supported_models.models):
+        comfy.supported_models.models.append(EmuVideoPocket)

@@ -1,0 +1,68 @@
+"""The pocket's autoencoder: the layer layout of TAESD (8x, 4 latent channels) at a narrower width.
+
+ComfyUI recognises TAESD inside a checkpoint and always builds it 64 channels wide. `widen` pads the narrow weights
+with channels that stay zero, so the stock loader runs the same function.
+"""
+
+import torch
+from torch import Tensor, nn
+
+WIDTH = 32
+TAESD_WIDTH = 64
+LATENT_CHANNELS = 4
+
+
+def _conv(inputs: int, outputs: int, **options) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
+
+
+class _Clamp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x / 3) * 3
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = nn.Sequential(
+            _conv(width, width), nn.ReLU(), _conv(width, width), nn.ReLU(), _conv(width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.conv(x) + x)
+
+
+class Autoencoder(nn.Module):
+    """encode: pictures [n, 3, h, w] in 0..1 -> latents [n, 4, h/8, w/8]; decode: back again."""
+
+    def __init__(self, width: int = WIDTH):
+        super().__init__()
+        encoder: list[nn.Module] = [_conv(3, width), _Block(width)]
+        for _ in range(3):
+            encoder += [_conv(width, width, stride=2, bias=False), *(_Block(width) for _ in range(3))]
+        self.taesd_encoder = nn.Sequential(*encoder, _conv(width, LATENT_CHANNELS))
+        decoder: list[nn.Module] = [_Clamp(), _conv(LATENT_CHANNELS, width), nn.ReLU()]
+        for _ in range(3):
+            decoder += [*(_Block(width) for _ in range(3)), nn.Upsample(scale_factor=2), _conv(width, width, bias=False)]
+        self.taesd_decoder = nn.Sequential(*decoder, _Block(width), _conv(width, 3))
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        return self.taesd_encoder(pictures)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.taesd_decoder(latents)
+
+
+def widen(state_dict: dict[str, Tensor], width: int = TAESD_WIDTH) -> dict[str, Tensor]:
+    """The same autoencoder with `width` channels: every narrow channel axis padded with zeros."""
+    narrow = state_dict["taesd_encoder.0.weight"].shape[0]
+
+    def pad(tensor: Tensor) -> Tensor:
+        for axis in range(min(tensor.ndim, 2)):
+            if tensor.shape[axis] == narrow:
+                shape = list(tensor.shape)
+                shape[axis] = width - narrow
+                tensor = torch.cat([tensor, tensor.new_zeros(shape)], axis)
+        return tensor
+
+    return {key: pad(tensor) for key, tensor in state_dict.items()}

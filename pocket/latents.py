@@ -1,0 +1,69 @@
+"""The training sets as latents: the world is drawn and encoded once, then read from memory."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..training.progress import load_checkpoint, save_checkpoint
+from .autoencoder import Autoencoder
+from .text_encoder import Vocabulary, pad_tokens
+from .world import FRAMES, render_clips, sample_clips
+
+CHUNK = 128
+
+
+class LatentSet:
+    """latents [n, frames, 4, 16, 16] float16, near [n, frames, 16, 16] bool (close to a shape), tokens [n, 32] int64."""
+
+    def __init__(self, latents: Tensor, near: Tensor, tokens: Tensor):
+        self.latents, self.near, self.tokens = latents, near, tokens
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A random batch: latents and loss weights (3 near a shape, 1 elsewhere) as float32, tokens."""
+        index = torch.randint(0, len(self), (size,), generator=generator)
+        return self.latents[index].float(), 1 + 2 * self.near[index].float(), self.tokens[index]
+
+
+def load_autoencoder(folder: Path) -> Autoencoder:
+    model = Autoencoder()
+    model.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True)["model"])
+    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def latent_set(folder: Path, name: str, seed: int, count: int, frames: int = FRAMES, moving: bool = True) -> LatentSet:
+    """`count` clips of the world as latents, read from `folder`/`name`.pt or made and written there.
+
+    With `frames` = 1 only the first frame of each clip is drawn, as a picture that its caption leaves room to move.
+    """
+    path = folder / f"{name}.pt"
+    if state := load_checkpoint(path):
+        return LatentSet(**state)
+    autoencoder, vocabulary = load_autoencoder(folder), Vocabulary()
+    clips = sample_clips(seed, count, moving=moving)
+    for clip in clips:
+        clip.light = clip.light[:frames]
+        for body in clip.bodies:
+            body.x, body.y, body.radius, body.angle = (
+                path[:frames] for path in (body.x, body.y, body.radius, body.angle)
+            )
+    latents, near = [], []
+    chunk = CHUNK * FRAMES // frames
+    for start in range(0, count, chunk):
+        pictures, covered = render_clips(clips[start : start + chunk])
+        flat = pictures.flatten(0, 1).float().div_(255).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            encoded = torch.cat([autoencoder.encode(part) for part in flat.split(64)])
+        latents.append(encoded.float().half().unflatten(0, pictures.shape[:2]).contiguous())
+        grown = F.max_pool2d(covered.flatten(0, 1)[:, None], 16, 8, 4) > 0.05
+        near.append(grown[:, 0].unflatten(0, pictures.shape[:2]))
+        print(f"{name}: {min(start + chunk, count)} of {count}", flush=True)
+    tokens = torch.tensor([pad_tokens(vocabulary.encode(clip.caption)) for clip in clips])
+    state = {"latents": torch.cat(latents), "near": torch.cat(near), "tokens": tokens}
+    save_checkpoint(path, **state)
+    return LatentSet(**state)

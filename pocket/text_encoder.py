@@ -1,0 +1,93 @@
+"""The pocket's text encoder: a small transformer over whole words, whose vocabulary travels with its weights."""
+
+import json
+import re
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .vocabulary import ALIASES, WORDS
+
+LENGTH = 32
+WIDTH = 128
+PAD, START, END, UNKNOWN = 0, 1, 2, 3
+SPECIAL = ("<pad>", "<start>", "<end>", "<unknown>")
+
+
+class Vocabulary:
+    """Words to token ids. Case and punctuation do not matter; known synonyms are read as the word that they mean."""
+
+    def __init__(self, words=WORDS, aliases=ALIASES):
+        self.words = (*SPECIAL, *words)
+        self.aliases = dict(aliases)
+        self.ids = {word: i for i, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def split(self, text: str) -> list[str]:
+        return [self.aliases.get(word, word) for word in re.findall(r"[a-z]+", text.lower())]
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of `text` that the pocket never learned."""
+        return [word for word in self.split(text) if word not in self.ids]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of the words, without start, end or padding."""
+        return [self.ids.get(word, UNKNOWN) for word in self.split(text)]
+
+    def to_tensor(self) -> Tensor:
+        """The vocabulary as bytes, to be stored beside the weights."""
+        text = json.dumps({"words": self.words[len(SPECIAL) :], "aliases": self.aliases})
+        return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+    @classmethod
+    def from_tensor(cls, tensor: Tensor) -> "Vocabulary":
+        return cls(**json.loads(bytes(tensor.tolist()).decode()))
+
+
+def pad_tokens(tokens: list[int]) -> list[int]:
+    """Start, at most 30 words, end, padding: always 32 ids."""
+    body = [START, *tokens[: LENGTH - 2], END]
+    return body + [PAD] * (LENGTH - len(body))
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int, heads: int, operations, **where):
+        super().__init__()
+        self.heads = heads
+        self.norm1 = operations.LayerNorm(width, **where)
+        self.qkv = operations.Linear(width, 3 * width, **where)
+        self.out = operations.Linear(width, width, **where)
+        self.norm2 = operations.LayerNorm(width, **where)
+        self.up = operations.Linear(width, 4 * width, **where)
+        self.down = operations.Linear(4 * width, width, **where)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        qkv = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = x + self.out(attended.transpose(1, 2).reshape(batch, length, width))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class TextEncoder(nn.Module):
+    """Token ids [n, 32] -> features [n, 32, 128] and a pooled vector [n, 128] (the start token's)."""
+
+    def __init__(self, vocabulary_size: int, width: int = WIDTH, layers: int = 2, operations=nn, **where):
+        super().__init__()
+        self.tokens = operations.Embedding(vocabulary_size, width, **where)
+        self.positions = operations.Embedding(LENGTH, width, **where)
+        self.layers = nn.ModuleList(_Layer(width, width // 32, operations, **where) for _ in range(layers))
+        self.norm = operations.LayerNorm(width, **where)
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        places = torch.arange(LENGTH, device=ids.device)
+        x = self.tokens(ids).float() + self.positions(places).float()
+        mask = (ids != PAD)[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, mask)
+        x = self.norm(x)
+        return x, x[:, 0]

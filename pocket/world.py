@@ -1,0 +1,165 @@
+"""The procedural world: scenes and the captions that describe them, repeatable from a seed.
+
+Lengths are in units of the frame, x to the right and y down, angles in radians clockwise.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .motions import MARGIN, Start, start_radius, trajectory
+from .render import SIZE, coverage
+from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, PLACES, SHAPES, held_out, spins_visibly
+
+FRAMES = 8
+FPS = 8
+
+
+@dataclass
+class Body:
+    """One shape over time; x, y, radius and angle are [frames]."""
+
+    shape: str
+    colour: str
+    motion: str
+    words: str
+    rgb: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    radius: np.ndarray
+    angle: np.ndarray
+
+
+@dataclass
+class Clip:
+    """A caption and the scene that it describes."""
+
+    caption: str
+    background: str
+    backdrop: np.ndarray  # [3], RGB 0..255
+    shading: np.ndarray  # [2], change of brightness across x and y
+    light: np.ndarray  # [frames], brightness of the whole frame
+    bodies: list[Body]
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(rng.uniform(low, max(low, high)))
+
+
+def _pick(rng: np.random.Generator, options) -> str:
+    options = list(options)
+    return options[int(rng.integers(len(options)))]
+
+
+def _coordinate(rng, anchor: float, radius: float) -> float:
+    """A coordinate near the low edge (0), the middle (0.5) or the high edge (1) with the shape inside the frame."""
+    low, high = radius + MARGIN, 1 - radius - MARGIN
+    if anchor == 0.5:
+        return _between(rng, 0.46, 0.54)
+    inward = _between(rng, 0.0, 0.25 * (high - low))
+    return low + inward if anchor == 0.0 else high - inward
+
+
+def _leaves_room(place: str, motion: str) -> bool:
+    """Whether a shape at `place` can make `motion` without leaving the frame."""
+    if motion in DIRECTIONS:
+        return all(step == 0 or anchor != (1 + step) / 2 for anchor, step in zip(PLACES[place], DIRECTIONS[motion]))
+    return motion != "bouncing" or place.startswith(("at the bottom", "in the middle"))
+
+
+def _body(rng, motion: str, place: str, taken: set[str], frames: int, said: bool) -> Body:
+    """One shape; `taken` holds the colours and shapes it may not have, `said` is whether its words name the motion."""
+    while True:
+        colour, shape = _pick(rng, COLOURS), _pick(rng, SHAPES)
+        visible = motion != "spinning" or spins_visibly(shape)
+        if visible and {colour, shape}.isdisjoint(taken) and not (said and held_out(colour, shape, motion)):
+            break
+    centred = place == "in the middle" or (not place and said and rng.random() < 0.3)
+    size = _pick(rng, ("", "", "big", "small"))
+    speed = _pick(rng, ("", "", "", "slowly", "fast")) if said and motion != "still" else ""
+    size, radius = start_radius(rng, motion, size, centred)
+    anchors = PLACES[place] if place else (0.5, 0.5) if centred else (None, None)
+    free = (radius + MARGIN, 1 - radius - MARGIN)
+    x, y = (_between(rng, *free) if a is None else _coordinate(rng, a, radius) for a in anchors)
+    start = Start(x, y, radius, fixed=centred or bool(place))
+    paths = trajectory(rng, motion, speed, start, frames)
+    words = " ".join(w for w in ("a", size, colour, shape, place, motion if said else "", speed) if w)
+    rgb = np.clip(np.array(COLOURS[colour]) + rng.uniform(-6, 6, 3), 0, 255)
+    return Body(shape, colour, motion, words, rgb, *paths)
+
+
+def _pair(rng, frames: int, taken: set[str], said: bool) -> list[Body]:
+    """Two shapes side by side or above each other, whose motions keep them apart."""
+    row = rng.random() < 0.5
+    places = ("on the left", "on the right") if row else ("at the top", "at the bottom")
+    along = ("moving up", "moving down") if row else ("moving left", "moving right")
+    if rng.random() < 0.5:
+        places = places[::-1]
+    bodies: list[Body] = []
+    for place in places:
+        motion = _pick(rng, (*along, "still", "spinning", "getting bigger", "getting smaller")) if said else "still"
+        body = _body(rng, motion, place, taken | {w for b in bodies for w in (b.colour, b.shape)}, frames, said)
+        fit = 0.17 / max(0.17, body.radius.max())
+        body.radius = body.radius * fit
+        body.words = body.words.replace("big ", "")
+        bodies.append(body)
+    return bodies
+
+
+def sample_clip(rng: np.random.Generator, frames: int = FRAMES, moving: bool = True) -> Clip:
+    """One scene. `moving` captions name the motion; the others name only what a single picture shows."""
+    background = _pick(rng, BACKGROUNDS)
+    if rng.random() < 0.15:
+        bodies = _pair(rng, frames, {background}, moving)
+    else:
+        motion = _pick(rng, MOTIONS) if moving else "still"
+        places = [p for p in PLACES if _leaves_room(p, motion)]
+        placed = rng.random() < (0.2 if moving else 0.75)
+        bodies = [_body(rng, motion, _pick(rng, places) if placed else "", {background}, frames, moving)]
+    caption = " and ".join(b.words for b in bodies)
+    if rng.random() < 0.7:
+        caption += f" on a {background} background"
+    light = np.ones(frames)
+    if moving and rng.random() < 0.12:
+        dim = _between(rng, 0.35, 0.5)
+        darker = rng.random() < 0.5
+        light = np.linspace(1.0, dim, frames) if darker else np.linspace(dim, 1.0, frames)
+        caption += " getting darker" if darker else " getting brighter"
+    backdrop = np.clip(np.array(BACKGROUNDS[background]) + rng.uniform(-6, 6, 3), 0, 255)
+    shading = rng.uniform(-0.12, 0.12, 2) * (rng.random() < 0.5)
+    return Clip(caption, background, backdrop, shading, light, bodies)
+
+
+def sample_clips(seed: int, count: int, frames: int = FRAMES, moving: bool = True) -> list[Clip]:
+    """`count` scenes; the same seed gives the same scenes."""
+    rng = np.random.default_rng(seed)
+    return [sample_clip(rng, frames, moving) for _ in range(count)]
+
+
+def _float(values) -> Tensor:
+    return torch.tensor(np.stack(values), dtype=torch.float32)
+
+
+def render_clips(clips: list[Clip], size: int = SIZE) -> tuple[Tensor, Tensor]:
+    """Pictures [clips, frames, 3, size, size] as uint8, and where the shapes are [clips, frames, size, size] in 0..1."""
+    frames = len(clips[0].light)
+    ramp = torch.linspace(-0.5, 0.5, size)
+    shading = _float([c.shading for c in clips])
+    shade = 1 + shading[:, 0, None, None] * ramp[None, None, :] + shading[:, 1, None, None] * ramp[None, :, None]
+    picture = _float([c.backdrop for c in clips])[:, :, None, None] * shade[:, None]
+    picture = picture[:, None].repeat(1, frames, 1, 1, 1)
+    covered = torch.zeros(len(clips), frames, size, size)
+    for shape in SHAPES:
+        found = [(i, b) for i, c in enumerate(clips) for b in c.bodies if b.shape == shape]
+        if not found:
+            continue
+        index = torch.tensor([i for i, _ in found])
+        paths = (_float([getattr(b, name) for _, b in found]).flatten() for name in ("x", "y", "radius", "angle"))
+        alpha = coverage(shape, *paths, size=size).view(len(found), frames, size, size)
+        rgb = _float([b.rgb for _, b in found])[:, None, :, None, None]
+        picture[index] = torch.lerp(picture[index], rgb.expand_as(picture[index]), alpha[:, :, None])
+        covered[index] = torch.maximum(covered[index], alpha)
+    picture = picture * _float([c.light for c in clips])[:, :, None, None, None]
+    return picture.round_().clamp_(0, 255).to(torch.uint8), covered
