@@ -1,1 +1,1 @@
-"""Diffusion in plain torch: schedule, known frames, guidance, sampler. Knows neither ComfyUI nor any network."""
+"""Diffusion in plain torch: schedule, known frames, guidance, sampler. Knows no network."""

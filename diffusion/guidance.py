@@ -10,21 +10,17 @@ def emu_guidance(
 ) -> Tensor:
     """Emu Video, equation 1: uncond + w_i (image - uncond) + w_p (full - image).
 
-    `uncond` saw neither condition, `image` the image with a null text, `full` both. Written as a weighted sum,
-    so that weights (1, 1) give `full` and (0, 0) give `uncond` bit for bit.
+    `uncond` saw neither condition, `image` the image with a null text, `full` both. Written as a weighted
+    sum, so that weights (1, 1) give `full` and (0, 0) give `uncond` bit for bit.
     """
-    return (
-        (1 - image_guidance) * uncond
-        + (image_guidance - text_guidance) * image
-        + text_guidance * full
-    )
+    return (1 - image_guidance) * uncond + (image_guidance - text_guidance) * image + text_guidance * full
 
 
 def rescale_guidance(guided: Tensor, full: Tensor, phi: float, frames: int) -> Tensor:
-    """Pull the spread of each video back to the conditional one's by phi in [0, 1] (Lin et al. 2023, eq. 14-16).
+    """Pull the spread of each video back to the conditional one's, by phi in [0, 1].
 
-    Both are the network's output (v or eps), [videos * frames, C, h, w]; the standard deviation runs over all
-    dimensions of a video, so that its frames keep their relative brightness.
+    Lin et al. 2023, section 3.4. Both are the network's output (v or eps), [videos * frames, C, h, w]. The
+    standard deviation runs over all dimensions of a video, so that its frames keep their relative brightness.
     """
     if guided.shape[0] % frames:
         raise ValueError(f"{guided.shape[0]} frames cannot be divided into videos of {frames} frames.")

@@ -1,4 +1,4 @@
-"""Frames that the model is given: zero-padded latents and a binary mask, 1 = known (Emu Video, section 3.2)."""
+"""Frames that the model is given: zero-padded latents and a mask, 1 = known (Emu Video, section 3.2)."""
 
 from __future__ import annotations
 

@@ -10,6 +10,27 @@ from torch import Tensor
 from .schedule import Schedule, eps_from_v, x0_from_eps, x0_from_v
 
 
+def ddim_step(
+    x0: Tensor,
+    eps: Tensor,
+    alpha_cumprod: float,
+    next_alpha_cumprod: float,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """From the estimates at one noise level to x at the next (Song et al. 2021, equations 12 and 16).
+
+    eta 0 is deterministic, 1 as random as DDPM. Noise is drawn on the generator's device.
+    """
+    variance = (1 - next_alpha_cumprod) / (1 - alpha_cumprod) * (1 - alpha_cumprod / next_alpha_cumprod)
+    fresh = eta * variance**0.5
+    x = next_alpha_cumprod**0.5 * x0 + (1 - next_alpha_cumprod - fresh**2) ** 0.5 * eps
+    if fresh:
+        device = generator.device if generator is not None else x.device
+        x = x + fresh * torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
+    return x
+
+
 @torch.no_grad()
 def ddim(
     model: Callable[[Tensor, int], Tensor],
@@ -21,11 +42,12 @@ def ddim(
     callback: Callable[[int, Tensor, Tensor], None] | None = None,
     prediction: str = "v",
 ) -> Tensor:
-    """Denoise x, unit Gaussian noise when timesteps start at N-1, to x0 (Song et al. 2021, equation 12).
+    """Denoise x, unit Gaussian noise when timesteps start at N-1, to x0.
 
     `model(x_t, t)` returns v (or eps), guidance included; `timesteps` descend and the last step goes to x0;
-    `callback(step, x0, x_t)` sees each step's estimate. Noise for eta > 0 is drawn on the generator's device.
+    `callback(step, x0, x_t)` sees each step's estimate.
     """
+    levels = [schedule.alphas_cumprod[t].item() for t in timesteps] + [1.0]
     for step, t in enumerate(timesteps):
         output = model(x, t)
         if prediction == "v":
@@ -36,25 +58,5 @@ def ddim(
             raise ValueError(f"Unknown prediction '{prediction}': use 'v' or 'eps'.")
         if callback is not None:
             callback(step, x0, x)
-        if step + 1 == len(timesteps):
-            return x0
-        x = _step_to(timesteps[step + 1], t, x0, eps, schedule, eta, generator)
-    return x
-
-
-def _step_to(
-    t_next: int,
-    t: int,
-    x0: Tensor,
-    eps: Tensor,
-    schedule: Schedule,
-    eta: float,
-    generator: torch.Generator | None,
-) -> Tensor:
-    a, a_next = schedule.alphas_cumprod[t].item(), schedule.alphas_cumprod[t_next].item()
-    fresh = eta * ((1 - a_next) / (1 - a) * (1 - a / a_next)) ** 0.5
-    x = a_next**0.5 * x0 + (1 - a_next - fresh**2) ** 0.5 * eps
-    if fresh:
-        device = generator.device if generator is not None else x.device
-        x = x + fresh * torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
+        x = ddim_step(x0, eps, levels[step], levels[step + 1], eta, generator)
     return x

@@ -30,6 +30,13 @@ def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
     return rescaled
 
 
+def trailing_timesteps(total: int, steps: int) -> list[int]:
+    """`steps` timesteps from total - 1 downwards, evenly spaced (Lin et al. 2023, section 3.3)."""
+    if not 1 <= steps <= total:
+        raise ValueError(f"Steps must be between 1 and {total}, got {steps}.")
+    return [round(total - i * total / steps) - 1 for i in range(steps)]
+
+
 class Schedule:
     """`alphas_cumprod` in float64, [N], on the CPU; timesteps are indices 0 (clean) to N-1 (noise)."""
 
@@ -70,10 +77,7 @@ class Schedule:
         return self._sigma[_index(t)]
 
     def trailing_timesteps(self, steps: int) -> list[int]:
-        """`steps` timesteps from N-1 downwards, evenly spaced (Lin et al. 2023, section 3.3)."""
-        if not 1 <= steps <= len(self):
-            raise ValueError(f"Steps must be between 1 and {len(self)}, got {steps}.")
-        return [round(len(self) - i * len(self) / steps) - 1 for i in range(steps)]
+        return trailing_timesteps(len(self), steps)
 
 
 def add_noise(x0: Tensor, noise: Tensor, t: int | Tensor, schedule: Schedule) -> Tensor:

@@ -1,0 +1,100 @@
+"""DDIM as ComfyUI SAMPLER and SIGMAS, and the whole video step in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from torch import Tensor
+
+from ..diffusion.sampler import ddim_step
+from ..diffusion.schedule import trailing_timesteps
+from .guider import EmuVideoGuider
+from .zero_snr import signal_and_noise
+
+
+@torch.no_grad()
+def sample_ddim(
+    model: Any,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+    disable: bool | None = None,
+    eta: float = 0.0,
+) -> Tensor:
+    """DDIM in ComfyUI's sampler form, for any model whose x is a mix of x0 and eps.
+
+    sigmas: [steps + 1], descending. Noise is drawn on the CPU: a seed means the same on every device.
+    """
+    extra_args = extra_args or {}
+    sampling = model.inner_model.inner_model.model_sampling
+    # The seed itself has made the initial noise.
+    generator = torch.Generator().manual_seed(((extra_args.get("seed") or 0) + 1) % 2**64)
+    scales = [signal_and_noise(sampling, sigma) for sigma in sigmas.tolist()]
+    for step in comfy.utils.model_trange(len(sigmas) - 1, disable=disable):
+        (a, b), (a_next, b_next) = scales[step], scales[step + 1]
+        x0 = model(x, sigmas[step] * x.new_ones(len(x)), **extra_args)
+        if callback is not None:
+            sigma = sigmas[step]
+            callback({"x": x, "i": step, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
+        if b_next == 0:
+            return x0
+        eps = (x - a * x0) / b
+        norm, norm_next = a * a + b * b, a_next * a_next + b_next * b_next
+        x_vp = ddim_step(x0, eps, a * a / norm, a_next * a_next / norm_next, eta, generator)
+        x = norm_next**0.5 * x_vp
+    return x
+
+
+def ddim_sampler(eta: float) -> comfy.samplers.KSAMPLER:
+    return comfy.samplers.KSAMPLER(sample_ddim, extra_options={"eta": eta})
+
+
+def trailing_sigmas(model: comfy.model_patcher.ModelPatcher, steps: int) -> Tensor:
+    """The MODEL's sigmas at `steps` trailing timesteps and a final 0, [steps + 1]."""
+    table = model.get_model_object("model_sampling").sigmas
+    return torch.cat((table[trailing_timesteps(len(table), steps)], table.new_zeros(1)))
+
+
+def preview_callback(model: comfy.model_patcher.ModelPatcher, steps: int) -> Callable[..., None]:
+    """ComfyUI's progress and preview; each step shows the next frame, so that the preview moves."""
+    show = latent_preview.prepare_callback(model, steps)
+
+    def callback(step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
+        frame = step % len(x0)
+        show(step, x0[frame : frame + 1], x, total_steps)
+
+    return callback
+
+
+def sample(
+    guider: EmuVideoGuider, latent: dict[str, Any], seed: int, steps: int, eta: float
+) -> dict[str, Any]:
+    """LATENT in, LATENT out: trailing timesteps, DDIM, the guider's guidance."""
+    model = guider.model_patcher
+    samples = comfy.sample.fix_empty_latent_channels(
+        model,
+        latent["samples"],
+        latent.get("downscale_ratio_spacial"),
+        latent.get("downscale_ratio_temporal"),
+    )
+    samples = guider.sample(
+        comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")),
+        samples,
+        ddim_sampler(eta),
+        trailing_sigmas(model, steps),
+        denoise_mask=latent.get("noise_mask"),
+        callback=preview_callback(model, steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
+    return {**kept, "samples": samples.to(comfy.model_management.intermediate_device())}

@@ -1,0 +1,178 @@
+"""The noise schedule of a MODEL: zero terminal SNR exactly, or the native one, for v- and eps-prediction.
+
+ComfyUI's own sigmas are noise over signal, infinite at zero SNR. Here the same process is seen as a flow:
+with s = sigma / (alpha + sigma) and x = x_vp / (alpha + sigma), x = (1 - s) x0 + s eps. s ends at exactly 1,
+and ComfyUI's samplers for flow models solve it unchanged; Euler's step is DDIM's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.samplers
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..diffusion.schedule import Schedule
+
+KEY = "emu_video_schedule"
+VARIANCE_EXPLODING_SAMPLERS = {
+    "sample_ddpm": "ddpm",
+    "sample_unipc": "uni_pc",
+    "sample_unipc_bh2": "uni_pc_bh2",
+}
+
+
+class ZeroSNRFlow(torch.nn.Module, comfy.model_sampling.CONST):
+    """A model_sampling whose `sigmas` are the flow's s, [N], the last exactly 1; the network predicts v."""
+
+    sigmas: Tensor
+    noise_scale = 1.0
+    zsnr = True
+
+    def __init__(self, schedule: Schedule):
+        super().__init__()
+        alpha, sigma = schedule.alphas_cumprod.sqrt(), (1 - schedule.alphas_cumprod).sqrt()
+        self.register_buffer("sigmas", (sigma / (alpha + sigma)).float())
+        self.num_timesteps = len(schedule)
+
+    @property
+    def sigma_min(self) -> Tensor:
+        return self.sigmas[0]
+
+    @property
+    def sigma_max(self) -> Tensor:
+        return self.sigmas[-1]
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        distance = (sigma.to(self.sigmas.device).reshape(1, -1) - self.sigmas[:, None]).abs()
+        return distance.argmin(dim=0).view(sigma.shape).to(sigma.device)
+
+    def sigma(self, timestep: Tensor) -> Tensor:
+        t = timestep.float().to(self.sigmas.device).clamp(0, self.num_timesteps - 1)
+        return torch.lerp(self.sigmas[t.floor().long()], self.sigmas[t.ceil().long()], t.frac()).to(
+            timestep.device
+        )
+
+    def percent_to_sigma(self, percent: float) -> float:
+        if percent <= 0.0:
+            return 1.0
+        if percent >= 1.0:
+            return 0.0
+        return self.sigma(torch.tensor((1.0 - percent) * (self.num_timesteps - 1))).item()
+
+    def calculate_input(self, sigma: Tensor, noise: Tensor) -> Tensor:
+        s = comfy.model_sampling.reshape_sigma(sigma, noise.ndim)
+        return noise / torch.hypot(s, 1 - s)
+
+    def calculate_denoised(self, sigma: Tensor, model_output: Tensor, model_input: Tensor) -> Tensor:
+        s = comfy.model_sampling.reshape_sigma(sigma, model_output.ndim)
+        norm = torch.hypot(s, 1 - s)
+        return ((1 - s) / norm) * (model_input / norm) - (s / norm) * model_output
+
+
+class NativeEPS(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+    """ComfyUI's own, for eps-prediction."""
+
+
+class NativeV(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.V_PREDICTION):
+    """ComfyUI's own, for v-prediction."""
+
+
+def model_sampling(schedule: Schedule, prediction: str) -> ZeroSNRFlow | NativeEPS | NativeV:
+    if prediction not in ("v", "eps"):
+        raise ValueError(f"Unknown prediction '{prediction}': use 'v' or 'eps'.")
+    if schedule.zero_snr:
+        if prediction == "eps":
+            raise ValueError(
+                "An eps-prediction model cannot use zero terminal SNR: at the last timestep its output says "
+                "nothing of the image. Turn zero_terminal_snr off, or use a v-prediction checkpoint."
+            )
+        return ZeroSNRFlow(schedule)
+    sampling = NativeEPS() if prediction == "eps" else NativeV()
+    sampling.num_timesteps = len(schedule)
+    sampling.set_sigmas(((1 - schedule.alphas_cumprod) / schedule.alphas_cumprod).sqrt())
+    return sampling
+
+
+def set_schedule(
+    model: comfy.model_patcher.ModelPatcher, prediction: str, betas: dict[str, Any], zero_terminal_snr: bool
+) -> None:
+    """Set prediction ("v", "eps") and schedule on a MODEL clone, with the guards of `check_sampling`.
+
+    betas: the arguments of diffusion.schedule.betas. Raises ValueError for eps with zero terminal SNR.
+    """
+    schedule = Schedule.from_betas(**betas, zero_terminal_snr=zero_terminal_snr)
+    model.add_object_patch("model_sampling", model_sampling(schedule, prediction))
+    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, check_sampling)
+
+
+def native_schedule(model: comfy.model_patcher.ModelPatcher) -> tuple[str, dict[str, Any]]:
+    """Prediction and betas that ComfyUI found for a checkpoint. Raises ValueError where there are none."""
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(sampling, (ZeroSNRFlow, comfy.model_sampling.V_PREDICTION)):
+        prediction = "v"
+    elif isinstance(sampling, comfy.model_sampling.EPS):
+        prediction = "eps"
+    else:
+        prediction = ""
+    if not prediction or not isinstance(sampling, (ZeroSNRFlow, comfy.model_sampling.ModelSamplingDiscrete)):
+        raise ValueError(
+            "This model has no noise schedule of betas (it is a flow or EDM model): use it without this node."
+        )
+    settings = model.model.model_config.sampling_settings
+    names = {"linear": "scaled_linear", "sqrt_linear": "linear"}  # ComfyUI's names for the same two schedules
+    return prediction, {
+        "schedule": names[settings.get("beta_schedule", "linear")],
+        "start": settings.get("linear_start", 0.00085),
+        "end": settings.get("linear_end", 0.012),
+        "steps": settings.get("timesteps", 1000),
+    }
+
+
+def signal_and_noise(sampling: Any, sigma: float) -> tuple[float, float]:
+    """(a, b) of x = a x0 + b eps at one of a MODEL's sigmas: a flow's, or noise over signal."""
+    return (1.0 - sigma, sigma) if isinstance(sampling, comfy.model_sampling.CONST) else (1.0, sigma)
+
+
+def check_sampling(
+    executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args, **kwargs
+):
+    """OUTER_SAMPLE wrapper: refuses, with what to do instead, a set-up that would quietly sample wrongly."""
+    guider = executor.class_obj
+    sampling = guider.model_patcher.get_model_object("model_sampling")
+    if isinstance(sampling, ZeroSNRFlow):
+        function = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
+        if function in VARIANCE_EXPLODING_SAMPLERS:
+            raise ValueError(
+                f"The sampler {VARIANCE_EXPLODING_SAMPLERS[function]} does not work with zero terminal SNR: "
+                "use euler, or the DDIM Sampler (Zero-SNR)."
+            )
+        from_noise = torch.count_nonzero(latent_image) == 0
+        if from_noise and sigmas[0] < sampling.sigma_max * (1 - 1e-5):
+            raise ValueError(
+                "A zero-terminal-SNR model must start at its last timestep, which this schedule leaves out: "
+                "use the scheduler simple with denoise 1, or Trailing Timesteps."
+            )
+    for conds in guider.conds.values():
+        for cond in conds:
+            if "noise_concat" in cond:
+                check_known_frames(cond["noise_concat"].shape, noise.shape)
+    return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+
+def check_known_frames(known: torch.Size, latent: torch.Size) -> None:
+    if latent[0] % known[0]:
+        raise ValueError(
+            f"The conditioning is for videos of {known[0]} frames, but the latent has {latent[0]}, "
+            "no multiple of it: connect the latent of First Frame Conditioning, or set its frames."
+        )
+    if latent[2:] != known[2:]:
+        raise ValueError(
+            f"The first frame's latent is {known[-1]}x{known[-2]} but the video's is "
+            f"{latent[-1]}x{latent[-2]}: connect the latent of First Frame Conditioning."
+        )
