@@ -1,0 +1,146 @@
+"""Hang temporal layers on a UNet and take them off again.
+
+Each anchor's instance attribute `forward` is swapped for one that calls the old `forward` and then the
+temporal layer. No module, hook, parameter or buffer is added to the UNet, so its state dict, LoRA keys and
+weight patches stay as they are, and torch.compile sees the change. Others may swap `forward` too, before or
+after, and take theirs off in any order: a swap that is no longer on top passes through.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from .anchors import conv_in_name
+from .layers import TemporalLayers
+
+ATTRIBUTE = "_emu_video_attachment"
+
+
+def attach(unet: nn.Module, layers: TemporalLayers, owner: Any) -> None:
+    """Hang `layers` on `unet` for `owner`, in place of whatever was attached before.
+
+    Afterwards unet(x, t, ...) takes x of C latent channels, or of C + conditioning_channels: the first C go
+    to the base's own first convolution, the rest to the extra one. Frames are the batch, (b t) with
+    t = layers.frames; with 1 frame the layers and the extra channels are skipped.
+
+    Only `owner` can detach; when it is garbage-collected the layers come off by themselves.
+    Raises ValueError, with nothing attached, when an anchor is missing.
+    """
+    targets = {name: _module(unet, name) for name, _ in layers.items()}
+    _release(unet)
+    swaps = []
+    for name, module in layers.items():
+        swap = _swap(targets[name])
+        if layers.extra is not None and name == conv_in_name(unet):
+            channels = targets[name].in_channels
+            swap.hung = partial(_conv_in, layers, module, layers.extra, channels)
+        else:
+            swap.hung = partial(_behind, layers, module)
+        swaps.append(swap)
+    unet.__dict__[ATTRIBUTE] = _Attachment(owner, swaps)
+
+
+def detach(unet: nn.Module, owner: Any) -> None:
+    """Take off what `owner` attached. Does nothing for anyone else, or when nothing is attached."""
+    attachment = unet.__dict__.get(ATTRIBUTE)
+    if attachment is not None and attachment.owner() is owner:
+        _release(unet)
+
+
+class _Attachment:
+    def __init__(self, owner: Any, swaps: list[_Swap]):
+        self.swaps = swaps
+        self.owner = weakref.ref(owner, lambda _: self.release())
+
+    def release(self) -> None:
+        for swap in self.swaps:
+            swap.release()
+        self.swaps = []
+
+
+class _Swap:
+    """Stands in for a module's `forward`; passes through when nothing hangs on it."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self.replaced = module.__dict__.get("forward")
+        self.original: Callable[..., Any] = module.forward
+        self.hung: Callable[..., Any] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.hung is None:
+            return self.original(*args, **kwargs)
+        return self.hung(self.original, *args, **kwargs)
+
+    def release(self) -> None:
+        self.hung = None
+        if self.module.__dict__.get("forward") is not self:
+            return
+        if self.replaced is None:
+            del self.module.forward
+        else:
+            self.module.forward = self.replaced
+
+
+def _behind(
+    layers: TemporalLayers, module: nn.Module, forward: Callable, *args: Any, **kwargs: Any
+) -> Tensor:
+    out = forward(*args, **kwargs)
+    if layers.frames == 1:
+        return out
+    if out.shape[0] % layers.frames:
+        raise ValueError(
+            f"{out.shape[0]} frames in the batch are no whole number of clips of {layers.frames} frames; "
+            "make the batch a multiple of the clip length."
+        )
+    if out.ndim == 3:  # a transformer block: (b t) (h w) c
+        return module(out.transpose(1, 2).unsqueeze(-1), layers.frames).squeeze(-1).transpose(1, 2)
+    return module(out, layers.frames)
+
+
+def _conv_in(
+    layers: TemporalLayers, module: nn.Module, extra: nn.Module, channels: int, forward: Callable, x: Tensor
+) -> Tensor:
+    surplus = x.shape[1] - channels
+    if surplus == 0:
+        return _behind(layers, module, forward, x)
+    if surplus != layers.conditioning_channels:
+        raise ValueError(
+            f"the UNet got {x.shape[1]} channels; give it {channels} (latent) or "
+            f"{channels + layers.conditioning_channels} (latent, known frames, mask)."
+        )
+    if layers.frames == 1:
+        return forward(x[:, :channels])
+
+    def with_conditioning(x: Tensor) -> Tensor:
+        return forward(x[:, :channels]) + extra(x[:, channels:])
+
+    return _behind(layers, module, with_conditioning, x)
+
+
+def _swap(module: nn.Module) -> _Swap:
+    """The swap on top of `module`: one left behind as a pass-through by an earlier detach, or a new one."""
+    forward = module.__dict__.get("forward")
+    if not isinstance(forward, _Swap):
+        forward = module.forward = _Swap(module)
+    return forward
+
+
+def _release(unet: nn.Module) -> None:
+    attachment = unet.__dict__.pop(ATTRIBUTE, None)
+    if attachment is not None:
+        attachment.release()
+
+
+def _module(unet: nn.Module, name: str) -> nn.Module:
+    try:
+        return unet.get_submodule(name)
+    except AttributeError:
+        raise ValueError(
+            f"the UNet has no module {name}; load temporal layers made for this base model."
+        ) from None

@@ -1,0 +1,119 @@
+"""LayersInfo: the metadata entry `emu_video` of a file of temporal layers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
+
+from .anchors import BASES, Anchor
+
+FORMAT_VERSION = 1
+ROLES = ("video", "interpolation", "super_resolution")
+PREDICTIONS = ("v", "eps")
+SCHEDULES = ("scaled_linear", "linear")
+
+
+@dataclass(frozen=True)
+class LayersInfo:
+    """What one must know to run a file of temporal layers: its base, its anchors, and how it was trained.
+
+    base: the image UNet's family, one of "sd15", "sd21", "sdxl", "pocket".
+    role: "video", "interpolation" or "super_resolution".
+    frames, fps: of the training clips.
+    conditioning_channels: C+1 (known frames' latent channels and mask); 0 = no extra convolution.
+    prediction: "v" or "eps".
+    betas: {"schedule": "scaled_linear" | "linear", "start", "end", "steps"}.
+    training: a free summary for people.
+    """
+
+    base: str
+    role: str
+    anchors: tuple[Anchor, ...]
+    frames: int
+    fps: float
+    conditioning_channels: int
+    prediction: str
+    betas: dict[str, Any]
+    zero_terminal_snr: bool
+    training: dict[str, Any]
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        _require(
+            self.format_version == FORMAT_VERSION, "format_version", self.format_version, f"{FORMAT_VERSION}"
+        )
+        _require(self.base in BASES, "base", self.base, _list(BASES))
+        _require(self.role in ROLES, "role", self.role, _list(ROLES))
+        _require(self.prediction in PREDICTIONS, "prediction", self.prediction, _list(PREDICTIONS))
+        _require(_is_count(self.frames) and self.frames > 0, "frames", self.frames, "a whole number above 0")
+        _require(_is_number(self.fps) and self.fps > 0, "fps", self.fps, "a number above 0")
+        _require(
+            _is_count(self.conditioning_channels),
+            "conditioning_channels",
+            self.conditioning_channels,
+            "a whole number",
+        )
+        _require(
+            isinstance(self.zero_terminal_snr, bool),
+            "zero_terminal_snr",
+            self.zero_terminal_snr,
+            "true or false",
+        )
+        _require(isinstance(self.training, dict), "training", self.training, "an object")
+        _require(
+            isinstance(self.betas, dict)
+            and set(self.betas) == {"schedule", "start", "end", "steps"}
+            and self.betas["schedule"] in SCHEDULES
+            and all(_is_number(self.betas[key]) for key in ("start", "end", "steps")),
+            "betas",
+            self.betas,
+            f"schedule ({_list(SCHEDULES)}), start, end and steps",
+        )
+        names = [anchor.name for anchor in self.anchors]
+        _require(len(set(names)) == len(names) > 0, "anchors", names, "different names, at least one")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> LayersInfo:
+        """Raises ValueError that names the entry when one is unknown, missing or of a wrong value."""
+        try:
+            entries = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the metadata is not JSON ({error}).") from None
+        _check_names(cls, entries, "the metadata")
+        if not isinstance(entries["anchors"], list):
+            raise ValueError('"anchors" in the metadata is not a list.')
+        for anchor in entries["anchors"]:
+            _check_names(Anchor, anchor, "an anchor in the metadata")
+        return cls(**{**entries, "anchors": tuple(Anchor(**anchor) for anchor in entries["anchors"])})
+
+
+def _check_names(cls: type, entries: Any, where: str) -> None:
+    if not isinstance(entries, dict):
+        raise ValueError(f"{where} is not a JSON object.")
+    known = {field.name for field in fields(cls)}
+    required = {field.name for field in fields(cls) if field.default is MISSING}
+    for key in entries.keys() - known:
+        raise ValueError(f'{where} has the unknown entry "{key}"; update Emu Video to read this file.')
+    for key in required - entries.keys():
+        raise ValueError(f'{where} lacks the entry "{key}".')
+
+
+def _require(condition: bool, key: str, value: Any, expected: str) -> None:
+    if not condition:
+        raise ValueError(f'"{key}" is {value!r}; expected {expected}.')
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _list(names: Any) -> str:
+    return ", ".join(names)
