@@ -148,7 +148,12 @@ class _PocketTextModel(nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
 class EmuVideoPocket(comfy.supported_models_base.BASE):
     """Recognised by a signature tensor, so that no other checkpoint is ever taken for it."""
 
-    unet_config = {"model_channels": 64, "context_dim": 128, "use_temporal_attention": False, "adm_in_channels": 128}
+    unet_config = {
+        "model_channels": 64,
+        "context_dim": 128,
+        "use_temporal_attention": False,
+        "adm_in_channels": 128,
+    }
     unet_extra_config = {"num_heads": -1, "num_head_channels": 32}
     required_keys = {"{}emu_video_pocket": None}
     latent_format = _PocketLatent

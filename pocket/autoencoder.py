@@ -24,9 +24,7 @@ class _Clamp(nn.Module):
 class _Block(nn.Module):
     def __init__(self, width: int):
         super().__init__()
-        self.conv = nn.Sequential(
-            _conv(width, width), nn.ReLU(), _conv(width, width), nn.ReLU(), _conv(width, width)
-        )
+        self.conv = nn.Sequential(_conv(width, width), nn.ReLU(), _conv(width, width), nn.ReLU(), _conv(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.conv(x) + x)
@@ -43,7 +41,11 @@ class Autoencoder(nn.Module):
         self.taesd_encoder = nn.Sequential(*encoder, _conv(width, LATENT_CHANNELS))
         decoder: list[nn.Module] = [_Clamp(), _conv(LATENT_CHANNELS, width), nn.ReLU()]
         for _ in range(3):
-            decoder += [*(_Block(width) for _ in range(3)), nn.Upsample(scale_factor=2), _conv(width, width, bias=False)]
+            decoder += [
+                *(_Block(width) for _ in range(3)),
+                nn.Upsample(scale_factor=2),
+                _conv(width, width, bias=False),
+            ]
         self.taesd_decoder = nn.Sequential(*decoder, _Block(width), _conv(width, 3))
 
     def encode(self, pictures: Tensor) -> Tensor:

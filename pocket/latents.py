@@ -15,7 +15,7 @@ CHUNK = 128
 
 
 class LatentSet:
-    """latents [n, frames, 4, 16, 16] float16, near [n, frames, 16, 16] bool (close to a shape), tokens [n, 32] int64."""
+    """latents [n, frames, 4, 16, 16] float16; near [n, frames, 16, 16] bool, close to a shape; tokens [n, 32] int64."""
 
     def __init__(self, latents: Tensor, near: Tensor, tokens: Tensor):
         self.latents, self.near, self.tokens = latents, near, tokens

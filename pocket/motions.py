@@ -25,7 +25,9 @@ def start_radius(rng: np.random.Generator, motion: str, size: str, centred: bool
         grows = motion == "getting bigger"
         if centred:
             return "", float(rng.uniform(0.15, 0.2))
-        return ("small" if grows else "big") if size else "", float(rng.uniform(*((0.1, 0.13) if grows else (0.23, 0.29))))
+        return ("small" if grows else "big") if size else "", float(
+            rng.uniform(*((0.1, 0.13) if grows else (0.23, 0.29)))
+        )
     return size, float(rng.uniform(*{"": (0.15, 0.2), "big": (0.23, 0.28), "small": (0.1, 0.13)}[size]))
 
 

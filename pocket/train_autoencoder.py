@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .autoencoder import Autoencoder
 from ..training.progress import Log, save_checkpoint
+from .autoencoder import Autoencoder
 from .world import render_clips, sample_clips
 
 CROP = 64

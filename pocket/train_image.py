@@ -34,7 +34,10 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int, comp
         error, _, _ = v_error(lambda x, t: run(x, t, context, pooled), x0[:, 0], t, schedule, generator)
         error = (error.mean(1) * weight[:, 0]).mean((1, 2))
         high = t >= 900
-        figures = {"error_high": error[high].mean().item() if high.any() else 0.0, "error_low": error[~high].mean().item()}
+        figures = {
+            "error_high": error[high].mean().item() if high.any() else 0.0,
+            "error_low": error[~high].mean().item(),
+        }
         return error.mean(), figures
 
     averaged = train({"model": model}, loss, Settings(iterations, rate), folder, "image")

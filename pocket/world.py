@@ -65,7 +65,8 @@ def _coordinate(rng, anchor: float, radius: float) -> float:
 def _leaves_room(place: str, motion: str) -> bool:
     """Whether a shape at `place` can make `motion` without leaving the frame."""
     if motion in DIRECTIONS:
-        return all(step == 0 or anchor != (1 + step) / 2 for anchor, step in zip(PLACES[place], DIRECTIONS[motion]))
+        ahead = zip(PLACES[place], DIRECTIONS[motion], strict=True)
+        return all(step == 0 or anchor != (1 + step) / 2 for anchor, step in ahead)
     return motion != "bouncing" or place.startswith(("at the bottom", "in the middle"))
 
 
@@ -143,7 +144,7 @@ def _float(values) -> Tensor:
 
 
 def render_clips(clips: list[Clip], size: int = SIZE) -> tuple[Tensor, Tensor]:
-    """Pictures [clips, frames, 3, size, size] as uint8, and where the shapes are [clips, frames, size, size] in 0..1."""
+    """Pictures [clips, frames, 3, size, size] uint8, and how much a shape covers [clips, frames, size, size] in 0..1."""
     frames = len(clips[0].light)
     ramp = torch.linspace(-0.5, 0.5, size)
     shading = _float([c.shading for c in clips])

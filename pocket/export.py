@@ -1,0 +1,82 @@
+"""Writes what was trained as files that users load: the checkpoint and its temporal layers, in half precision."""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..temporal_layers.anchors import find_anchors
+from ..temporal_layers.files import save_layers
+from ..temporal_layers.info import LayersInfo
+from .denoiser import new_unet
+from .latents import load_autoencoder
+from .text_encoder import Vocabulary
+from .world import FPS, FRAMES, render_clips, sample_clips
+
+WEIGHTS = Path(__file__).parent / "weights"
+CHECKPOINT = WEIGHTS / "checkpoints" / "emu_video_pocket.safetensors"
+VIDEO_LAYERS = WEIGHTS / "temporal_layers" / "emu_video_pocket_video.safetensors"
+
+
+@torch.no_grad()
+def latent_colours(folder: Path) -> Tensor:
+    """[5, 3]: the linear map, and below it the bias, from latents to RGB in -1..1 that ComfyUI's previews use."""
+    pictures, _ = render_clips(sample_clips(seed=21, count=64, frames=1))
+    pictures = pictures[:, 0].float() / 255
+    latents = load_autoencoder(folder).encode(pictures)
+    small = torch.nn.functional.avg_pool2d(pictures, 8) * 2 - 1
+    inputs, targets = latents.movedim(1, -1).reshape(-1, 4), small.movedim(1, -1).reshape(-1, 3)
+    return torch.linalg.lstsq(torch.cat([inputs, torch.ones(len(inputs), 1)], 1), targets).solution
+
+
+def export_checkpoint(folder: Path, path: Path = CHECKPOINT) -> None:
+    image = torch.load(folder / "image_average.pt", weights_only=True)
+    tensors = {}
+    for key, tensor in image.items():
+        part, _, rest = key.partition(".")
+        prefix = {"unet": "model.diffusion_model.", "text": "cond_stage_model.transformer."}[part]
+        tensors[prefix + rest] = tensor.half()
+    for key, tensor in load_autoencoder(folder).state_dict().items():
+        tensors[f"first_stage_model.{key}"] = tensor.half()
+    tensors["first_stage_model.vae_scale"] = torch.tensor(1.0)
+    tensors["first_stage_model.vae_shift"] = torch.tensor(0.0)
+    tensors["model.diffusion_model.emu_video_pocket"] = latent_colours(folder)
+    tensors["cond_stage_model.vocabulary"] = Vocabulary().to_tensor()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
+    os.replace(temporary, path)
+
+
+def export_video_layers(folder: Path, path: Path = VIDEO_LAYERS) -> None:
+    weights = torch.load(folder / "video_average.pt", weights_only=True)
+    steps = torch.load(folder / "video.pt", weights_only=True)["step"]
+    info = LayersInfo(
+        base="pocket",
+        role="video",
+        anchors=find_anchors(new_unet()),
+        frames=FRAMES,
+        fps=FPS,
+        conditioning_channels=5,
+        prediction="v",
+        betas={"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000},
+        zero_terminal_snr=True,
+        training={"iterations": steps, "data": "procedural world, 10000 clips of 8 frames"},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_layers(path, {key: tensor.half() for key, tensor in weights.items()}, info)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
+    folder = parser.parse_args().folder
+    export_checkpoint(folder)
+    if (folder / "video_average.pt").exists():
+        export_video_layers(folder)
+    for path in (CHECKPOINT, VIDEO_LAYERS):
+        if path.exists():
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,157 @@
+"""Quick looks between stages, outside ComfyUI: is the image model, is the video model good enough to go on?
+
+`python -m emu_video.pocket.gates image` or `video` prints accuracies and writes a contact sheet.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..diffusion.guidance import emu_guidance
+from ..diffusion.sampler import ddim
+from ..diffusion.schedule import Schedule
+from .denoiser import Denoiser
+from .latents import latent_set, load_autoencoder
+from .reader import read_clip
+from .text_encoder import Vocabulary, pad_tokens
+from .train_video import first_frames, new_layers
+from .vocabulary import COLOURS, PLACES, SHAPES
+from .world import FRAMES, sample_clips
+
+SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)
+
+
+def averaged(folder: Path, stage: str, name: str, module) -> None:
+    """Load the running average out of a stage's checkpoint."""
+    state = torch.load(folder / f"{stage}.pt", weights_only=True)
+    weights = dict(state["modules"][name])
+    trained = [k for k, p in module.named_parameters() if p.requires_grad]
+    weights |= dict(zip(trained, state["average"], strict=True))
+    module.load_state_dict(weights)
+    print(f"{stage}: step {state['step']}")
+
+
+def tokens_of(captions: list[str]) -> Tensor:
+    vocabulary = Vocabulary()
+    return torch.tensor([pad_tokens(vocabulary.encode(c)) for c in captions])
+
+
+@torch.no_grad()
+def pictures_from_text(model: Denoiser, captions: list[str], steps: int, scale: float, seed: int) -> Tensor:
+    """Latents [n, 4, 16, 16]."""
+    text, null = (model.encode(tokens_of(c)) for c in (captions, [""] * len(captions)))
+    context, pooled = (torch.cat(pair) for pair in zip(text, null, strict=True))
+
+    def denoise(x: Tensor, t: int) -> Tensor:
+        times = torch.full((2 * len(x),), t)
+        full, empty = model(torch.cat([x, x]), times, context, pooled).float().chunk(2)
+        return empty + scale * (full - empty)
+
+    noise = torch.randn(len(captions), 4, 16, 16, generator=torch.Generator().manual_seed(seed))
+    return ddim(denoise, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps))
+
+
+@torch.no_grad()
+def videos_from_first(
+    model: Denoiser, first: Tensor, captions: list[str], steps: int, text: float, image: float, seed: int
+) -> Tensor:
+    """First-frame latents [n, 4, 16, 16] and captions -> latents [n, 8, 4, 16, 16]."""
+    count = len(captions)
+    encoded, null = (model.encode(tokens_of(c)) for c in (captions, [""] * count))
+    context, pooled = (torch.cat([f, n, n]).repeat_interleave(FRAMES, 0) for f, n in zip(encoded, null, strict=True))
+    x0 = torch.zeros(count, FRAMES, 4, 16, 16)
+    x0[:, 0] = first
+    kept = first_frames(x0, torch.zeros(count, dtype=torch.bool)).flatten(0, 1)
+    known = torch.cat([kept, kept, torch.zeros_like(kept)])
+
+    def denoise(x: Tensor, t: int) -> Tensor:
+        inputs = torch.cat([torch.cat([x, x, x]), known], 1)
+        full, pictured, nothing = model(inputs, torch.full((len(inputs),), t), context, pooled).float().chunk(3)
+        return emu_guidance(nothing, pictured, full, image, text)
+
+    noise = torch.randn(count * FRAMES, 4, 16, 16, generator=torch.Generator().manual_seed(seed))
+    return ddim(denoise, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps)).unflatten(0, (count, FRAMES))
+
+
+@torch.no_grad()
+def decode(folder: Path, latents: Tensor) -> np.ndarray:
+    """[n, 4, h, w] -> uint8 [n, 8h, 8w, 3]."""
+    pictures = torch.cat([load_autoencoder(folder).decode(part) for part in latents.split(32)])
+    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).numpy()
+
+
+def sheet(path: str, rows: list[np.ndarray]) -> None:
+    cv2.imwrite(path, np.concatenate([np.concatenate(list(row), 1) for row in rows])[:, :, ::-1])
+
+
+def image_gate(folder: Path, steps: int, scale: float, count: int) -> None:
+    model = Denoiser()
+    averaged(folder, "image", "model", model)
+    rng = np.random.default_rng(99)
+    wanted = [
+        (str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES)), str(rng.choice(list(PLACES)))) for _ in range(count)
+    ]
+    grounds = [str(rng.choice([b for b in ("white", "grey", "blue", "black") if b != c])) for c, _, _ in wanted]
+    captions = [f"a {c} {s} {p} on a {b} background" for (c, s, p), b in zip(wanted, grounds, strict=True)]
+    pictures = decode(folder, pictures_from_text(model, captions, steps, scale, 5))
+    hits = {"colour": 0, "shape": 0, "place": 0, "present": 0}
+    for (colour, shape, place), picture in zip(wanted, pictures, strict=True):
+        sight = read_clip(picture[None]).sights[0]
+        if sight is None:
+            continue
+        spot = tuple(0.0 if v < 0.42 else 1.0 if v > 0.58 else 0.5 for v in (sight.x, sight.y))
+        hits["present"] += 1
+        hits["colour"] += sight.colour == colour
+        hits["shape"] += sight.shape == shape
+        hits["place"] += spot == PLACES[place]
+    print({k: round(v / count, 3) for k, v in hits.items()})
+    sheet(str(folder / "image.png"), [pictures[i : i + 8] for i in range(0, min(count, 48), 8)])
+
+
+def video_gate(folder: Path, steps: int, text: float, image: float, count: int) -> None:
+    model = Denoiser()
+    model.load_state_dict(torch.load(folder / "image_average.pt", weights_only=True))
+    model.requires_grad_(False)
+    layers = new_layers(model, 0)
+    averaged(folder, "video", "layers", layers)
+    data = latent_set(folder, "check", seed=77, count=256)
+    clips = sample_clips(seed=77, count=256)
+    plain = [i for i, c in enumerate(clips) if len(c.bodies) == 1 and c.light[0] == c.light[-1]][:count]
+    captions = [clips[i].caption for i in plain]
+    videos = decode(
+        folder,
+        videos_from_first(model, data.latents[plain, 0].float(), captions, steps, text, image, 6).flatten(0, 1),
+    )
+    videos = videos.reshape(len(plain), FRAMES, *videos.shape[1:])
+    hits = {"motion": 0, "colour": 0, "shape": 0, "same": 0, "present": 0}
+    for i, video in zip(plain, videos, strict=True):
+        body, reading = clips[i].bodies[0], read_clip(video)
+        hits["present"] += reading.present
+        hits["motion"] += reading.motion == body.motion
+        hits["colour"] += reading.majority("colour") == body.colour
+        hits["shape"] += reading.majority("shape") == body.shape
+        first, last = reading.sights[0], reading.sights[-1]
+        hits["same"] += bool(first and last and first.shape == last.shape)
+        if reading.motion != body.motion:
+            print(clips[i].caption, "->", reading.motion)
+    print({k: round(v / len(plain), 3) for k, v in hits.items()})
+    sheet(str(folder / "video.png"), list(videos[:14]))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=("image", "video"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--text", type=float, default=4.0)
+    parser.add_argument("--image", type=float, default=1.5)
+    parser.add_argument("--count", type=int, default=64)
+    options = parser.parse_args()
+    if options.stage == "image":
+        image_gate(options.folder, options.steps, options.text, options.count)
+    else:
+        video_gate(options.folder, options.steps, options.text, options.image, options.count)

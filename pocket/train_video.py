@@ -1,0 +1,93 @@
+"""Stage 3: the temporal layers, with the image model frozen: first frame and text to 8 frames."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..diffusion.schedule import Schedule
+from ..temporal_layers.anchors import find_anchors
+from ..temporal_layers.attach import attach
+from ..temporal_layers.layers import TemporalLayers
+from ..training.loop import Settings, train
+from ..training.objective import Dropout, drop_conditioning, sample_timesteps, v_error
+from .denoiser import Denoiser
+from .latents import latent_set
+from .text_encoder import pad_tokens
+from .world import FRAMES
+
+CONDITIONING_CHANNELS = 5  # first frame's latent and mask
+
+
+def first_frames(x0: Tensor, dropped: Tensor) -> Tensor:
+    """[clips, frames, 4, h, w] -> known-frame latents and mask [clips, frames, 5, h, w]; dropped clips know nothing."""
+    known = x0.new_zeros(*x0.shape[:2], CONDITIONING_CHANNELS, *x0.shape[3:])
+    kept = ~dropped
+    known[kept, 0, :4] = x0[kept, 0]
+    known[kept, 0, 4] = 1.0
+    return known
+
+
+def frozen_image_model(folder: Path) -> Denoiser:
+    model = Denoiser()
+    model.load_state_dict(torch.load(folder / "image_average.pt", weights_only=True))
+    return model.requires_grad_(False)
+
+
+def new_layers(model: Denoiser, seed: int) -> TemporalLayers:
+    """Fresh layers hung on the model's UNet."""
+    layers = TemporalLayers(find_anchors(model.unet), CONDITIONING_CHANNELS)
+    layers.load_state_dict(layers.fresh_state_dict(seed))
+    layers.frames = FRAMES
+    attach(model.unet, layers, owner=layers)
+    return layers
+
+
+def main(folder: Path, iterations: int, batch: int, rate: float, seed: int, compile: bool) -> None:
+    torch.manual_seed(seed)
+    clips = latent_set(folder, "clips", seed=13, count=10_000)
+    model = frozen_image_model(folder)
+    layers = new_layers(model, seed)
+    run = torch.compile(model) if compile else model
+    schedule = Schedule.from_betas(zero_terminal_snr=True)
+    empty = torch.tensor(pad_tokens([]))
+
+    def loss(step: int):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        x0, weight, tokens = clips.batch(generator, batch)
+        no_text, nothing = drop_conditioning(batch, Dropout(), generator)
+        tokens = torch.where(no_text[:, None], empty, tokens)
+        with torch.no_grad():
+            context, pooled = (z.repeat_interleave(FRAMES, 0) for z in model.encode(tokens))
+        t = sample_timesteps(batch, len(schedule), generator)
+        error, _, _ = v_error(
+            lambda x, t: run(x, t, context, pooled),
+            x0.flatten(0, 1),
+            t.repeat_interleave(FRAMES),
+            schedule,
+            generator,
+            first_frames(x0, nothing).flatten(0, 1),
+        )
+        error = (error.mean(1) * weight.flatten(0, 1)).mean((1, 2)).unflatten(0, (batch, FRAMES))
+        high = t >= 900
+        figures = {
+            "error_high": error[high].mean().item() if high.any() else 0.0,
+            "error_low": error[~high].mean().item(),
+            "error_first": error[:, 0].mean().item(),
+        }
+        return error.mean(), figures
+
+    averaged = train({"layers": layers}, loss, Settings(iterations, rate), folder, "video")
+    torch.save(averaged["layers"], folder / "video_average.pt")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--iterations", type=int, default=2500)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="compile the UNet first (takes minutes, runs faster)")
+    main(**vars(parser.parse_args()))
