@@ -1,6 +1,6 @@
 """demo: text to a short video. serve: ComfyUI with the graph in the browser. test: the tests.
 
-Makes everything it needs inside this folder on its first run. Needs Python 3.10 to 3.13 and a network connection.
+The first run makes all it needs inside this folder. Needs Python 3.10 to 3.13 and a network connection.
 """
 
 from __future__ import annotations

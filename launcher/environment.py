@@ -35,7 +35,7 @@ def run(command: list, what: str, advice: str, env: dict[str, str]) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """This process's variables, with homes, caches and settings of child processes pointed into the project."""
+    """This process's variables, with homes, caches and settings pointed into the project."""
     home = ROOM / "home"
     inside = {
         "HOME": home,
@@ -75,7 +75,7 @@ def installer_environment() -> dict[str, str]:
 def ensure(*, test: bool, comfyui: Path | None) -> None:
     """Makes `.venv` unless one for exactly these requirements stands; a half-made one is made anew.
 
-    comfyui is the user's own ComfyUI: where its requirements differ from the pinned ones they are installed too.
+    comfyui: the user's own ComfyUI, whose requirements are installed too.
     """
     files = [PINNED, *([PINNED_TEST] if test else []), *([comfyui / "requirements.txt"] if comfyui else [])]
     wanted = {file.name if file.parent == PINNED.parent else "comfyui": _digest(file) for file in files}

@@ -62,7 +62,7 @@ def comfyui() -> Path:
 
 @pytest.fixture(scope="session")
 def pack(comfyui, tmp_path_factory) -> dict[str, type]:
-    """Node id -> node class, loaded in this process the way ComfyUI loads a pack; it writes to a fresh folder."""
+    """Node id -> node class, loaded in this process as ComfyUI loads a pack; files go to a fresh folder."""
     import folder_paths
 
     import nodes
