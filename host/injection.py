@@ -1,0 +1,108 @@
+"""Hangs temporal layers on a ComfyUI MODEL, without touching the checkpoint that other nodes share.
+
+The spatial weights of all clones of a MODEL are one module, so nothing may stay on it: the layers are attached when
+ComfyUI calls the model and taken off when that call returns. Between two calls, and whenever ComfyUI patches,
+moves, saves or frees weights, the module is the plain checkpoint. This is why the swap is made here and not in
+`ModelPatcher.set_injections`, whose layers stay on between prompts, vanish when any clone is freed, and come off in
+the wrong order when another pack replaced a `forward` in between.
+
+The temporal weights are a model of their own to ComfyUI (an additional model): counted, loaded and offloaded by it.
+"""
+
+from __future__ import annotations
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ..temporal_layers.attach import attach, detach
+from ..temporal_layers.files import check_fits
+from ..temporal_layers.info import LayersInfo
+from ..temporal_layers.layers import TemporalLayers
+from .zero_snr import set_schedule
+
+KEY = "emu_video"
+
+
+def inject(
+    model: comfy.model_patcher.ModelPatcher,
+    state_dict: dict[str, torch.Tensor],
+    info: LayersInfo,
+    name: str,
+    frames: int = 0,
+) -> comfy.model_patcher.ModelPatcher:
+    """A clone of `model` with temporal layers on it, and the noise schedule that they were trained with.
+
+    name: what messages call the layers, for example their file.
+    frames: frames of one video; 0 takes the whole batch for one video.
+
+    Layers that `model` already carries are replaced, not added to. Raises ValueError for a base model that the
+    layers were not trained on, and for one with image channels of its own (inpainting).
+    """
+    check_fits(model.model.diffusion_model, info, name)
+    clone = model.clone()
+    weights = load_patcher(state_dict, info, model.load_device, model.offload_device, model.model.get_dtype_inference())
+    clone.set_additional_models(KEY, [weights])
+    clone.set_attachments(KEY, info)
+    clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, KEY)
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, with_layers(frames))
+    set_schedule(clone, info.prediction, info.betas, info.zero_terminal_snr)
+    return clone
+
+
+def layers_info(model: comfy.model_patcher.ModelPatcher) -> LayersInfo | None:
+    """What is known of the temporal layers that a MODEL carries; None where it carries none."""
+    return model.get_attachment(KEY)
+
+
+def load_patcher(
+    state_dict: dict[str, torch.Tensor],
+    info: LayersInfo,
+    load_device: torch.device,
+    offload_device: torch.device,
+    dtype: torch.dtype,
+    disable_dynamic: bool = False,
+) -> comfy.model_patcher.ModelPatcher:
+    """The temporal weights as a model that ComfyUI manages; also called by ComfyUI for one on another GPU."""
+    layers = TemporalLayers(info.anchors, info.conditioning_channels, operations=comfy.ops.manual_cast)
+    layers.load_state_dict({key: weight.to(dtype) for key, weight in state_dict.items()}, assign=True)
+    layers.eval().requires_grad_(False)
+    comfy.model_management.archive_model_dtypes(layers)
+    patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher = patcher_class(layers, load_device, offload_device)
+    patcher.cached_patcher_init = (load_patcher, (state_dict, info, load_device, offload_device, dtype))
+    return patcher
+
+
+def with_layers(frames: int):
+    """The APPLY_MODEL wrapper that runs one call of the model with the layers on.
+
+    It finds the model and its layers through the call that it serves, because ComfyUI gives the same wrapper to
+    clones with a model of their own (other devices, torch.compile). The number of frames is set on the layers
+    before the call, outside of anything that torch.compile traces: guards on `transformer_options` are dropped there.
+    """
+
+    def apply_model(executor, x, t, c_concat, c_crossattn, control, transformer_options, **conds):
+        model = executor.class_obj
+        unet = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)  # under torch.compile
+        layers = model.current_patcher.get_additional_models_with_key(KEY)[0].model
+        layers.frames = frames_per_video(x.shape[0] // len(transformer_options["cond_or_uncond"]), frames)
+        attach(unet, layers, owner=layers)
+        try:
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+        finally:
+            detach(unet, owner=layers)
+
+    return apply_model
+
+
+def frames_per_video(batch: int, frames: int) -> int:
+    """Frames of one video in a latent batch of `batch` frames; `frames` = 0 takes them all for one video."""
+    if frames and batch % frames:
+        raise ValueError(
+            f"The latent batch holds {batch} frames, which is not a whole number of {frames}-frame videos; set frames "
+            f"of Load Temporal Layers to 0 for one video of any length, or make the batch a multiple of {frames}."
+        )
+    return frames or batch

@@ -1,0 +1,59 @@
+"""Hanging temporal layers on a checkpoint."""
+
+from __future__ import annotations
+
+import os
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..host.folders import TEMPORAL_LAYERS
+from ..host.injection import inject
+from ..temporal_layers.files import load_layers
+
+
+class LoadTemporalLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoLoadTemporalLayers",
+            display_name="Load Temporal Layers",
+            category="Emu Video/loaders",
+            description=(
+                "Hangs temporal layers on an image checkpoint, so that a batch of latents becomes the frames of one "
+                "video. The MODEL that goes in stays an image model: use it for the first frame."
+            ),
+            search_aliases=["motion module", "animate", "text to video", "image to video"],
+            inputs=[
+                io.Model.Input("model", tooltip="The checkpoint that the temporal layers were trained on."),
+                io.Combo.Input(
+                    "temporal_layers",
+                    options=folder_paths.get_filename_list(TEMPORAL_LAYERS),
+                    tooltip="A file of models/temporal_layers.",
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frames of one video, where a batch holds several; 0: the whole batch is one video.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The video model, with the noise schedule of the temporal layers.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, temporal_layers: str, **_: object) -> tuple[int, int]:
+        """A file written anew under the same name is loaded anew."""
+        file = os.stat(folder_paths.get_full_path_or_raise(TEMPORAL_LAYERS, temporal_layers))
+        return file.st_mtime_ns, file.st_size
+
+    @classmethod
+    def execute(cls, model, temporal_layers: str, frames: int = 0) -> io.NodeOutput:
+        state_dict, info = load_layers(folder_paths.get_full_path_or_raise(TEMPORAL_LAYERS, temporal_layers))
+        return io.NodeOutput(inject(model, state_dict, info, temporal_layers, frames))
+
+
+NODES: list[type[io.ComfyNode]] = [LoadTemporalLayers]
