@@ -144,7 +144,7 @@ def _float(values) -> Tensor:
 
 
 def render_clips(clips: list[Clip], size: int = SIZE) -> tuple[Tensor, Tensor]:
-    """Pictures [clips, frames, 3, size, size] uint8, and how much a shape covers [clips, frames, size, size] in 0..1."""
+    """Pictures [clips, frames, 3, size, size] uint8, and what a shape covers [clips, frames, size, size] in 0..1."""
     frames = len(clips[0].light)
     ramp = torch.linspace(-0.5, 0.5, size)
     shading = _float([c.shading for c in clips])
