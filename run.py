@@ -22,9 +22,7 @@ TEMPLATE = "text_to_video_pocket"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="make a video from a prompt and print its path")
     demo.add_argument("prompt", help='what is seen and how it moves, like "a red circle moving right"')
@@ -76,7 +74,7 @@ def run_serve(folder: Path, port: int) -> int:
     base = comfyui.make_base()
     print("Starting ComfyUI", flush=True)
     with server.running(folder, base, port=port) as running:
-        url = f"{running.url}/?template={TEMPLATE}&source=emu-video"
+        url = f"{running.url}/?template={TEMPLATE}&source={comfyui.PACK}"
         print(f"Open {url}\nCtrl-C stops it.", flush=True)
         webbrowser.open(url)
         while True:

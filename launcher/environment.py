@@ -85,9 +85,7 @@ def ensure(*, test: bool, comfyui: Path | None) -> None:
     if all(made.get(name) == digest for name, digest in wanted.items()):
         return
     if inside():
-        raise Failed(
-            "This Python runs inside the .venv that has to change. Run run.py with your system's Python."
-        )
+        raise Failed("This Python runs inside the .venv that has to change. Run run.py with your system's Python.")
     if not made:
         _create()
     STAMP.unlink(missing_ok=True)
@@ -98,9 +96,7 @@ def ensure(*, test: bool, comfyui: Path | None) -> None:
 
 def _create() -> None:
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        raise Failed(
-            f"Python {_version()} is not supported: run run.py with Python 3.10, 3.11, 3.12 or 3.13."
-        )
+        raise Failed(f"Python {_version()} is not supported: run run.py with Python 3.10, 3.11, 3.12 or 3.13.")
     print("Making .venv (the first time this takes some minutes: PyTorch is large)", flush=True)
     if VENV.exists():
         print("  an unfinished or outdated .venv is removed first", flush=True)
@@ -118,14 +114,8 @@ def _create() -> None:
 
 
 def _install(files: list[Path]) -> None:
-    pip = (
-        ["uv", "pip", "install", "--python", PYTHON]
-        if shutil.which("uv")
-        else [PYTHON, "-m", "pip", "install"]
-    )
-    advice = (
-        "Check the network connection and the free disk space (about 12 GB), then run the same command again."
-    )
+    pip = ["uv", "pip", "install", "--python", PYTHON] if shutil.which("uv") else [PYTHON, "-m", "pip", "install"]
+    advice = "Check the network connection and the free disk space (about 12 GB), then run the same command again."
     index = os.environ.get("TORCH_INDEX_URL")
     if index:
         pins = [line.strip() for line in PINNED.read_text().splitlines() if line.split("==")[0] in TORCH]

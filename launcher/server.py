@@ -19,7 +19,7 @@ from pathlib import Path
 from .comfyui import BASE, COMFYUI, OUTPUT
 from .environment import PYTHON, ROOM, Failed, child_environment
 
-START_SECONDS = 300
+START_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(
-    comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int | None = None
-) -> Iterator[Server]:
+def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int | None = None) -> Iterator[Server]:
     """A ComfyUI server on this machine while the block runs; everything it writes lies in base and output.
 
     comfyui: its folder, base: the folder with custom_nodes, input and user, output: where videos are saved.
@@ -81,9 +79,7 @@ def _wait(server: Server, process: subprocess.Popen) -> None:
             if get_json(server.url + "/system_stats"):
                 return
         if process.poll() is not None:
-            raise Failed(
-                f"ComfyUI stopped while starting (exit code {process.returncode}). {_end_of(server.log)}"
-            )
+            raise Failed(f"ComfyUI stopped while starting (exit code {process.returncode}). {_end_of(server.log)}")
         time.sleep(0.2)
     raise Failed(f"ComfyUI did not answer within {START_SECONDS} seconds. {_end_of(server.log)}")
 

@@ -38,12 +38,16 @@ if COMFYUI:
     comfy.cli_args.args.cpu = True
 
 
+def no_comfyui() -> None:
+    word = "no ComfyUI found: set COMFYUI_PATH to its folder, or run `python run.py test`"
+    if os.environ.get("CI"):
+        pytest.fail(word, pytrace=False)
+    pytest.skip(word, allow_module_level=True)
+
+
 class NoComfyUI(pytest.Module):
     def collect(self):
-        word = "no ComfyUI found: set COMFYUI_PATH to its folder, or run `python run.py test`"
-        if os.environ.get("CI"):
-            pytest.fail(word, pytrace=False)
-        pytest.skip(word, allow_module_level=True)
+        no_comfyui()
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent):
@@ -56,8 +60,28 @@ def pytest_pycollect_makemodule(module_path: Path, parent):
 @pytest.fixture(scope="session")
 def comfyui() -> Path:
     """The folder of the ComfyUI in use."""
+    if COMFYUI is None:
+        no_comfyui()
     assert COMFYUI is not None
     return COMFYUI
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> Path:
+    """A base folder with the pack in its custom_nodes."""
+    from emu_video.launcher.comfyui import make_base
+
+    room = tmp_path_factory.mktemp("base")
+    return make_base(room, room / "output")
+
+
+@pytest.fixture(scope="session")
+def server(comfyui, base):
+    """A ComfyUI server with the pack, started through comfy-cli."""
+    from emu_video.launcher.server import running
+
+    with running(comfyui, base, base / "output") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

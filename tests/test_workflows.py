@@ -1,0 +1,59 @@
+"""The shipped graphs: consistent in themselves, and the same in both forms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
+GRAPHS = sorted(WORKFLOWS.glob("*.json"), key=lambda file: file.name)
+each_graph = pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
+
+
+def ui_to_api(graph: dict) -> dict:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("ui_to_api", Path(__file__).parent / "ui_to_api.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ui_to_api(graph)
+
+
+def test_both_pocket_graphs_are_shipped():
+    assert {"text_to_video_pocket", "animate_image_pocket"} <= {file.stem for file in GRAPHS}
+
+
+@each_graph
+def test_api_twin_is_the_same_graph(file):
+    twin = json.loads((WORKFLOWS / "api" / file.name).read_text("utf-8"))
+    assert ui_to_api(json.loads(file.read_text("utf-8"))) == twin, "run `python tests/ui_to_api.py`"
+
+
+@each_graph
+def test_links_join_the_slots_that_name_them(file):
+    graph = json.loads(file.read_text("utf-8"))
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    for number, source, out, target, into, kind in graph["links"]:
+        output, slot = nodes[source]["outputs"][out], nodes[target]["inputs"][into]
+        assert number in output["links"] and slot["link"] == number
+        assert output["type"] == slot["type"] == kind
+    used = {slot["link"] for node in graph["nodes"] for slot in node["inputs"] if slot["link"]}
+    assert used == {link[0] for link in graph["links"]}
+
+
+@each_graph
+def test_nodes_do_not_overlap(file):
+    boxes = [(node["pos"], node["size"]) for node in json.loads(file.read_text("utf-8"))["nodes"]]
+    for i, ((x, y), (w, h)) in enumerate(boxes):
+        for (u, v), (p, q) in boxes[i + 1 :]:
+            assert x + w <= u or u + p <= x or y + h <= v or v + q <= y, (x, y, u, v)
+
+
+@each_graph
+def test_preview_picture(file):
+    picture = Image.open(file.with_suffix(".jpg"))
+    assert picture.format == "JPEG" and min(picture.size) >= 256
