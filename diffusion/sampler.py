@@ -22,9 +22,10 @@ def ddim_step(
 
     eta 0 is deterministic, 1 as random as DDPM. Noise is drawn on the generator's device.
     """
-    variance = (1 - next_alpha_cumprod) / (1 - alpha_cumprod) * (1 - alpha_cumprod / next_alpha_cumprod)
-    fresh = eta * variance**0.5
-    x = next_alpha_cumprod**0.5 * x0 + (1 - next_alpha_cumprod - fresh**2) ** 0.5 * eps
+    noise_variance = 1 - next_alpha_cumprod
+    fresh_share = eta**2 * (1 - alpha_cumprod / next_alpha_cumprod) / (1 - alpha_cumprod)
+    x = next_alpha_cumprod**0.5 * x0 + (noise_variance * (1 - fresh_share)) ** 0.5 * eps
+    fresh = (noise_variance * fresh_share) ** 0.5
     if fresh:
         device = generator.device if generator is not None else x.device
         x = x + fresh * torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)

@@ -37,7 +37,7 @@ def first_frame_conditioning(
         )
     check_layers(model)
     latent = encode(vae, image)
-    latent_format = model.get_model_object("latent_format")
+    latent_format: Any = model.get_model_object("latent_format")
     if latent.shape[1] != latent_format.latent_channels:
         raise ValueError(
             f"This VAE makes latents of {latent.shape[1]} channels, but the model takes "
@@ -67,15 +67,12 @@ def encode(vae: comfy.sd.VAE | None, image: Tensor) -> Tensor:
             f"The first frame is one image, but {len(image)} were given: pick one with ImageFromBatch."
         )
     height, width = image.shape[1:3]
-    ratio = vae.spacial_compression_encode()
-    if height % ratio or width % ratio or not height or not width:
-        down, up = (
-            f"{width // ratio * ratio}x{height // ratio * ratio}",
-            f"{-(-width // ratio) * ratio}x{-(-height // ratio) * ratio}",
-        )
+    ratio: Any = vae.spacial_compression_encode()
+    if height % ratio or width % ratio:
+        fitting = "x".join(str(max(1, round(size / ratio)) * ratio) for size in (width, height))
         raise ValueError(
             f"The image is {width}x{height}, but width and height must be multiples of {ratio}: "
-            f"scale it to {down} or {up}."
+            f"scale it, for example to {fitting}."
         )
     latent = vae.encode(image[..., :3])
     if latent.ndim != 4:

@@ -47,8 +47,9 @@ class EmuVideoGuider(comfy.samplers.CFGGuider):
                 image_only = None
             if self.text_guidance == 0.0 and self.guidance_rescale == 0.0:
                 positive = None
+        conds: list[Any] = [negative, image_only, positive]
         uncond, image, full = comfy.samplers.calc_cond_batch(
-            self.inner_model, [negative, image_only, positive], x, timestep, model_options
+            self.inner_model, conds, x, timestep, model_options
         )
         x0 = emu_guidance(uncond, image, full, self.image_guidance, self.text_guidance)
         if self.guidance_rescale:

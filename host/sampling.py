@@ -60,7 +60,8 @@ def ddim_sampler(eta: float) -> comfy.samplers.KSAMPLER:
 
 def trailing_sigmas(model: comfy.model_patcher.ModelPatcher, steps: int) -> Tensor:
     """The MODEL's sigmas at `steps` trailing timesteps and a final 0, [steps + 1]."""
-    table = model.get_model_object("model_sampling").sigmas
+    sampling: Any = model.get_model_object("model_sampling")
+    table = sampling.sigmas
     return torch.cat((table[trailing_timesteps(len(table), steps)], table.new_zeros(1)))
 
 

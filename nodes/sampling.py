@@ -91,7 +91,7 @@ class EmuVideoGuider(io.ComfyNode):
             node_id="EmuVideoGuider",
             display_name="Emu Video Guider",
             category=CATEGORY,
-            description="For SamplerCustomAdvanced: guidance with a weight for the image and one for the text.",
+            description="For SamplerCustomAdvanced: guidance with one weight for image, one for text.",
             inputs=[*guidance_inputs(), *weight_inputs()],
             outputs=[io.Guider.Output("guider")],
         )
