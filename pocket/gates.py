@@ -14,11 +14,12 @@ from torch import Tensor
 from ..diffusion.guidance import emu_guidance
 from ..diffusion.sampler import ddim
 from ..diffusion.schedule import Schedule
+from ..training.objective import first_frames
 from .denoiser import Denoiser
 from .latents import latent_set, load_autoencoder
 from .reader import read_clip
 from .text_encoder import Vocabulary, pad_tokens
-from .train_video import first_frames, new_layers
+from .train_video import new_layers
 from .vocabulary import COLOURS, PLACES, SHAPES
 from .world import FRAMES, sample_clips
 

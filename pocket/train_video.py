@@ -4,29 +4,19 @@ import argparse
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..diffusion.schedule import Schedule
 from ..temporal_layers.anchors import find_anchors
 from ..temporal_layers.attach import attach
 from ..temporal_layers.layers import TemporalLayers
 from ..training.loop import Settings, train
-from ..training.objective import Dropout, drop_conditioning, sample_timesteps, v_error
+from ..training.objective import Dropout, drop_conditioning, first_frames, sample_timesteps, v_error
 from .denoiser import Denoiser
 from .latents import latent_set
 from .text_encoder import pad_tokens
 from .world import FRAMES
 
 CONDITIONING_CHANNELS = 5  # first frame's latent and mask
-
-
-def first_frames(x0: Tensor, dropped: Tensor) -> Tensor:
-    """[clips, frames, 4, h, w] -> known-frame latents and mask [clips, frames, 5, h, w]; dropped clips know nothing."""
-    known = x0.new_zeros(*x0.shape[:2], CONDITIONING_CHANNELS, *x0.shape[3:])
-    kept = ~dropped
-    known[kept, 0, :4] = x0[kept, 0]
-    known[kept, 0, 4] = 1.0
-    return known
 
 
 def frozen_image_model(folder: Path) -> Denoiser:

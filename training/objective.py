@@ -33,6 +33,20 @@ def drop_conditioning(count: int, dropout: Dropout, generator: torch.Generator) 
     return u < dropout.text + dropout.both, u < dropout.both
 
 
+def first_frames(x0: Tensor, dropped: Tensor) -> Tensor:
+    """What is known of each clip: its first frame's latent, and the mask.
+
+    x0: [clips, frames, c, h, w]; dropped: bool [clips], clips of which nothing is known. Returns
+    [clips, frames, c + 1, h, w], zero but for the known frames (Emu Video, section 3.2).
+    """
+    channels = x0.shape[2]
+    known = x0.new_zeros(*x0.shape[:2], channels + 1, *x0.shape[3:])
+    kept = ~dropped
+    known[kept, 0, :channels] = x0[kept, 0]
+    known[kept, 0, channels] = 1.0
+    return known
+
+
 def v_error(
     denoiser: Callable[[Tensor, Tensor], Tensor],
     x0: Tensor,

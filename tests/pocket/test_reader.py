@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from emu_video.pocket.measure import opposite_prompts, prompts, wilson
+from emu_video.pocket.reader import read_clip
+from emu_video.pocket.vocabulary import MOTIONS, OPPOSITES, held_out
+from emu_video.pocket.world import render_clips, sample_clips
+
+
+@pytest.fixture(scope="module")
+def readings():
+    clips = [c for c in sample_clips(7, 220) if len(c.bodies) == 1 and c.light[0] == c.light[-1]]
+    pictures, _ = render_clips(clips)
+    return [(c, video, read_clip(video)) for c, video in zip(clips, pictures.movedim(2, -1).numpy(), strict=True)]
+
+
+def test_reads_rendered_clips_right(readings):
+    bodies = [clip.bodies[0] for clip, _, _ in readings]
+    assert len(bodies) > 120 and {b.motion for b in bodies} == set(MOTIONS)
+    for field in ("colour", "shape", "motion"):
+        read = [r.motion if field == "motion" else r.majority(field) for _, _, r in readings]
+        assert np.mean([a == getattr(b, field) for a, b in zip(read, bodies, strict=True)]) >= 0.99
+    assert all(r.present and r.drift < 0.5 for _, _, r in readings)
+
+
+def test_sees_reversed_clips_as_opposites(readings):
+    turned = [(c.bodies[0].motion, video[::-1]) for c, video, _ in readings if c.bodies[0].motion in OPPOSITES]
+    assert len(turned) > 40
+    assert np.mean([read_clip(video).motion == OPPOSITES[motion] for motion, video in turned]) >= 0.97
+
+
+def test_sees_what_is_missing_or_drifts(readings):
+    _, video, _ = readings[0]
+    empty = video.copy()
+    empty[4:] = video[0, 0, 0]
+    assert not read_clip(empty).present
+    darker = (video * np.linspace(1, 0.6, len(video))[:, None, None, None]).astype(np.uint8)
+    assert read_clip(darker).drift > 5
+
+
+def test_a_frozen_clip_does_not_move(readings):
+    frozen = [read_clip(np.repeat(video[:1], 8, 0)).motion for c, video, _ in readings[:30]]
+    assert set(frozen) == {"still"}
+
+
+def test_prompts_are_balanced_and_repeatable():
+    chosen = prompts(1, 256)
+    assert chosen == prompts(1, 256) and len(chosen) == 256
+    assert sum(p["unseen"] for p in chosen) == 128
+    assert all(held_out(p["colour"], p["shape"], p["motion"]) == p["unseen"] for p in chosen)
+    assert {p["motion"] for p in chosen} == set(MOTIONS)
+    pairs = opposite_prompts(2, 12)
+    for a, b in zip(pairs[::2], pairs[1::2], strict=True):
+        assert a["image"] == b["image"] and a["seed"] == b["seed"] and a["motion"] == OPPOSITES[b["motion"]]
+
+
+def test_wilson_interval():
+    low, high = wilson(95, 100)
+    assert low == pytest.approx(0.888, abs=0.002) and high == pytest.approx(0.978, abs=0.002)
