@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -22,7 +22,8 @@ LATENT_CHANNELS = 4
 class Anchor:
     """A module of a UNet, by name, and what hangs behind it.
 
-    kind is "conv" (a TemporalConv) or "attention" (a TemporalAttention); channels is the anchor's output width.
+    kind: "conv" (a TemporalConv) or "attention" (a TemporalAttention).
+    channels: the width of the anchor's output.
     """
 
     name: str
@@ -40,6 +41,7 @@ def find_anchors(unet: nn.Module, attention: str = "per_transformer") -> tuple[A
         raise ValueError(f'attention is "{attention}"; use "per_transformer" or "per_block".')
     is_attention = is_spatial_transformer if attention == "per_transformer" else is_transformer_block
     anchors = []
+    module: Any
     for name, module in unet.named_modules():
         if is_spatial_conv(module):
             anchors.append(Anchor(name, "conv", module.out_channels))
@@ -48,7 +50,7 @@ def find_anchors(unet: nn.Module, attention: str = "per_transformer") -> tuple[A
     return tuple(anchors)
 
 
-def is_spatial_conv(module: nn.Module) -> bool:
+def is_spatial_conv(module: Any) -> bool:
     return isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
 
 
@@ -60,7 +62,7 @@ def is_transformer_block(module: nn.Module) -> bool:
     return hasattr(module, "attn1") and hasattr(module, "attn2") and hasattr(module, "ff")
 
 
-def attention_width(module: nn.Module) -> int:
+def attention_width(module: Any) -> int:
     """Channels that come out of a spatial transformer or of one of its blocks."""
     if is_spatial_transformer(module):
         return module.norm.num_channels
@@ -75,7 +77,7 @@ def conv_in_name(unet: nn.Module) -> str:
         conv_in = None
     if not isinstance(conv_in, nn.Conv2d):
         raise ValueError(
-            f"this UNet has no convolution at {CONV_IN}; use a Stable Diffusion checkpoint (SD1.5, SD2.1, SDXL)."
+            f"this UNet has no convolution at {CONV_IN}; use a checkpoint of the SD1.5, SD2.1 or SDXL family."
         )
     return CONV_IN
 
@@ -100,7 +102,7 @@ BASES = {
 
 def identify_base(unet: nn.Module) -> str:
     """Which base `unet` is: "sd15", "sd21", "sdxl" or "pocket". Raises ValueError saying what was seen."""
-    conv_in = unet.get_submodule(conv_in_name(unet))
+    conv_in: Any = unet.get_submodule(conv_in_name(unet))
     anchors = find_anchors(unet)
     blocks = list(_transformer_blocks(unet))
     shape = Shape(
@@ -119,10 +121,8 @@ def identify_base(unet: nn.Module) -> str:
                 )
             return base
     seen = ", ".join(f"{field} {value}" for field, value in shape._asdict().items())
-    raise ValueError(
-        f"this UNet is none of {', '.join(BASES)} ({seen}); use a checkpoint of one of these families."
-    )
+    raise ValueError(f"this UNet is none of {', '.join(BASES)} ({seen}); use a checkpoint of one of these families.")
 
 
-def _transformer_blocks(unet: nn.Module) -> Iterator[nn.Module]:
+def _transformer_blocks(unet: nn.Module) -> Iterator[Any]:
     return (module for module in unet.modules() if is_transformer_block(module))

@@ -87,9 +87,7 @@ class _Swap:
             self.module.forward = self.replaced
 
 
-def _behind(
-    layers: TemporalLayers, module: nn.Module, forward: Callable, *args: Any, **kwargs: Any
-) -> Tensor:
+def _behind(layers: TemporalLayers, module: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Tensor:
     out = forward(*args, **kwargs)
     if layers.frames == 1:
         return out
@@ -137,10 +135,8 @@ def _release(unet: nn.Module) -> None:
         attachment.release()
 
 
-def _module(unet: nn.Module, name: str) -> nn.Module:
+def _module(unet: nn.Module, name: str) -> Any:
     try:
         return unet.get_submodule(name)
     except AttributeError:
-        raise ValueError(
-            f"the UNet has no module {name}; load temporal layers made for this base model."
-        ) from None
+        raise ValueError(f"the UNet has no module {name}; load temporal layers made for this base model.") from None

@@ -19,6 +19,7 @@ from .info import LayersInfo
 from .layers import TemporalLayers
 
 METADATA_KEY = "emu_video"
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def save_layers(path: str | os.PathLike, state_dict: Mapping[str, Tensor], info: LayersInfo) -> None:
@@ -57,7 +58,7 @@ def load_layers(path: str | os.PathLike) -> tuple[dict[str, Tensor], LayersInfo]
     try:
         info = LayersInfo.from_json(metadata[METADATA_KEY])
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error} Update Emu Video, or export the file again.") from None
     _check_tensors(path, tensors, info)
     return tensors, info
 
@@ -73,8 +74,8 @@ def check_fits(unet: nn.Module, info: LayersInfo, path: str | os.PathLike) -> No
     for anchor in info.anchors:
         if offered.get(anchor.name) != anchor:
             raise ValueError(
-                f"{path} hangs on {anchor.name} ({anchor.kind}, {anchor.channels} channels), which this {base} "
-                "model does not have; use temporal layers made for this model."
+                f"{path} hangs on {anchor.name} ({anchor.kind}, {anchor.channels} channels), which this "
+                f"{base} model does not have; use temporal layers made for this model."
             )
 
 
@@ -100,11 +101,14 @@ def _check_tensors(path: Path, tensors: Mapping[str, Tensor], info: LayersInfo) 
     for key, tensor in tensors.items():
         if key not in expected:
             raise ValueError(
-                f"{path} has the surplus key {key}, which none of its anchors uses; export it again."
+                f"{path} has the surplus key {key}, which none of its anchors uses; fetch or export it again."
             )
         if tensor.shape != expected[key].shape:
             raise ValueError(
-                f"{path}: {key} has shape {list(tensor.shape)} instead of {list(expected[key].shape)}; export it again."
+                f"{path}: {key} has shape {list(tensor.shape)} instead of {list(expected[key].shape)}; "
+                "fetch or export it again."
             )
-        if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise ValueError(f"{path}: {key} holds values that are not finite numbers; use an earlier save.")
+        if tensor.dtype not in DTYPES:
+            raise ValueError(f"{path}: {key} is of {tensor.dtype}; save it as float16, bfloat16 or float32.")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{path}: {key} holds values that are no numbers (NaN, infinity); use an earlier save.")

@@ -40,9 +40,7 @@ class LayersInfo:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        _require(
-            self.format_version == FORMAT_VERSION, "format_version", self.format_version, f"{FORMAT_VERSION}"
-        )
+        _require(self.format_version == FORMAT_VERSION, "format_version", self.format_version, f"{FORMAT_VERSION}")
         _require(self.base in BASES, "base", self.base, _list(BASES))
         _require(self.role in ROLES, "role", self.role, _list(ROLES))
         _require(self.prediction in PREDICTIONS, "prediction", self.prediction, _list(PREDICTIONS))
@@ -97,7 +95,7 @@ def _check_names(cls: type, entries: Any, where: str) -> None:
     known = {field.name for field in fields(cls)}
     required = {field.name for field in fields(cls) if field.default is MISSING}
     for key in entries.keys() - known:
-        raise ValueError(f'{where} has the unknown entry "{key}"; update Emu Video to read this file.')
+        raise ValueError(f'{where} has the unknown entry "{key}".')
     for key in required - entries.keys():
         raise ValueError(f'{where} lacks the entry "{key}".')
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,16 +41,14 @@ class TemporalLayers(nn.Module):
         if conditioning_channels:
             width = next((a.channels for a in self.anchors if a.name == CONV_IN), None)
             if width is None:
-                raise ValueError(
-                    f"conditioning channels need the anchor {CONV_IN}; the anchors given lack it."
-                )
+                raise ValueError(f"conditioning channels need the anchor {CONV_IN}; the anchors given lack it.")
             self._add(EXTRA, operations.Conv2d(conditioning_channels, width, 3, padding=1, bias=False))
 
-    def __getitem__(self, name: str) -> nn.Module:
+    def __getitem__(self, name: str) -> Any:
         """The module behind the anchor of that name."""
         return self.get_submodule(name)
 
-    def items(self) -> Iterator[tuple[str, nn.Module]]:
+    def items(self) -> Iterator[tuple[str, Any]]:
         """(anchor name, module) in the order of the anchors."""
         return ((anchor.name, self[anchor.name]) for anchor in self.anchors)
 
@@ -69,7 +68,7 @@ class TemporalLayers(nn.Module):
         return twin.state_dict()
 
     @property
-    def extra(self) -> nn.Module | None:
+    def extra(self) -> Any:
         """The extra convolution, or None without conditioning channels."""
         return self.get_submodule(EXTRA) if self.conditioning_channels else None
 

@@ -58,9 +58,10 @@ class TemporalAttention(nn.Module):
 
     def __init__(self, channels: int, head_dim: int = 64, operations=nn):
         super().__init__()
-        self.heads = channels // min(head_dim, channels)
-        if channels % self.heads:
+        head_dim = min(head_dim, channels)
+        if channels % head_dim:
             raise ValueError(f"{channels} channels do not divide into heads of {head_dim}.")
+        self.heads = channels // head_dim
         self.norm1 = operations.LayerNorm(channels)
         self.to_q = operations.Linear(channels, channels, bias=False)
         self.to_k = operations.Linear(channels, channels, bias=False)

@@ -1,0 +1,220 @@
+"""Round trip of a file of temporal layers, and every refusal by its message."""
+
+import json
+import os
+import zipfile
+
+import pytest
+import torch
+from emu_video.temporal_layers import files
+from emu_video.temporal_layers.anchors import Anchor
+from emu_video.temporal_layers.files import METADATA_KEY, check_fits, load_layers, save_layers
+from emu_video.temporal_layers.info import LayersInfo
+from emu_video.tests.temporal_layers.small import UNet, info_for, trained_layers
+from safetensors.torch import save_file
+
+
+@pytest.fixture
+def layers():
+    return trained_layers(UNet())
+
+
+@pytest.fixture
+def state_dict(layers):
+    return layers.state_dict()
+
+
+@pytest.fixture
+def info(layers):
+    return info_for(layers)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "layers.safetensors"
+
+
+def write(path, state_dict, info, **changes):
+    """A file as another program may write it: nothing is checked."""
+    entries = json.loads(info.to_json()) | changes
+    save_file(state_dict, path, metadata={METADATA_KEY: json.dumps(entries)})
+
+
+def refused(path, *words):
+    with pytest.raises(ValueError) as error:
+        load_layers(path)
+    message = str(error.value)
+    assert all(word in message for word in (str(path), *words)), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_round_trip(path, layers, info, dtype):
+    state_dict = layers.to(dtype).state_dict()
+    save_layers(path, state_dict, info)
+    loaded, read = load_layers(path)
+    assert read == info
+    assert list(read.anchors) == list(layers.anchors)
+    assert loaded.keys() == state_dict.keys()
+    assert all(torch.equal(loaded[key], state_dict[key]) and loaded[key].dtype == dtype for key in loaded)
+
+
+def test_keys_are_the_anchors_names(state_dict):
+    assert state_dict["input_blocks.0.0.conv.weight"].shape == (8, 8, 3, 1)
+    assert state_dict["input_blocks.0.0.extra.weight"].shape == (8, 5, 3, 3)
+    assert state_dict["input_blocks.1.0.to_q.weight"].shape == (8, 8)
+    assert "input_blocks.0.0.extra.bias" not in state_dict
+
+
+def test_no_file(path):
+    refused(path, "does not exist", "choose a file")
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, 0.5, -1])
+def test_truncated(path, state_dict, info, kept):
+    save_layers(path, state_dict, info)
+    size = path.stat().st_size
+    os.truncate(path, size + kept if kept < 0 else int(kept * size) if isinstance(kept, float) else kept)
+    refused(path, "cut off or damaged", "fetch or export it again")
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_pickle(path, state_dict, legacy):
+    torch.save(state_dict, path, _use_new_zipfile_serialization=not legacy)
+    assert zipfile.is_zipfile(path) is not legacy
+    refused(path, "is a pickle", "convert it to safetensors")
+
+
+def test_a_header_that_begins_like_a_pickle_is_read(path, state_dict, info):
+    """The first byte of safetensors is the low byte of the header's length, which may be a pickle's 0x80."""
+    note = ""
+    while True:
+        save_layers(path, state_dict, info_with_note(info, note))
+        if path.read_bytes()[0] == 0x80:
+            break
+        note += " " * 8
+    assert load_layers(path)[1].training["note"] == note
+
+
+def info_with_note(info, note):
+    return LayersInfo(**(vars(info) | {"training": {"note": note}}))
+
+
+def test_other_safetensors(path, state_dict):
+    save_file(state_dict, path)
+    refused(path, f'no metadata entry "{METADATA_KEY}"', "choose a file of temporal layers")
+
+
+def test_missing_key(path, state_dict, info):
+    key = "input_blocks.1.0.to_q.weight"
+    del state_dict[key]
+    write(path, state_dict, info)
+    refused(path, f"lacks the key {key}", "export it again")
+
+
+def test_surplus_key(path, state_dict, info):
+    key = "input_blocks.9.0.to_q.weight"
+    write(path, state_dict | {key: torch.zeros(2)}, info)
+    refused(path, f"surplus key {key}", "export it again")
+
+
+def test_wrong_shape(path, state_dict, info):
+    key = "out.1.conv.weight"
+    write(path, state_dict | {key: torch.zeros(4, 4, 5, 1)}, info)
+    refused(path, f"{key} has shape [4, 4, 5, 1] instead of [4, 4, 3, 1]", "export it again")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers(path, state_dict, info, value):
+    key = "input_blocks.1.0.mlp_in.bias"
+    state_dict[key][3] = value
+    write(path, state_dict, info)
+    refused(path, key, "NaN", "use an earlier save")
+
+
+def test_integers(path, state_dict, info):
+    key = "out.1.conv.bias"
+    write(path, state_dict | {key: torch.zeros(4, dtype=torch.int32)}, info)
+    refused(path, key, "torch.int32", "float16")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"base": "flux"}, "\"base\" is 'flux'; expected sd15, sd21, sdxl, pocket."),
+        ({"role": "audio"}, "\"role\" is 'audio'"),
+        ({"prediction": "x0"}, "\"prediction\" is 'x0'"),
+        ({"frames": 0}, '"frames" is 0'),
+        ({"frames": 8.5}, '"frames" is 8.5'),
+        ({"fps": "8"}, "\"fps\" is '8'"),
+        ({"conditioning_channels": -1}, '"conditioning_channels" is -1'),
+        ({"zero_terminal_snr": "yes"}, "\"zero_terminal_snr\" is 'yes'"),
+        ({"training": []}, '"training" is []'),
+        ({"betas": {"schedule": "cosine"}}, '"betas"'),
+        ({"anchors": []}, '"anchors" is []'),
+        ({"anchors": "all"}, '"anchors"'),
+        ({"anchors": [{"name": "out.1"}]}, 'an anchor in the metadata lacks the entry "'),
+        ({"anchors": [{"name": "out.1", "kind": "gru", "channels": 4}]}, 'anchor out.1 is a "gru"'),
+        ({"format_version": 2}, '"format_version" is 2'),
+        ({"colour": 1}, 'unknown entry "colour"'),
+    ],
+)
+def test_metadata(path, state_dict, info, changes, words):
+    write(path, state_dict, info, **changes)
+    refused(path, words)
+
+
+def test_metadata_entry_missing(path, state_dict, info):
+    entries = json.loads(info.to_json())
+    del entries["prediction"]
+    save_file(state_dict, path, metadata={METADATA_KEY: json.dumps(entries)})
+    refused(path, 'lacks the entry "prediction"', "export the file again")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_metadata_is_no_object(path, state_dict, text):
+    save_file(state_dict, path, metadata={METADATA_KEY: text})
+    refused(path, "metadata is not", "export the file again")
+
+
+def test_save_refuses_what_load_would(path, state_dict, info):
+    state_dict["out.1.conv.bias"][0] = float("nan")
+    with pytest.raises(ValueError, match=r"out\.1\.conv\.bias holds values that are no numbers"):
+        save_layers(path, state_dict, info)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_save_cut_off_leaves_the_earlier_file(path, state_dict, info, monkeypatch):
+    save_layers(path, state_dict, info)
+    before = path.read_bytes()
+
+    def cut_off(tensors, target, metadata):
+        with open(target, "wb") as file:
+            file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "save_file", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        save_layers(path, {key: weight + 1 for key, weight in state_dict.items()}, info)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_fit(monkeypatch, info):
+    unet = UNet()
+    monkeypatch.setattr(files, "identify_base", lambda unet: "pocket")
+    check_fits(unet, info, "a.safetensors")
+    with pytest.raises(
+        ValueError, match=r"a\.safetensors holds temporal layers for sd15, but the model is pocket; use"
+    ):
+        check_fits(unet, info_for(trained_layers(unet), base="sd15"), "a.safetensors")
+    for anchor in (
+        Anchor("middle_block.1", "attention", 8),
+        Anchor("out.1", "conv", 5),
+        Anchor("out.1", "attention", 4),
+    ):
+        unknown = info_for(trained_layers(unet), anchors=(*info.anchors[:2], anchor))
+        with pytest.raises(
+            ValueError, match=rf"a\.safetensors hangs on {anchor.name} \({anchor.kind}, {anchor.channels}"
+        ):
+            check_fits(unet, unknown, "a.safetensors")

@@ -1,0 +1,72 @@
+"""TemporalLayers: fresh weights and what operations that do not initialise may rely on."""
+
+import pytest
+import torch
+from emu_video.temporal_layers.anchors import Anchor, find_anchors, identify_base
+from emu_video.temporal_layers.layers import TemporalLayers
+from emu_video.tests.temporal_layers.small import UNet, trained_layers
+from torch import nn
+
+
+class NaN(nn.Module):
+    def reset_parameters(self):
+        for parameter in self.parameters():
+            nn.init.constant_(parameter, float("nan"))
+
+
+class Uninitialised:
+    """Operations whose weights are NaN until loaded."""
+
+    class Conv2d(NaN, nn.Conv2d):
+        pass
+
+    class Linear(NaN, nn.Linear):
+        pass
+
+    class LayerNorm(NaN, nn.LayerNorm):
+        pass
+
+
+def test_fresh_weights_do_not_depend_on_the_operations():
+    anchors = find_anchors(UNet())
+    layers = TemporalLayers(anchors, 5, operations=Uninitialised)
+    assert all(parameter.isnan().all() for parameter in layers.parameters())
+    fresh = layers.fresh_state_dict(seed=3)
+    layers.load_state_dict(fresh)
+    expected = TemporalLayers(anchors, 5).fresh_state_dict(seed=3)
+    assert all(torch.equal(weight, expected[key]) for key, weight in layers.state_dict().items())
+
+
+def test_fresh_weights_follow_the_seed_alone():
+    layers = trained_layers(UNet())
+    state = torch.get_rng_state()
+    first, again, other = (layers.fresh_state_dict(seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    key = "input_blocks.1.0.to_q.weight"
+    assert torch.equal(first[key], again[key]) and not torch.equal(first[key], other[key])
+
+
+def test_which_fresh_weights_are_zero():
+    fresh = trained_layers(UNet()).fresh_state_dict()
+    zero = {key.rsplit(".", 2)[1] for key, weight in fresh.items() if weight.eq(0).all() and "norm" not in key}
+    assert zero == {"conv", "extra", "to_out", "mlp_out"}
+    assert all(weight.dtype == torch.float32 and weight.device.type == "cpu" for weight in fresh.values())
+
+
+def test_without_conditioning_channels_there_is_no_extra_convolution():
+    layers = TemporalLayers(find_anchors(UNet()), 0)
+    assert layers.extra is None
+    assert not any("extra" in key for key in layers.state_dict())
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match='anchor out is a "rnn"; use "conv" or "attention"'):
+        TemporalLayers([Anchor("out", "rnn", 8)], 0)
+    with pytest.raises(ValueError, match=r"conditioning channels need the anchor input_blocks\.0\.0"):
+        TemporalLayers([Anchor("out.1", "conv", 4)], 5)
+    with pytest.raises(ValueError, match='attention is "all"; use "per_transformer" or "per_block"'):
+        find_anchors(UNet(), attention="all")
+    with pytest.raises(ValueError, match=r"none of sd15, .*\(model_channels 8, context_dim 6, convs 2, transformers 1"):
+        identify_base(UNet())
+    with pytest.raises(ValueError, match=r"no convolution at input_blocks\.0\.0; use a checkpoint of"):
+        identify_base(nn.Linear(2, 2))
