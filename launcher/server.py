@@ -60,10 +60,11 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
     env = child_environment()
     if comfyui != COMFYUI:
         env["PYTHONDONTWRITEBYTECODE"] = "1"
-    group = {"creationflags": 0x200} if os.name == "nt" else {"start_new_session": True}
     log = base / "user" / f"server_{port}.log"
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env, cwd=ROOM, **group)
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=env, cwd=ROOM, start_new_session=True
+        )
     try:
         server = Server(f"http://127.0.0.1:{port}", output, log)
         _wait(server, process)

@@ -7,10 +7,11 @@ tests/server and tests/browser are skipped where there is none, but fail when CI
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -27,9 +28,10 @@ def find_comfyui() -> Path | None:
 
 COMFYUI = find_comfyui()
 
-package = ModuleType("emu_video")
-package.__path__ = [str(ROOT)]
-sys.modules["emu_video"] = package
+spec = importlib.util.spec_from_file_location("emu_video", ROOT / "__init__.py")
+assert spec and spec.loader
+sys.modules["emu_video"] = emu_video = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(emu_video)
 
 if COMFYUI:
     sys.path.insert(0, str(COMFYUI))
@@ -89,23 +91,16 @@ def pack(comfyui, tmp_path_factory) -> dict[str, type]:
     """Node id -> node class, loaded in this process as ComfyUI loads a pack; files go to a fresh folder."""
     import folder_paths
 
-    import nodes
-
     room = tmp_path_factory.mktemp("comfyui")
     folder_paths.set_output_directory(str(room / "output"))
     folder_paths.set_temp_directory(str(room / "temp"))
     folder_paths.set_user_directory(str(room / "user"))
 
     async def load() -> dict[str, type]:
-        from emu_video.host import folders, pocket
-        from emu_video.nodes import EmuVideoExtension
-
-        folders.register()
-        pocket.register()
-        extension = EmuVideoExtension()
+        extension = await emu_video.comfy_entrypoint()
         await extension.on_load()
         return {node.GET_SCHEMA().node_id: node for node in await extension.get_node_list()}
 
     classes = asyncio.run(load())
-    nodes.NODE_CLASS_MAPPINGS.update(classes)
+    importlib.import_module("nodes").NODE_CLASS_MAPPINGS.update(classes)
     return classes

@@ -140,8 +140,8 @@ def test_half_unpacked_comfyui_is_made_anew(archive, tmp_path):
 
 
 def test_base_links_the_pack(tmp_path):
-    for _ in range(2):
-        base = comfyui.make_base(tmp_path / "base", tmp_path / "output")
+    base = comfyui.make_base(tmp_path / "base", tmp_path / "output")
+    assert comfyui.make_base(tmp_path / "base", tmp_path / "output") == base
     link = base / "custom_nodes" / comfyui.PACK
     assert link.resolve() == environment.ROOT
     assert [file.name for file in (base / "custom_nodes").iterdir()] == [comfyui.PACK]
