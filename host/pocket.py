@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from ..pocket.autoencoder import widen
 from ..pocket.text_encoder import END, PAD, START, TextEncoder, Vocabulary, pad_tokens
 
+SIGNATURE = "emu_video_pocket"  # the key that marks the file; holds the preview colours of its latents
+
 UNET_CONFIG = {
     "in_channels": 4,
     "out_channels": 4,
@@ -31,6 +33,7 @@ UNET_CONFIG = {
     "use_linear_in_transformer": True,
     "num_heads": -1,
     "num_head_channels": 32,
+    "use_scale_shift_norm": True,
     "image_size": 32,
     "use_spatial_transformer": True,
     "legacy": False,
@@ -154,15 +157,15 @@ class EmuVideoPocket(comfy.supported_models_base.BASE):
         "use_temporal_attention": False,
         "adm_in_channels": 128,
     }
-    unet_extra_config = {"num_heads": -1, "num_head_channels": 32}
-    required_keys = {"{}emu_video_pocket": None}
+    unet_extra_config = {"num_heads": -1, "num_head_channels": 32, "use_scale_shift_norm": True}
+    required_keys = {"{}" + SIGNATURE: None}
     latent_format = _PocketLatent
     sampling_settings = {"zsnr": True}
     memory_usage_factor = 0.5
     supported_inference_dtypes = [torch.float32]
 
     def get_model(self, state_dict, prefix="", device=None):
-        rgb = state_dict.get(f"{prefix}emu_video_pocket")
+        rgb = state_dict[prefix + SIGNATURE]
         self.latent_format = _PocketLatent(rgb[:4].tolist(), rgb[4].tolist())
         return _PocketModel(self, self.model_type(state_dict, prefix), device=device)
 
@@ -170,8 +173,12 @@ class EmuVideoPocket(comfy.supported_models_base.BASE):
         return comfy.model_base.ModelType.V_PREDICTION
 
     def process_unet_state_dict(self, state_dict):
-        state_dict.pop("emu_video_pocket", None)
+        state_dict.pop(SIGNATURE, None)
         return state_dict
+
+    def process_unet_state_dict_for_saving(self, state_dict):
+        colours = (*self.latent_format.latent_rgb_factors, self.latent_format.latent_rgb_factors_bias)
+        return super().process_unet_state_dict_for_saving({**state_dict, SIGNATURE: torch.tensor(colours)})
 
     def process_vae_state_dict(self, state_dict):
         return widen(state_dict)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..host.pocket import SIGNATURE
 from ..temporal_layers.anchors import find_anchors
 from ..temporal_layers.files import save_layers
 from ..temporal_layers.info import LayersInfo
@@ -43,7 +44,7 @@ def export_checkpoint(folder: Path, path: Path = CHECKPOINT) -> None:
         tensors[f"first_stage_model.{key}"] = tensor.half()
     tensors["first_stage_model.vae_scale"] = torch.tensor(1.0)
     tensors["first_stage_model.vae_shift"] = torch.tensor(0.0)
-    tensors["model.diffusion_model.emu_video_pocket"] = latent_colours(folder)
+    tensors[f"model.diffusion_model.{SIGNATURE}"] = latent_colours(folder)
     tensors["cond_stage_model.vocabulary"] = Vocabulary().to_tensor()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")

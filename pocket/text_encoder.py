@@ -74,7 +74,10 @@ class _Layer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token ids [n, 32] -> features [n, 32, 128] and a pooled vector [n, 128] (the start token's)."""
+    """Token ids [n, 32] -> features [n, 32, 128] and a pooled vector [n, 128], their normalised sum.
+
+    A sum over words lets every word move the pooled vector from the first training step on.
+    """
 
     def __init__(self, vocabulary_size: int, width: int = WIDTH, layers: int = 2, operations=nn, **where):
         super().__init__()
@@ -82,12 +85,12 @@ class TextEncoder(nn.Module):
         self.positions = operations.Embedding(LENGTH, width, **where)
         self.layers = nn.ModuleList(_Layer(width, width // 32, operations, **where) for _ in range(layers))
         self.norm = operations.LayerNorm(width, **where)
+        self.pooled_norm = operations.LayerNorm(width, **where)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         places = torch.arange(LENGTH, device=ids.device)
-        x = self.tokens(ids).float() + self.positions(places).float()
-        mask = (ids != PAD)[:, None, None, :]
+        x = self.tokens(ids).float() + 0.1 * self.positions(places).float()
+        said = ids != PAD
         for layer in self.layers:
-            x = layer(x, mask)
-        x = self.norm(x)
-        return x, x[:, 0]
+            x = layer(x, said[:, None, None, :])
+        return self.norm(x), self.pooled_norm((x * said[..., None]).sum(1))

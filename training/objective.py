@@ -20,7 +20,7 @@ class Dropout:
     both: float = 0.1
 
 
-def sample_timesteps(count: int, steps: int, generator: torch.Generator, bias: float = 0.6) -> Tensor:
+def sample_timesteps(count: int, steps: int, generator: torch.Generator, bias: float = 0.45) -> Tensor:
     """Timesteps [count] in 0..steps-1, favouring noise: steps * u^bias, and one in twenty exactly the last one."""
     t = (steps * torch.rand(count, generator=generator) ** bias).long().clamp(max=steps - 1)
     last = torch.rand(count, generator=generator) < 0.05

@@ -1,0 +1,112 @@
+"""The shipped pocket files in the real ComfyUI, against the code that trained them."""
+
+import logging
+
+import comfy.utils
+import folder_paths
+import pytest
+import torch
+from emu_video.host.pocket import UNET_CONFIG, PocketUNet
+from emu_video.pocket.autoencoder import Autoencoder, widen
+from emu_video.pocket.denoiser import _Operations
+from emu_video.pocket.export import CHECKPOINT, VIDEO_LAYERS
+from emu_video.pocket.text_encoder import TextEncoder, Vocabulary, pad_tokens
+from emu_video.temporal_layers.anchors import identify_base
+from emu_video.temporal_layers.files import load_layers
+
+import nodes
+
+
+@pytest.fixture(scope="module")
+def state_dict():
+    return comfy.utils.load_torch_file(str(CHECKPOINT))
+
+
+def part(state_dict, prefix):
+    return {k.removeprefix(prefix): v.float() for k, v in state_dict.items() if k.startswith(prefix)}
+
+
+@pytest.fixture(scope="module")
+def loaded(pack):
+    return nodes.CheckpointLoaderSimple().load_checkpoint(CHECKPOINT.name)
+
+
+def test_stock_loader_takes_the_file_without_a_warning(pack, caplog):
+    with caplog.at_level(logging.WARNING):
+        model, clip, vae = nodes.CheckpointLoaderSimple().load_checkpoint(CHECKPOINT.name)
+    assert [r.getMessage() for r in caplog.records] == []
+    assert identify_base(model.model.diffusion_model) == "pocket"
+    assert model.get_model_object("model_sampling").zsnr
+    assert vae.spacial_compression_encode() == 8 and vae.latent_channels == 4
+
+
+def test_the_files_are_small_and_fit_each_other():
+    assert CHECKPOINT.stat().st_size + VIDEO_LAYERS.stat().st_size <= 15e6
+    _, info = load_layers(VIDEO_LAYERS)
+    assert (info.base, info.role, info.frames, info.conditioning_channels) == ("pocket", "video", 8, 5)
+    assert info.prediction == "v" and info.zero_terminal_snr
+
+
+@pytest.mark.parametrize("text", ["", "a red circle moving right", "a big blue star at the top on a white background"])
+def test_text_encoder_is_the_trained_one(loaded, state_dict, text):
+    encoder = TextEncoder(len(Vocabulary()))
+    encoder.load_state_dict(part(state_dict, "cond_stage_model.transformer."))
+    features, pooled = encoder(torch.tensor([pad_tokens(Vocabulary().encode(text))]))
+    clip = loaded[1]
+    out = clip.encode_from_tokens(clip.tokenize(text), return_dict=True)
+    assert (out["cond"] - features).abs().max() < 1e-5
+    assert (out["pooled_output"] - pooled).abs().max() < 1e-5
+
+
+def test_prompt_weights_and_unknown_words(loaded, caplog):
+    clip = loaded[1]
+
+    def encode(text):
+        return clip.encode_from_tokens(clip.tokenize(text), return_dict=True)["cond"]
+
+    plain = encode("a red circle")
+    assert not torch.allclose(plain, encode("a (red:1.5) circle"))
+    assert torch.allclose(plain, encode("a (red:1.0) circle"), atol=1e-6)
+    with caplog.at_level(logging.WARNING):
+        encode("a red unicorn")
+    assert "unicorn" in caplog.text
+    assert encode("red " * 60).shape == plain.shape
+
+
+def test_unet_is_the_trained_one(loaded, state_dict):
+    weights = part(state_dict, "model.diffusion_model.")
+    weights.pop("emu_video_pocket")
+    unet = PocketUNet(**UNET_CONFIG, operations=_Operations)
+    unet.load_state_dict(weights)
+    generator = torch.Generator().manual_seed(0)
+    x, context, y = (torch.randn(s, generator=generator) for s in ((2, 4, 16, 16), (2, 32, 128), (2, 128)))
+    t = torch.tensor([999.0, 300.0])
+    ours = unet(x, t, context=context, y=y)
+    theirs = loaded[0].model.diffusion_model(x, t, context=context, y=y)
+    assert (ours - theirs).abs().max() < 1e-4 * ours.abs().max()
+
+
+def test_widened_autoencoder_is_the_narrow_one(loaded, state_dict):
+    weights = part(state_dict, "first_stage_model.")
+    narrow = Autoencoder()
+    narrow.load_state_dict({k: v for k, v in weights.items() if k.startswith("taesd")})
+    assert widen(weights)["taesd_encoder.1.conv.0.weight"].shape == (64, 64, 3, 3)
+    picture = torch.rand(2, 128, 128, 3, generator=torch.Generator().manual_seed(0))
+    latents = loaded[2].encode(picture)
+    assert (latents - narrow.encode(picture.movedim(-1, 1))).abs().max() < 1e-4
+    decoded = narrow.decode(latents).movedim(1, -1).clamp(0, 1)
+    assert (loaded[2].decode(latents) - decoded).abs().max() < 1e-4
+
+
+def test_a_saved_checkpoint_loads_again(loaded, pack, tmp_path, monkeypatch):
+    import comfy.sd
+
+    path = tmp_path / "again.safetensors"
+    comfy.sd.save_checkpoint(str(path), *loaded)
+    monkeypatch.setattr(folder_paths, "get_full_path_or_raise", lambda *_: str(path))
+    model, clip, vae = nodes.CheckpointLoaderSimple().load_checkpoint(path.name)
+    for key, value in loaded[0].model.diffusion_model.state_dict().items():
+        assert torch.equal(model.model.diffusion_model.state_dict()[key], value), key
+    assert clip.tokenize("a red circle") == loaded[1].tokenize("a red circle")
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(vae.decode(latents), loaded[2].decode(latents), atol=2e-3)
