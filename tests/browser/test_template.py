@@ -1,0 +1,65 @@
+"""A newcomer's way: open the template in ComfyUI's front end, press Run, see the video."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from emu_video.launcher.comfyui import PACK
+from emu_video.launcher.environment import ROOT
+from playwright.sync_api import Page, sync_playwright
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+MINUTE = 60_000  # ms
+GRAPH = json.loads((ROOT / "workflows" / "text_to_video_pocket.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def page(tmp_path) -> Iterator[Page]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        word = "no Chromium found: install it (on Debian and Ubuntu `apt install chromium`)"
+        if os.environ.get("CI"):
+            pytest.fail(word, pytrace=False)
+        pytest.skip(word)
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path / "profile",
+            executable_path=chromium,
+            args=FLAGS,
+            viewport={"width": 1600, "height": 900},
+        )
+        page = context.pages[0]
+        page.set_default_timeout(5 * MINUTE)
+        yield page
+        context.close()
+
+
+@pytest.mark.timeout(1800)
+def test_run_shows_the_video(server, page, tmp_path):
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(f"{server.url}/?template=text_to_video_pocket&source={PACK}")
+    page.wait_for_function("window.app?.graph?.nodes?.some(node => node.type === 'EmuVideoSampler')")
+
+    nodes = page.evaluate("window.app.graph.nodes.map(node => ({type: node.type, errors: node.has_errors}))")
+    assert len(nodes) == len(GRAPH["nodes"]) and not any(node["errors"] for node in nodes), nodes
+    page.evaluate(
+        """() => { for (const node of window.app.graph.nodes)
+                     for (const widget of node.widgets ?? [])
+                       if (widget.name === 'steps') widget.value = 2 }"""
+    )
+    prompt = page.locator("textarea").filter(visible=True).first
+    assert prompt.input_value() == "a red circle moving right"
+    prompt.fill("a blue square moving up")
+
+    page.get_by_test_id("queue-button").click()
+    page.wait_for_function("document.querySelector('video')?.videoWidth > 0", timeout=10 * MINUTE)
+    page.screenshot(path=tmp_path / "video.png")
+    video = page.evaluate("(v => [v.videoWidth, v.videoHeight, v.duration])(document.querySelector('video'))")
+    assert video == [128, 128, 1]
+    assert not problems

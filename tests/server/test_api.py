@@ -1,0 +1,170 @@
+"""A real server through its HTTP and WebSocket API: what it lists, what it makes, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import urllib.request
+
+import av
+import numpy as np
+import pytest
+from emu_video.launcher.client import execute, fill, saved_files
+from emu_video.launcher.comfyui import PACK
+from emu_video.launcher.environment import ROOT, Failed
+from emu_video.launcher.server import get_json
+
+GRAPHS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+STEPS = 2
+
+
+def read(name: str, steps: int = STEPS) -> dict:
+    workflow = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
+    for node in workflow.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = steps
+    return workflow
+
+
+def by_title(workflow: dict, title: str) -> dict:
+    return next(node for node in workflow.values() if node["_meta"]["title"] == title)["inputs"]
+
+
+def run(server, workflow: dict, report=lambda *_: None) -> dict:
+    return asyncio.run(execute(server.url, workflow, report))
+
+
+def refusal(server, workflow: dict) -> str:
+    """What a newcomer is told; it is one sentence or two, never a traceback."""
+    with pytest.raises(Failed) as caught:
+        run(server, workflow)
+    word = str(caught.value)
+    assert "Traceback" not in word and "\n" not in word.strip()
+    return word
+
+
+@pytest.fixture(scope="module")
+def object_info(server) -> dict:
+    return get_json(server.url + "/object_info")
+
+
+def test_server_log_is_clean(server):
+    log = server.log.read_text("utf-8", "replace")
+    assert "IMPORT FAILED" not in log and "Traceback" not in log
+
+
+def test_templates_are_listed_with_their_pictures(server):
+    assert sorted(get_json(server.url + "/api/workflow_templates")[PACK]) == GRAPHS
+    for name in GRAPHS:
+        for suffix in ("json", "jpg"):
+            url = f"{server.url}/api/workflow_templates/{PACK}/{name}.{suffix}"
+            with urllib.request.urlopen(url) as answer:
+                assert answer.status == 200
+
+
+def test_help_pages_are_served(server, object_info):
+    ours = [name for name in object_info if name.startswith("EmuVideo")]
+    assert ours
+    for name in ours:
+        with urllib.request.urlopen(f"{server.url}/extensions/{PACK}/docs/{name}.md") as answer:
+            assert answer.read().startswith(b"#")
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_fits_the_nodes(object_info, name):
+    """Every slot of the saved graph is one that the node has, in the node's order."""
+    graph = json.loads((ROOT / "workflows" / f"{name}.json").read_text("utf-8"))
+    for node in graph["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        info = object_info[node["type"]]
+        schema = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        slots = [slot["name"] for slot in node["inputs"] if slot["name"] != "upload"]
+        assert set(slots) == set(schema), node["type"]
+        widgets = [slot["name"] for slot in node["inputs"] if "widget" in slot and slot["name"] != "upload"]
+        assert widgets == [key for key in schema if key in widgets], node["type"]
+        for slot in node["inputs"]:
+            kind = schema[slot["name"]][0] if slot["name"] in schema else slot["type"]
+            assert slot["type"] == ("COMBO" if isinstance(kind, list) else kind), (node["type"], slot["name"])
+        assert [output["type"] for output in node["outputs"]] == info["output"], node["type"]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_makes_a_video(server, name):
+    reports = []
+    outputs = run(server, read(name), lambda *report: reports.append(report))
+    (file,) = saved_files(outputs, server.output)
+    with av.open(str(file)) as video:
+        stream = video.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
+        assert stream.average_rate == 8
+    assert np.shape(frames) == (8, 128, 128, 3)
+    assert ("Emu Video Sampler", STEPS, STEPS) in reports
+
+
+def test_same_seed_same_video_other_seed_another(server):
+    def frames(seed: int, prompt: str = "a red circle moving right") -> np.ndarray:
+        workflow = fill(read("text_to_video_pocket"), prompt, None, seed)
+        by_title(workflow, "Save Video")["filename_prefix"] = f"seed_{seed}_{len(prompt)}"
+        (file,) = saved_files(run(server, workflow), server.output)
+        with av.open(str(file)) as video:
+            return np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+
+    first = frames(1)
+    other, prompted = frames(2), frames(1, "a blue square moving down")
+    assert np.array_equal(frames(1), first)
+    assert not np.array_equal(other, first) and not np.array_equal(prompted, first)
+
+
+def test_empty_prompt_is_no_error(server):
+    outputs = run(server, fill(read("text_to_video_pocket"), "", None, None))
+    assert saved_files(outputs, server.output)
+
+
+def test_missing_vae(server):
+    workflow = read("text_to_video_pocket")
+    del by_title(workflow, "First Frame Conditioning")["vae"]
+    assert "Required input is missing" in refusal(server, workflow)
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_too_few_frames(server, frames):
+    workflow = read("text_to_video_pocket")
+    by_title(workflow, "First Frame Conditioning")["frames"] = frames
+    assert "frames" in refusal(server, workflow)
+
+
+def test_odd_sizes(server):
+    workflow = read("animate_image_pocket")
+    by_title(workflow, "Crop to 128 × 128").update(width=127, height=101)
+    word = refusal(server, workflow)
+    assert "127x101" in word and "multiples of 8" in word and "128x104" in word
+
+
+def test_batch_of_images(server):
+    workflow = read("text_to_video_pocket")
+    by_title(workflow, "Empty Latent Image")["batch_size"] = 3
+    assert "3 were given" in refusal(server, workflow)
+
+
+def test_temporal_layers_left_out(server):
+    workflow = read("text_to_video_pocket")
+    plain = by_title(workflow, "Load Temporal Layers")["model"]
+    for title in ("First Frame Conditioning", "Emu Video Sampler"):
+        by_title(workflow, title)["model"] = plain
+    assert "Load Temporal Layers" in refusal(server, workflow)
+
+
+def test_wrong_number_of_frames(server):
+    workflow = read("text_to_video_pocket")
+    sampler = by_title(workflow, "Emu Video Sampler")
+    sampler["latent"] = [next(k for k, n in workflow.items() if n["class_type"] == "EmptyLatentImage"), 0]
+    workflow = copy.deepcopy(workflow)
+    assert "frame" in refusal(server, workflow)
+
+
+def test_missing_file_is_named(server):
+    workflow = read("text_to_video_pocket")
+    by_title(workflow, "Load Temporal Layers")["temporal_layers"] = "nothing.safetensors"
+    assert "nothing.safetensors" in refusal(server, workflow)

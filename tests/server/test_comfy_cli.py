@@ -1,0 +1,51 @@
+"""The same server driven by the tools that others use: comfy-cli, and run.py itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from emu_video.launcher.environment import ROOT, child_environment
+
+
+def comfy(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "comfy_cli", "--skip-prompt", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=child_environment(), cwd=ROOT)
+
+
+def test_comfy_run(server, tmp_path):
+    workflow = json.loads((ROOT / "workflows" / "api" / "text_to_video_pocket.json").read_text("utf-8"))
+    for node in workflow.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = 2
+        if node["class_type"] == "SaveVideo":
+            node["inputs"]["filename_prefix"] = "by_comfy_cli"
+    file = tmp_path / "workflow.json"
+    file.write_text(json.dumps(workflow))
+    address = urlsplit(server.url)
+    options = ["--wait", "--host", address.hostname, "--port", address.port, "--timeout", 600]
+    result = comfy("--no-json", "run", "--workflow", file, *options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert list(Path(server.output).glob("by_comfy_cli*.mp4"))
+
+
+def test_comfy_node_validate():
+    result = comfy("--no-json", "node", "validate")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "warning" not in (result.stdout + result.stderr).lower()
+
+
+@pytest.mark.timeout(1800)
+def test_demo_prints_the_path_of_the_video(comfyui):
+    """run.py as a newcomer calls it, with a ComfyUI at hand; it leaves no server behind."""
+    command = [sys.executable, "run.py", "demo", "a green square moving up", "--seed", "3"]
+    result = subprocess.run(
+        [*command, "--comfyui", str(comfyui)], capture_output=True, text=True, cwd=ROOT, env=child_environment()
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    file = Path(result.stdout.splitlines()[-1])
+    assert file.suffix == ".mp4" and file.read_bytes()[4:8] == b"ftyp"
