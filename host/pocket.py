@@ -10,7 +10,7 @@ import comfy.sd1_clip
 import comfy.supported_models
 import comfy.supported_models_base
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepBlock, UNetModel
 from torch import Tensor, nn
 
 from ..pocket.autoencoder import widen
@@ -24,8 +24,8 @@ UNET_CONFIG = {
     "model_channels": 64,
     "num_res_blocks": [1, 1],
     "channel_mult": [1, 2],
-    "transformer_depth": [1, 1],
-    "transformer_depth_output": [1, 1, 1, 1],
+    "transformer_depth": [0, 1],
+    "transformer_depth_output": [0, 0, 1, 1],
     "transformer_depth_middle": 1,
     "context_dim": 128,
     "num_classes": "sequential",
@@ -40,29 +40,40 @@ UNET_CONFIG = {
 }
 
 
-class _Position(nn.Module):
-    """Adds a learned function of each pixel's place in the frame; on 16 x 16 latents convolutions alone cannot tell."""
+class _Layout(TimestepBlock):
+    """Adds smooth maps over the frame whose coefficients are a linear function of text and time.
 
-    def __init__(self, channels: int, operations, **where):
+    On 16 x 16 latents convolutions alone cannot tell where they are, and multiplying text with place through
+    many layers is slow to learn. Here a word like "left" reaches its side of the frame in one product.
+    """
+
+    WAVES = 8  # along each axis
+    MAPS = 8
+
+    def __init__(self, channels: int, emb_channels: int, operations, **where):
         super().__init__()
-        self.proj = operations.Conv2d(14, channels, 1, **where)
+        self.coefficients = operations.Linear(emb_channels, self.MAPS * self.WAVES**2, **where)
+        self.proj = operations.Conv2d(self.MAPS, channels, 1, **where)
 
-    def forward(self, x: Tensor) -> Tensor:
-        axes = [torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in x.shape[-2:]]
-        waves = []
-        for axis, shape in zip(axes, ((-1, 1), (1, -1)), strict=True):
-            for wave in (axis, *(f(math.pi * k * axis) for k in (0.5, 1, 2) for f in (torch.sin, torch.cos))):
-                waves.append(wave.view(shape).expand(x.shape[-2:]))
-        return x + self.proj(torch.stack(waves)[None])
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        across, down = (_waves(size, self.WAVES, x) for size in (x.shape[-1], x.shape[-2]))
+        weights = self.coefficients(emb).view(-1, self.MAPS, self.WAVES, self.WAVES)
+        return x + self.proj(down.T @ weights.to(x.dtype) @ across)
+
+
+def _waves(size: int, count: int, like: Tensor) -> Tensor:
+    """[count, size]: the first cosines of the discrete cosine transform along one axis."""
+    places = (torch.arange(size, device=like.device, dtype=torch.float32) + 0.5) / size
+    return torch.cos(math.pi * torch.arange(count, device=like.device)[:, None] * places).to(like.dtype)
 
 
 class PocketUNet(UNetModel):
-    """ComfyUI's UNetModel with a position embedding after its first convolution."""
+    """ComfyUI's UNetModel with a text-driven layout after its first convolution."""
 
     def __init__(self, *args, dtype=torch.float32, device=None, operations=comfy.ops.disable_weight_init, **config):
         super().__init__(*args, dtype=dtype, device=device, operations=operations, **config)
-        position = _Position(config["model_channels"], operations, dtype=dtype, device=device)
-        self.input_blocks[0].append(position)
+        channels = config["model_channels"]
+        self.input_blocks[0].append(_Layout(channels, 4 * channels, operations, dtype=dtype, device=device))
 
 
 class _PocketModel(comfy.model_base.BaseModel):

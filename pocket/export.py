@@ -1,6 +1,5 @@
 """Writes what was trained as files that users load: the checkpoint and its temporal layers, in half precision."""
 
-import argparse
 import os
 from pathlib import Path
 
@@ -20,6 +19,17 @@ from .world import FPS, FRAMES, render_clips, sample_clips
 WEIGHTS = Path(__file__).parent / "weights"
 CHECKPOINT = WEIGHTS / "checkpoints" / "emu_video_pocket.safetensors"
 VIDEO_LAYERS = WEIGHTS / "temporal_layers" / "emu_video_pocket_video.safetensors"
+PREFIXES = {"unet": "model.diffusion_model.", "text": "cond_stage_model.transformer."}
+
+
+def denoiser_weights(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of a Denoiser, in float32, out of the tensors of a checkpoint."""
+    weights = {}
+    for part, prefix in PREFIXES.items():
+        for key, tensor in checkpoint.items():
+            if key.startswith(prefix) and not key.endswith(SIGNATURE):
+                weights[f"{part}.{key.removeprefix(prefix)}"] = tensor.float()
+    return weights
 
 
 @torch.no_grad()
@@ -34,12 +44,12 @@ def latent_colours(folder: Path) -> Tensor:
 
 
 def export_checkpoint(folder: Path, path: Path = CHECKPOINT) -> None:
+    """The image model: UNet, text encoder with its vocabulary, autoencoder."""
     image = torch.load(folder / "image_average.pt", weights_only=True)
     tensors = {}
     for key, tensor in image.items():
         part, _, rest = key.partition(".")
-        prefix = {"unet": "model.diffusion_model.", "text": "cond_stage_model.transformer."}[part]
-        tensors[prefix + rest] = tensor.half()
+        tensors[PREFIXES[part] + rest] = tensor.half()
     for key, tensor in load_autoencoder(folder).state_dict().items():
         tensors[f"first_stage_model.{key}"] = tensor.half()
     tensors["first_stage_model.vae_scale"] = torch.tensor(1.0)
@@ -65,19 +75,7 @@ def export_video_layers(folder: Path, path: Path = VIDEO_LAYERS) -> None:
         prediction="v",
         betas={"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000},
         zero_terminal_snr=True,
-        training={"iterations": steps, "data": "procedural world, 10000 clips of 8 frames"},
+        training={"iterations": steps, "data": "procedural world, 6000 clips of 8 frames"},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_layers(path, {key: tensor.half() for key, tensor in weights.items()}, info)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
-    folder = parser.parse_args().folder
-    export_checkpoint(folder)
-    if (folder / "video_average.pt").exists():
-        export_video_layers(folder)
-    for path in (CHECKPOINT, VIDEO_LAYERS):
-        if path.exists():
-            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

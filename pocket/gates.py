@@ -19,7 +19,7 @@ from .denoiser import Denoiser
 from .latents import latent_set, load_autoencoder
 from .reader import read_clip
 from .text_encoder import Vocabulary, pad_tokens
-from .train_video import new_layers
+from .train_video import frozen_image_model, new_layers
 from .vocabulary import COLOURS, PLACES, SHAPES
 from .world import FRAMES, sample_clips
 
@@ -114,9 +114,7 @@ def image_gate(folder: Path, steps: int, scale: float, count: int) -> None:
 
 
 def video_gate(folder: Path, steps: int, text: float, image: float, count: int) -> None:
-    model = Denoiser()
-    model.load_state_dict(torch.load(folder / "image_average.pt", weights_only=True))
-    model.requires_grad_(False)
+    model = frozen_image_model()
     layers = new_layers(model, 0)
     averaged(folder, "video", "layers", layers)
     data = latent_set(folder, "check", seed=77, count=256)

@@ -3,25 +3,28 @@
 import argparse
 from pathlib import Path
 
-from . import train_autoencoder, train_image, train_video
-from .export import export_checkpoint, export_video_layers
+from . import train_autoencoder, train_image, train_text, train_video
+from .export import CHECKPOINT, VIDEO_LAYERS, export_checkpoint, export_video_layers
 
 FOLDER = Path("runs/pocket")
 STAGES = (
     ("autoencoder.pt", lambda folder: train_autoencoder.train(folder, 2200, batch=32, rate=2e-3, seed=1)),
-    ("image_average.pt", lambda folder: train_image.main(folder, 3600, batch=64, rate=1.2e-3, seed=2, compile=True)),
+    ("text_average.pt", lambda folder: train_text.main(folder, 1000, batch=128, rate=2e-3, seed=4)),
+    ("image_average.pt", lambda folder: train_image.main(folder, 3200, batch=64, rate=1.2e-3, seed=2, compile=True)),
+    (CHECKPOINT.name, lambda folder: export_checkpoint(folder)),
     ("video_average.pt", lambda folder: train_video.main(folder, 2500, batch=16, rate=1e-3, seed=3, compile=True)),
+    (VIDEO_LAYERS.name, lambda folder: export_video_layers(folder)),
 )
 
 
 def main(folder: Path = FOLDER) -> None:
     for result, stage in STAGES:
-        if (folder / result).exists():
-            print(f"{folder / result} is there: stage skipped", flush=True)
+        done = folder / f"{result}.done"
+        if done.exists():
+            print(f"{result} is made: stage skipped", flush=True)
         else:
             stage(folder)
-    export_checkpoint(folder)
-    export_video_layers(folder)
+            done.touch()
 
 
 if __name__ == "__main__":

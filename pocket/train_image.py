@@ -1,4 +1,4 @@
-"""Stage 2: text to image. v-prediction with zero terminal SNR; afterwards these weights are frozen for good."""
+"""Stage 3: text to image. v-prediction with zero terminal SNR; afterwards these weights are frozen for good."""
 
 import argparse
 from pathlib import Path
@@ -20,6 +20,7 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int, comp
     stills = latent_set(folder, "stills", seed=11, count=24_000, frames=1, moving=False)
     starts = latent_set(folder, "starts", seed=12, count=24_000, frames=1)
     model = Denoiser()
+    model.text.load_state_dict(torch.load(folder / "text_average.pt", weights_only=True))
     run = torch.compile(model) if compile else model
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     empty = torch.tensor(pad_tokens([]))

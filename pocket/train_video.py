@@ -1,9 +1,10 @@
-"""Stage 3: the temporal layers, with the image model frozen: first frame and text to 8 frames."""
+"""Stage 4: the temporal layers, with the image model frozen: first frame and text to 8 frames."""
 
 import argparse
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from ..diffusion.schedule import Schedule
 from ..temporal_layers.anchors import find_anchors
@@ -12,6 +13,7 @@ from ..temporal_layers.layers import TemporalLayers
 from ..training.loop import Settings, train
 from ..training.objective import Dropout, drop_conditioning, first_frames, sample_timesteps, v_error
 from .denoiser import Denoiser
+from .export import CHECKPOINT, denoiser_weights
 from .latents import latent_set
 from .text_encoder import pad_tokens
 from .world import FRAMES
@@ -19,9 +21,10 @@ from .world import FRAMES
 CONDITIONING_CHANNELS = 5  # first frame's latent and mask
 
 
-def frozen_image_model(folder: Path) -> Denoiser:
+def frozen_image_model(path: Path = CHECKPOINT) -> Denoiser:
+    """The image model as it is shipped, rounded to half precision, never to change again."""
     model = Denoiser()
-    model.load_state_dict(torch.load(folder / "image_average.pt", weights_only=True))
+    model.load_state_dict(denoiser_weights(load_file(path)))
     return model.requires_grad_(False)
 
 
@@ -36,8 +39,8 @@ def new_layers(model: Denoiser, seed: int) -> TemporalLayers:
 
 def main(folder: Path, iterations: int, batch: int, rate: float, seed: int, compile: bool) -> None:
     torch.manual_seed(seed)
-    clips = latent_set(folder, "clips", seed=13, count=10_000)
-    model = frozen_image_model(folder)
+    clips = latent_set(folder, "clips", seed=13, count=6_000)
+    model = frozen_image_model()
     layers = new_layers(model, seed)
     run = torch.compile(model) if compile else model
     schedule = Schedule.from_betas(zero_terminal_snr=True)

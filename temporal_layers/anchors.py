@@ -96,7 +96,7 @@ BASES = {
     "sd15": Shape(model_channels=320, context_dim=768, convs=52, transformers=16, blocks=16),
     "sd21": Shape(model_channels=320, context_dim=1024, convs=52, transformers=16, blocks=16),
     "sdxl": Shape(model_channels=320, context_dim=2048, convs=40, transformers=11, blocks=70),
-    "pocket": Shape(model_channels=64, context_dim=128, convs=20, transformers=7, blocks=7),
+    "pocket": Shape(model_channels=64, context_dim=128, convs=20, transformers=4, blocks=4),
 }
 
 

@@ -1,0 +1,46 @@
+"""Stage 2: the text encoder learns what captions look like, by predicting the mean latent picture of each.
+
+It stands in for the pretrained encoders of larger image models: the UNet starts with words that mean something.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..training.loop import Settings, train
+from .latents import latent_set
+from .text_encoder import WIDTH, TextEncoder, Vocabulary
+
+
+def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    sets = [
+        latent_set(folder, "stills", seed=11, count=24_000, frames=1, moving=False),
+        latent_set(folder, "starts", seed=12, count=24_000, frames=1),
+    ]
+    encoder = TextEncoder(len(Vocabulary()))
+    painter = nn.Sequential(nn.Linear(2 * WIDTH, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, 1024))
+
+    def loss(step: int):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        parts = [data.batch(generator, batch // 2) for data in sets]
+        x0, weight, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
+        features, pooled = encoder(tokens)
+        painted = painter(torch.cat([pooled, features.mean(1)], 1)).view(-1, 4, 16, 16)
+        error = (painted - x0[:, 0]).square().mean(1) * weight[:, 0]
+        return error.mean(), {}
+
+    averaged = train({"text": encoder, "painter": painter}, loss, Settings(iterations, rate), folder, "text")
+    torch.save(averaged["text"], folder / "text_average.pt")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=4)
+    main(**vars(parser.parse_args()))
