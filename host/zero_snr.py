@@ -19,10 +19,16 @@ from torch import Tensor
 from ..diffusion.schedule import Schedule
 
 KEY = "emu_video_schedule"
-VARIANCE_EXPLODING_SAMPLERS = {
+# ComfyUI's sampler functions that take x for x0 plus noise, or stop before the last step; and their names.
+NOT_FOR_FLOWS = {
     "sample_ddpm": "ddpm",
     "sample_unipc": "uni_pc",
     "sample_unipc_bh2": "uni_pc_bh2",
+    "dpm_fast_function": "dpm_fast",
+    "dpm_adaptive_function": "dpm_adaptive",
+    "sample_dpmpp_2s_ancestral_cfg_pp": "dpmpp_2s_ancestral_cfg_pp",
+    "sample_res_multistep_ancestral": "res_multistep_ancestral",
+    "sample_res_multistep_ancestral_cfg_pp": "res_multistep_ancestral_cfg_pp",
 }
 
 
@@ -53,9 +59,7 @@ class ZeroSNRFlow(torch.nn.Module, comfy.model_sampling.CONST):
 
     def sigma(self, timestep: Tensor) -> Tensor:
         t = timestep.float().to(self.sigmas.device).clamp(0, self.num_timesteps - 1)
-        return torch.lerp(self.sigmas[t.floor().long()], self.sigmas[t.ceil().long()], t.frac()).to(
-            timestep.device
-        )
+        return torch.lerp(self.sigmas[t.floor().long()], self.sigmas[t.ceil().long()], t.frac()).to(timestep.device)
 
     def percent_to_sigma(self, percent: float) -> float:
         if percent <= 0.0:
@@ -139,17 +143,15 @@ def signal_and_noise(sampling: Any, sigma: float) -> tuple[float, float]:
     return (1.0 - sigma, sigma) if isinstance(sampling, comfy.model_sampling.CONST) else (1.0, sigma)
 
 
-def check_sampling(
-    executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args, **kwargs
-):
+def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args, **kwargs):
     """OUTER_SAMPLE wrapper: refuses, with what to do instead, a set-up that would quietly sample wrongly."""
     guider = executor.class_obj
     sampling = guider.model_patcher.get_model_object("model_sampling")
     if isinstance(sampling, ZeroSNRFlow):
         function = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
-        if function in VARIANCE_EXPLODING_SAMPLERS:
+        if function in NOT_FOR_FLOWS:
             raise ValueError(
-                f"The sampler {VARIANCE_EXPLODING_SAMPLERS[function]} does not work with zero terminal SNR: "
+                f"The sampler {NOT_FOR_FLOWS[function]} does not work with zero terminal SNR: "
                 "use euler, or the DDIM Sampler (Zero-SNR)."
             )
         from_noise = torch.count_nonzero(latent_image) == 0
