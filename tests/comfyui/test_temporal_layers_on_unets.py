@@ -101,7 +101,7 @@ def hang(unet, layers: TemporalLayers, weights) -> TemporalLayers:
         ("sd15", 52, 16, 16, 300_012_532),
         ("sd21", 52, 16, 16, 300_012_532),
         ("sdxl", 40, 11, 70, 234_854_772),
-        ("pocket", 20, 7, 7, 1_584_756),
+        ("pocket", 20, 4, 4, 1_435_380),
     ],
 )
 def test_anchors_of_each_family(base, convs, transformers, blocks, parameters):
