@@ -29,6 +29,8 @@ def find(given: str | None) -> Path | None:
     if not folder:
         return None
     path = Path(folder).expanduser().resolve()
+    if path == COMFYUI:
+        return None
     if not (path / "main.py").is_file() or not (path / "comfy" / "model_patcher.py").is_file():
         raise Failed(f"{path} is no ComfyUI folder: --comfyui and COMFYUI_PATH need the one with main.py in it.")
     return path
