@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import signal
 import subprocess
 import sys
 import time
@@ -42,7 +42,7 @@ def main() -> int:
     own = comfyui.find(args.comfyui)
     environment.ensure(test=args.command == "test", comfyui=own)
     if not environment.inside():
-        return subprocess.call([str(environment.PYTHON), __file__, *sys.argv[1:]])
+        return environment.again_inside(Path(__file__))
     folder = own or comfyui.fetch()
     if args.command == "demo":
         return run_demo(folder, args.prompt, args.image_prompt, args.seed)
@@ -64,6 +64,8 @@ def run_demo(folder: Path, prompt: str, image_prompt: str | None, seed: int | No
         outputs = asyncio.run(client.execute(running.url, workflow, progress))
         progress.end()
         files = client.saved_files(outputs, running.output)
+        for warning in running.warnings():
+            print(warning, flush=True)
     if not files:
         raise Failed(f"The workflow saved no video. Look into {running.log}.")
     print(files[-1])
@@ -87,7 +89,7 @@ def run_tests(folder: Path, rest: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    os.chdir(ROOT)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a server is stopped then, too
     try:
         sys.exit(main())
     except Failed as failure:

@@ -72,6 +72,14 @@ def installer_environment() -> dict[str, str]:
     return caches | os.environ | {name: str(ROOM / "tmp") for name in ("TMPDIR", "TEMP", "TMP")}
 
 
+def again_inside(script: Path) -> int:
+    """Runs the script anew, with its arguments, in `.venv`."""
+    command = [str(PYTHON), str(script.resolve()), *sys.argv[1:]]
+    if os.name != "nt":
+        os.execv(PYTHON, command)
+    return subprocess.call(command)
+
+
 def ensure(*, test: bool, comfyui: Path | None) -> None:
     """Makes `.venv` unless one for exactly these requirements stands; a half-made one is made anew.
 

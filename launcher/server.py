@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +29,11 @@ class Server:
     output: Path
     log: Path
 
+    def warnings(self) -> list[str]:
+        """What the pocket model warned of, such as words that it does not know."""
+        lines = re.sub(r"\x1b\[[\d;]*m", "", self.log.read_text("utf-8", "replace")).splitlines()
+        return [line for line in lines if line.startswith("[WARNING] The pocket model")]
+
 
 def has_nvidia_card() -> bool:
     tool = shutil.which("nvidia-smi")
@@ -40,6 +46,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextlib.contextmanager
 def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int | None = None) -> Iterator[Server]:
     """A ComfyUI server on this machine while the block runs; everything it writes lies in base and output.
@@ -47,6 +58,8 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
     comfyui: its folder, base: the folder with custom_nodes, input and user, output: where videos are saved.
     Raises Failed, with the end of the server's log, when it does not answer in START_SECONDS.
     """
+    if port and taken(port):
+        raise Failed(f"Port {port} is taken. Stop the program that uses it, or give another one with --port.")
     port = port or free_port()
     folders = ["--base-directory", base, "--output-directory", output]
     folders += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]
