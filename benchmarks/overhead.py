@@ -13,7 +13,6 @@ disturb it little; only ratios mean something.
 from __future__ import annotations
 
 import argparse
-import gc
 import statistics
 import time
 import weakref
@@ -82,7 +81,7 @@ class Row:
     def __str__(self) -> str:
         return (
             f"| {self.unet} | {self.dtype} | {self.layers} | {self.seconds:.2f} | {self.time:.2f} "
-            f"| {self.operations:.2f} | **{self.overhead:.2f}** | {self.plain_mib:.0f} | {self.video_mib:.0f} |"
+            f"| {self.operations:.2f} | **{self.overhead:.2f}** | {self.plain_mib:.1f} | {self.video_mib:.1f} |"
         )
 
 
@@ -124,11 +123,9 @@ def compare(plain: Step, video: Step, repeats: int) -> dict[str, float]:
     """Both steps in turn, `repeats` times."""
     operations, peaks = [], []
     for step in (plain, video):
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter, PeakMemory() as memory:
             step()
         operations.append(counter.get_total_flops())
-        with PeakMemory() as memory:
-            step()
         peaks.append(memory.peak / 2**20)
     times: list[list[float]] = [[], []]
     for _ in range(repeats):
@@ -147,9 +144,12 @@ def compare(plain: Step, video: Step, repeats: int) -> dict[str, float]:
 
 def randomise(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Weights of the usual sizes: uninitialised ones may hold denormal numbers, which are slow."""
+    noise = torch.randn(2**20)
     for parameter in module.parameters():
         scale = 0.1 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
-        parameter.data = torch.empty(parameter.shape, dtype=dtype).normal_(0, scale)
+        copies = -(-parameter.numel() // noise.numel())
+        values = (noise * scale).to(dtype).repeat(copies)[: parameter.numel()]
+        parameter.data = values.reshape(parameter.shape)
     for buffer in module.buffers():
         buffer.zero_()
     return module.to(dtype).eval()
@@ -203,15 +203,12 @@ def diffusers(dtype: torch.dtype, repeats: int) -> dict[str, float]:
 
 
 def rows(repeats: int):
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.bfloat16, torch.float32):
         name = str(dtype).removeprefix("torch.")
         for unet in UNETS:
             yield Row(unet, name, "all", **ours(unet, dtype, ("conv", "attention"), repeats))
-            gc.collect()
         yield Row("SD1.5", name, "attention only", **ours("SD1.5", dtype, ("attention",), repeats))
-        gc.collect()
         yield Row("SD1.5", name, "diffusers UNetMotionModel", **diffusers(dtype, repeats))
-        gc.collect()
 
 
 @torch.inference_mode()
