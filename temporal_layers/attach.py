@@ -4,6 +4,8 @@ Each anchor's instance attribute `forward` is swapped for one that calls the old
 temporal layer. No module, hook, parameter or buffer is added to the UNet, so its state dict, LoRA keys and
 weight patches stay as they are, and torch.compile sees the change. Others may swap `forward` too, before or
 after, and take theirs off in any order: a swap that is no longer on top passes through.
+
+Swaps, and what hangs on them, are made once and used again: torch.compile traces anew for every new object.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .anchors import conv_in_name
+from .anchors import CONV_IN
 from .layers import TemporalLayers
 
 ATTRIBUTE = "_emu_video_attachment"
+SWAP = "_emu_video_swap"
 
 
 def attach(unet: nn.Module, layers: TemporalLayers, owner: Any) -> None:
@@ -36,11 +39,7 @@ def attach(unet: nn.Module, layers: TemporalLayers, owner: Any) -> None:
     swaps = []
     for name, module in layers.items():
         swap = _swap(targets[name])
-        if layers.extra is not None and name == conv_in_name(unet):
-            channels = targets[name].in_channels
-            swap.hung = partial(_conv_in, layers, module, layers.extra, channels)
-        else:
-            swap.hung = partial(_behind, layers, module)
+        swap.hung = _hung(layers, name, module, targets[name])
         swaps.append(swap)
     unet.__dict__[ATTRIBUTE] = _Attachment(owner, swaps)
 
@@ -68,7 +67,7 @@ class _Swap:
 
     def __init__(self, module: nn.Module):
         self.module = module
-        self.replaced = module.__dict__.get("forward")
+        self.replaced: Callable[..., Any] | None = None
         self.original: Callable[..., Any] = module.forward
         self.hung: Callable[..., Any] | None = None
 
@@ -77,14 +76,31 @@ class _Swap:
             return self.original(*args, **kwargs)
         return self.hung(self.original, *args, **kwargs)
 
+    def cover(self) -> None:
+        """Take the place of the module's present `forward`."""
+        self.replaced = self.module.__dict__.get("forward")
+        if self.original != self.module.forward:
+            self.original = self.module.forward
+        self.module.__dict__["forward"] = self
+
     def release(self) -> None:
         self.hung = None
         if self.module.__dict__.get("forward") is not self:
-            return
-        if self.replaced is None:
-            del self.module.forward
+            self.module.__dict__.pop(SWAP, None)  # buried under a foreign forward, where it stays
+        elif self.replaced is None:
+            del self.module.__dict__["forward"]
         else:
-            self.module.forward = self.replaced
+            self.module.__dict__["forward"] = self.replaced
+
+
+def _hung(layers: TemporalLayers, name: str, module: nn.Module, target: nn.Module) -> Callable[..., Any]:
+    hung = layers.__dict__.setdefault(ATTRIBUTE, {})
+    if name not in hung:
+        if layers.extra is not None and name == CONV_IN:
+            hung[name] = partial(_conv_in, layers, module, layers.extra, target.in_channels)
+        else:
+            hung[name] = partial(_behind, layers, module)
+    return hung[name]
 
 
 def _behind(layers: TemporalLayers, module: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Tensor:
@@ -122,11 +138,13 @@ def _conv_in(
 
 
 def _swap(module: nn.Module) -> _Swap:
-    """The swap on top of `module`: one left behind as a pass-through by an earlier detach, or a new one."""
+    """The module's swap, on top: one left behind as a pass-through by an earlier detach, or its own."""
     forward = module.__dict__.get("forward")
-    if not isinstance(forward, _Swap):
-        forward = module.forward = _Swap(module)
-    return forward
+    if isinstance(forward, _Swap):
+        return forward
+    swap = module.__dict__.setdefault(SWAP, _Swap(module))
+    swap.cover()
+    return swap
 
 
 def _release(unet: nn.Module) -> None:
