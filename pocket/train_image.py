@@ -17,8 +17,8 @@ DROP_TEXT = 0.1
 
 def main(folder: Path, iterations: int, batch: int, rate: float, seed: int, compile: bool) -> None:
     torch.manual_seed(seed)
-    stills = latent_set(folder, "stills", seed=11, count=24_000, frames=1, moving=False)
-    starts = latent_set(folder, "starts", seed=12, count=24_000, frames=1)
+    stills = latent_set(folder, "stills", seed=11, count=16_000, frames=1, moving=False)
+    starts = latent_set(folder, "starts", seed=12, count=16_000, frames=1)
     model = Denoiser()
     model.text.load_state_dict(torch.load(folder / "text_average.pt", weights_only=True))
     run = torch.compile(model) if compile else model
