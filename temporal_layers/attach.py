@@ -93,7 +93,7 @@ class _Swap:
             self.module.__dict__["forward"] = self.replaced
 
 
-def _hung(layers: TemporalLayers, name: str, module: nn.Module, target: nn.Module) -> Callable[..., Any]:
+def _hung(layers: TemporalLayers, name: str, module: nn.Module, target: Any) -> Callable[..., Any]:
     hung = layers.__dict__.setdefault(ATTRIBUTE, {})
     if name not in hung:
         if layers.extra is not None and name == CONV_IN:
