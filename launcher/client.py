@@ -41,7 +41,7 @@ async def execute(url: str, workflow: dict, report: Callable[[str, int, int], No
             body = {"prompt": workflow, "client_id": client}
             async with session.post("/prompt", json=body) as answer:
                 reply = await answer.json()
-                if answer.status != 200:
+                if answer.status != 200 or reply["node_errors"]:
                     raise Failed(f"ComfyUI refused the workflow: {_refusal(reply)}")
             outputs: dict[str, dict] = {}
             async for message in socket:

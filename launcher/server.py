@@ -129,5 +129,5 @@ def _group_alive(group: int) -> bool:
 
 
 def get_json(url: str):
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)

@@ -53,8 +53,8 @@ def test_run_shows_the_video(server, page, tmp_path):
                      for (const widget of node.widgets ?? [])
                        if (widget.name === 'steps') widget.value = 2 }"""
     )
-    prompt = page.locator("textarea").filter(visible=True).first
-    assert prompt.input_value() == "a red circle moving right"
+    areas = page.locator("textarea").all()
+    (prompt,) = [area for area in areas if area.input_value() == "a red circle moving right"]
     prompt.fill("a blue square moving up")
 
     page.get_by_test_id("queue-button").click()
