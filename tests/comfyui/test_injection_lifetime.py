@@ -8,7 +8,7 @@ import random
 import comfy.model_management
 import pytest
 import torch
-from emu_video.tests.comfyui.tiny import checkpoint, lora, sample, weights_hash, with_temporal_layers
+from emu_video.tests.comfyui.tiny import checkpoint, lora, sample, text, weights_hash, with_temporal_layers
 
 
 def test_clones_dropped_before_sampling(model):
@@ -55,12 +55,9 @@ def test_an_error_or_an_interruption_leaves_the_checkpoint_clean(model):
 
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         sample(video, callback=interrupt)
-    broken = video.clone()
-    broken.set_model_unet_function_wrapper(
-        lambda apply_model, a: apply_model(a["input"][:, :3], a["timestep"], **a["c"])
-    )
+    broken = [[context[..., :-1], {}] for context, _ in text(1)]
     with pytest.raises(RuntimeError):
-        sample(broken)
+        sample(video, positive=broken)
     assert weights_hash(model) == before
     assert torch.equal(sample(video), expected)
 
