@@ -56,7 +56,7 @@ SD15 = {
     "num_heads": 8,
     "legacy": False,
 }
-UNETS = {"pocket": (PocketUNet, UNET_CONFIG), "SD1.5": (UNetModel, SD15)}
+UNETS = {"SD1.5": (UNetModel, SD15), "pocket": (PocketUNet, UNET_CONFIG)}
 
 Step = Callable[[], Tensor]
 
@@ -123,9 +123,11 @@ def compare(plain: Step, video: Step, repeats: int) -> dict[str, float]:
     """Both steps in turn, `repeats` times."""
     operations, peaks = [], []
     for step in (plain, video):
-        with FlopCounterMode(display=False) as counter, PeakMemory() as memory:
+        with FlopCounterMode(display=False) as counter:
             step()
         operations.append(counter.get_total_flops())
+        with PeakMemory() as memory:
+            step()
         peaks.append(memory.peak / 2**20)
     times: list[list[float]] = [[], []]
     for _ in range(repeats):
@@ -197,7 +199,7 @@ def diffusers(dtype: torch.dtype, repeats: int) -> dict[str, float]:
     t = torch.tensor(500)
     return compare(
         lambda: image(x, t, context).sample,
-        lambda: motion(video, t, context[:1]).sample,
+        lambda: motion(video, t, context).sample,
         repeats,
     )
 
