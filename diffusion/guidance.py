@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def emu_guidance(
-    uncond: Tensor, image: Tensor, full: Tensor, image_guidance: float, text_guidance: float
-) -> Tensor:
+def emu_guidance(uncond: Tensor, image: Tensor, full: Tensor, image_guidance: float, text_guidance: float) -> Tensor:
     """Emu Video, equation 1: uncond + w_i (image - uncond) + w_p (full - image).
 
     `uncond` saw neither condition, `image` the image with a null text, `full` both. Written as a weighted

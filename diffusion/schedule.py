@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 
-def betas(
-    schedule: str = "scaled_linear", start: float = 0.00085, end: float = 0.012, steps: int = 1000
-) -> Tensor:
+def betas(schedule: str = "scaled_linear", start: float = 0.00085, end: float = 0.012, steps: int = 1000) -> Tensor:
     """Float64 [steps]. "linear" is linear in beta, "scaled_linear" in sqrt(beta) (Stable Diffusion's)."""
     if schedule == "linear":
         return torch.linspace(start, end, steps, dtype=torch.float64)
@@ -105,9 +103,7 @@ def x0_from_eps(x_t: Tensor, eps: Tensor, t: int | Tensor, schedule: Schedule) -
     """Raises ValueError where alpha is 0: there x_t is eps and says nothing of x0."""
     alpha, sigma = _scales(t, schedule, x_t)
     if not alpha.all():
-        raise ValueError(
-            "An eps-prediction model cannot be used at zero SNR: use v-prediction or the native schedule."
-        )
+        raise ValueError("An eps-prediction model cannot be used at zero SNR: use v-prediction or the native schedule.")
     return (x_t - sigma * eps) / alpha
 
 

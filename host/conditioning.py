@@ -63,9 +63,7 @@ def encode(vae: comfy.sd.VAE | None, image: Tensor) -> Tensor:
     if vae is None:
         raise ValueError("There is no VAE: this checkpoint has none, so load one with Load VAE.")
     if len(image) != 1:
-        raise ValueError(
-            f"The first frame is one image, but {len(image)} were given: pick one with ImageFromBatch."
-        )
+        raise ValueError(f"The first frame is one image, but {len(image)} were given: pick one with ImageFromBatch.")
     height, width = image.shape[1:3]
     ratio: Any = vae.spacial_compression_encode()
     if height % ratio or width % ratio:

@@ -23,9 +23,7 @@ class EmuVideoGuider(comfy.samplers.CFGGuider):
     def set_conds(self, positive: list, image_only: list, negative: list) -> None:
         self.inner_set_conds({"positive": positive, "image_only": image_only, "negative": negative})
 
-    def set_guidance(
-        self, image_guidance: float, text_guidance: float, guidance_rescale: float = 0.0
-    ) -> None:
+    def set_guidance(self, image_guidance: float, text_guidance: float, guidance_rescale: float = 0.0) -> None:
         self.image_guidance, self.text_guidance = image_guidance, text_guidance
         self.guidance_rescale = guidance_rescale
         self.cfg = text_guidance  # what ComfyUI logs, and hands to post-cfg functions
@@ -48,9 +46,7 @@ class EmuVideoGuider(comfy.samplers.CFGGuider):
             if self.text_guidance == 0.0 and self.guidance_rescale == 0.0:
                 positive = None
         conds: list[Any] = [negative, image_only, positive]
-        uncond, image, full = comfy.samplers.calc_cond_batch(
-            self.inner_model, conds, x, timestep, model_options
-        )
+        uncond, image, full = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)
         x0 = emu_guidance(uncond, image, full, self.image_guidance, self.text_guidance)
         if self.guidance_rescale:
             x0 = self.rescale(x, x0, full, float(timestep[0]))
@@ -75,9 +71,7 @@ class EmuVideoGuider(comfy.samplers.CFGGuider):
 
 def check_layers(model: comfy.model_patcher.ModelPatcher) -> None:
     if layers_info(model) is None:
-        raise ValueError(
-            "This model has no temporal layers: connect the one that Load Temporal Layers gives."
-        )
+        raise ValueError("This model has no temporal layers: connect the one that Load Temporal Layers gives.")
 
 
 def make_guider(

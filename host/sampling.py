@@ -76,9 +76,7 @@ def preview_callback(model: comfy.model_patcher.ModelPatcher, steps: int) -> Cal
     return callback
 
 
-def sample(
-    guider: EmuVideoGuider, latent: dict[str, Any], seed: int, steps: int, eta: float
-) -> dict[str, Any]:
+def sample(guider: EmuVideoGuider, latent: dict[str, Any], seed: int, steps: int, eta: float) -> dict[str, Any]:
     """LATENT in, LATENT out: trailing timesteps, DDIM, the guider's guidance."""
     model = guider.model_patcher
     samples = comfy.sample.fix_empty_latent_channels(

@@ -45,9 +45,7 @@ def eta_input() -> io.Input:
 
 
 def steps_input() -> io.Input:
-    return io.Int.Input(
-        "steps", default=50, min=1, max=1000, tooltip="Denoising steps, the last timestep first."
-    )
+    return io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps, the last timestep first.")
 
 
 class EmuVideoSampler(io.ComfyNode):
@@ -78,9 +76,7 @@ class EmuVideoSampler(io.ComfyNode):
         cls, model, positive, image_only, negative, latent, seed, steps, text_guidance, image_guidance,
         guidance_rescale, eta,
     ) -> io.NodeOutput:  # fmt: skip
-        guider = make_guider(
-            model, positive, image_only, negative, text_guidance, image_guidance, guidance_rescale
-        )
+        guider = make_guider(model, positive, image_only, negative, text_guidance, image_guidance, guidance_rescale)
         return io.NodeOutput(sample(guider, latent, seed, steps, eta))
 
 
@@ -101,9 +97,7 @@ class EmuVideoGuider(io.ComfyNode):
         cls, model, positive, image_only, negative, text_guidance, image_guidance, guidance_rescale
     ) -> io.NodeOutput:
         return io.NodeOutput(
-            make_guider(
-                model, positive, image_only, negative, text_guidance, image_guidance, guidance_rescale
-            )
+            make_guider(model, positive, image_only, negative, text_guidance, image_guidance, guidance_rescale)
         )
 
 
