@@ -29,7 +29,7 @@ UNET_CONFIG = {
     "transformer_depth_middle": 1,
     "context_dim": 128,
     "num_classes": "sequential",
-    "adm_in_channels": 128,
+    "adm_in_channels": 256,
     "use_linear_in_transformer": True,
     "num_heads": -1,
     "num_head_channels": 32,
@@ -166,7 +166,7 @@ class EmuVideoPocket(comfy.supported_models_base.BASE):
         "model_channels": 64,
         "context_dim": 128,
         "use_temporal_attention": False,
-        "adm_in_channels": 128,
+        "adm_in_channels": 256,
     }
     unet_extra_config = {"num_heads": -1, "num_head_channels": 32, "use_scale_shift_norm": True}
     required_keys = {"{}" + SIGNATURE: None}

@@ -24,9 +24,9 @@ class LatentSet:
         return len(self.latents)
 
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """A random batch: latents and loss weights (3 near a shape, 1 elsewhere) as float32, tokens."""
+        """A random batch: latents and loss weights (5 near a shape, 1 elsewhere) as float32, tokens."""
         index = torch.randint(0, len(self), (size,), generator=generator)
-        return self.latents[index].float(), 1 + 2 * self.near[index].float(), self.tokens[index]
+        return self.latents[index].float(), 1 + 4 * self.near[index].float(), self.tokens[index]
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:

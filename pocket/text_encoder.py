@@ -74,9 +74,10 @@ class _Layer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token ids [n, 32] -> features [n, 32, 128] and a pooled vector [n, 128], their normalised sum.
+    """Token ids [n, 32] -> features [n, 32, 128] and a pooled vector [n, 256].
 
-    A sum over words lets every word move the pooled vector from the first training step on.
+    Half of the pooled vector is the normalised sum of the features, half that of the plain word embeddings: in the
+    first a word like "star" is easily lost among its neighbours, in the second every word weighs the same.
     """
 
     def __init__(self, vocabulary_size: int, width: int = WIDTH, layers: int = 2, operations=nn, **where):
@@ -86,11 +87,14 @@ class TextEncoder(nn.Module):
         self.layers = nn.ModuleList(_Layer(width, width // 32, operations, **where) for _ in range(layers))
         self.norm = operations.LayerNorm(width, **where)
         self.pooled_norm = operations.LayerNorm(width, **where)
+        self.bag_norm = operations.LayerNorm(width, **where)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         places = torch.arange(LENGTH, device=ids.device)
-        x = self.tokens(ids).float() + 0.1 * self.positions(places).float()
+        words = self.tokens(ids).float()
+        x = words + 0.1 * self.positions(places).float()
         said = ids != PAD
         for layer in self.layers:
             x = layer(x, said[:, None, None, :])
-        return self.norm(x), self.pooled_norm((x * said[..., None]).sum(1))
+        pooled, bag = ((z * said[..., None]).sum(1) for z in (x, words))
+        return self.norm(x), torch.cat([self.pooled_norm(pooled), self.bag_norm(bag)], 1)

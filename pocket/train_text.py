@@ -21,7 +21,7 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
         latent_set(folder, "starts", seed=12, count=16_000, frames=1),
     ]
     encoder = TextEncoder(len(Vocabulary()))
-    painter = nn.Sequential(nn.Linear(2 * WIDTH, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, 1024))
+    painter = nn.Sequential(nn.Linear(3 * WIDTH, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, 1024))
 
     def loss(step: int):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -39,7 +39,7 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
-    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--iterations", type=int, default=800)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=4)

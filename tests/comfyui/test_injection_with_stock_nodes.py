@@ -6,8 +6,8 @@ import comfy.model_management
 import comfy.sd
 import pytest
 import torch
-from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+from comfy_extras.nodes_torch_compile import TorchCompileModel
 from emu_video.host import injection
 from emu_video.host.injection import KEY
 from emu_video.temporal_layers.attach import attach
@@ -122,20 +122,30 @@ def test_context_windows(model, monkeypatch, causal):
 
 
 @pytest.mark.parametrize("compile_first", [True, False])
-def test_torch_compile(model, compile_first):
-    """Traced by torch.compile (run eagerly, so that no C++ compiler is needed), for two lengths and the image."""
+def test_torch_compile_node(model, compile_first):
+    """Two lengths and the plain image, traced once each. Run eagerly, so that no C++ compiler is needed."""
 
     def compiled(model):
-        model = model.clone()
-        set_torch_compile_wrapper(model=model, backend="eager")
-        return model
+        return TorchCompileModel.execute(model, "eager").result[0]
 
-    expected = {frames: sample(with_temporal_layers(model), frames=frames) for frames in (FRAMES, 2)}
-    image = sample(model, frames=1)
+    def one_step(model, frames):
+        return sample(model, frames=frames, steps=1, cfg=1.0)
+
+    def traced_graphs():
+        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+    image = one_step(model, 1)
+    layers = with_temporal_layers(model)
+    expected = {frames: one_step(layers, frames) for frames in (FRAMES, 2)}
     torch._dynamo.reset()
     plain = compiled(model)
-    torch.testing.assert_close(sample(plain, frames=1), image, atol=1e-4, rtol=1e-4)
-    video = with_temporal_layers(compiled(model)) if compile_first else compiled(with_temporal_layers(model))
-    for frames in (FRAMES, 2, FRAMES):
-        torch.testing.assert_close(sample(video, frames=frames), expected[frames], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(sample(plain, frames=1), image, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(one_step(plain, 1), image, atol=1e-4, rtol=1e-4)
+    video = with_temporal_layers(compiled(model)) if compile_first else compiled(layers)
+    for frames in expected:
+        torch.testing.assert_close(one_step(video, frames), expected[frames], atol=1e-4, rtol=1e-4)
+    traced = traced_graphs()
+    assert traced > 0
+    for frames in expected:
+        torch.testing.assert_close(one_step(video, frames), expected[frames], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(one_step(plain, 1), image, atol=1e-4, rtol=1e-4)
+    assert traced_graphs() == traced
