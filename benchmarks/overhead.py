@@ -99,16 +99,22 @@ class PeakMemory(TorchDispatchMode):
         self.known: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        for tensor in tree_leaves((args, kwargs)):
+            self._add(tensor, counted=False)  # made outside: weights and inputs
+        out = func(*args, **kwargs)
         for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self._add(tensor.untyped_storage())
+            self._add(tensor, counted=True)
         return out
 
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+    def _add(self, tensor: object, counted: bool) -> None:
+        if not isinstance(tensor, Tensor):
+            return
+        storage = tensor.untyped_storage()
+        key = storage._cdata
         if key in self.known:
             return
+        size = storage.nbytes() if counted else 0
         self.known.add(key)
         self.live += size
         self.peak = max(self.peak, self.live)
@@ -151,7 +157,7 @@ def randomise(module: nn.Module, dtype: torch.dtype) -> nn.Module:
         scale = 0.1 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
         copies = -(-parameter.numel() // noise.numel())
         values = (noise * scale).to(dtype).repeat(copies)[: parameter.numel()]
-        parameter.data = values.reshape(parameter.shape)
+        parameter.data = values.reshape(parameter.shape).clone()
     for buffer in module.buffers():
         buffer.zero_()
     return module.to(dtype).eval()
