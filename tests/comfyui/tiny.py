@@ -155,7 +155,7 @@ def lora_file(model, seed: int = 7, rank: int = 2) -> dict[str, torch.Tensor]:
     weights, generator = {}, torch.Generator().manual_seed(seed)
     for name in (
         "input_blocks.1.0.in_layers.2",
-        "input_blocks.1.1.proj_in",
+        "input_blocks.3.1.proj_in",
         "output_blocks.3.0.out_layers.3",
     ):
         weight = model.model.diffusion_model.get_submodule(name).weight
