@@ -16,6 +16,9 @@ STAMP = VENV / "emu_video.stamp"
 ROOM = ROOT / ".emu"
 """Everything else that run.py writes: ComfyUI, its base folder, caches and settings of the tools it calls."""
 
+OURS = ROOM / "made_venv"
+"""Stands from the moment that run.py begins to make `.venv`: only such a one is ever removed."""
+
 PINNED = ROOT / "launcher" / "requirements.txt"
 PINNED_TEST = ROOT / "launcher" / "requirements-test.txt"
 TORCH = ("torch", "torchvision", "torchaudio")
@@ -107,8 +110,12 @@ def _create() -> None:
         raise Failed(f"Python {_version()} is not supported: run run.py with Python 3.10, 3.11, 3.12 or 3.13.")
     print("Making .venv (the first time this takes some minutes: PyTorch is large)", flush=True)
     if VENV.exists():
+        if not OURS.exists():
+            raise Failed(f"{VENV} was not made by run.py. Rename or remove it, then run the same command again.")
         print("  an unfinished or outdated .venv is removed first", flush=True)
         shutil.rmtree(VENV)
+    OURS.parent.mkdir(exist_ok=True)
+    OURS.touch()
     advice = "On Debian and Ubuntu `apt install python3-venv` brings it; or install uv."
     if shutil.which("uv"):
         run(

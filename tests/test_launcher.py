@@ -88,6 +88,14 @@ def test_old_python_is_refused(monkeypatch):
         environment._create()
 
 
+def test_foreign_environment_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "VENV", tmp_path)
+    monkeypatch.setattr(environment, "OURS", tmp_path / "no such file")
+    with pytest.raises(Failed, match="not made by run.py"):
+        environment._create()
+    assert tmp_path.exists()
+
+
 def test_failing_step_says_what_to_try(tmp_path):
     with pytest.raises(Failed, match="Making it failed.*Try again"):
         environment.run([tmp_path / "no such program"], "Making it", "Try again.", {})
