@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.cli_args
 import torch
@@ -193,11 +194,12 @@ def ours(name: str, dtype: torch.dtype, kinds: tuple[str, ...], repeats: int) ->
 
 def diffusers(dtype: torch.dtype, repeats: int) -> dict[str, float]:
     """diffusers' UNetMotionModel over its own UNet2DConditionModel at SD1.5 width."""
-    from diffusers.models import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from diffusers.models.unets.unet_motion_model import MotionAdapter, UNetMotionModel
 
     with torch.device("meta"):
         image = UNet2DConditionModel(cross_attention_dim=768)
-        motion = UNetMotionModel.from_unet2d(image, MotionAdapter(motion_max_seq_length=32))
+        motion: Any = UNetMotionModel.from_unet2d(image, MotionAdapter(motion_max_seq_length=32))
     image, motion = (randomise(model.to_empty(device="cpu"), dtype) for model in (image, motion))
     x = torch.randn(FRAMES, 4, SIZE, SIZE, dtype=dtype)
     context = torch.randn(FRAMES, 77, 768, dtype=dtype)

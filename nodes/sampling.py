@@ -126,7 +126,7 @@ class TrailingTimesteps(io.ComfyNode):
             display_name="Trailing Timesteps",
             category=CATEGORY,
             description="Evenly spaced timesteps that start at the last one, as zero terminal SNR needs.",
-            inputs=[io.Model.Input("model"), steps_input()],
+            inputs=[io.Model.Input("model", tooltip="The model to sample."), steps_input()],
             outputs=[io.Sigmas.Output("sigmas")],
         )
 
@@ -144,7 +144,7 @@ class ZeroTerminalSNRSchedule(io.ComfyNode):
             category=CATEGORY,
             description="Sets a model's noise schedule. Load Temporal Layers does this by itself.",
             inputs=[
-                io.Model.Input("model"),
+                io.Model.Input("model", tooltip="The model whose schedule to set."),
                 io.Combo.Input(
                     "prediction",
                     options=["auto", "v", "eps"],

@@ -32,7 +32,7 @@ class LatentSet:
 def load_autoencoder(folder: Path) -> Autoencoder:
     model = Autoencoder()
     model.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True)["model"])
-    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 
 @torch.no_grad()

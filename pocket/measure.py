@@ -65,13 +65,21 @@ def graph(prompt: dict, seed: int) -> dict:
     return filled
 
 
+def read_picture(file: Path) -> np.ndarray:
+    """uint8 [h, w, 3], RGB."""
+    picture = cv2.imread(str(file))
+    if picture is None:
+        raise FileNotFoundError(f"{file} is no picture that can be read.")
+    return picture[:, :, ::-1]
+
+
 async def clip(running: server.Server, workflow: dict) -> tuple[np.ndarray, np.ndarray]:
     """(first frame, frames [8, h, w, 3]) as uint8 RGB."""
     outputs = await client.execute(running.url, workflow, lambda *_: None)
     pictures = {}
     for name in ("first", "frames"):
         files = client.saved_files({name: outputs[name]}, running.output)
-        pictures[name] = np.stack([cv2.imread(str(f))[:, :, ::-1] for f in files])
+        pictures[name] = np.stack([read_picture(file) for file in files])
         for file in files:
             file.unlink()
     return pictures["first"][0], pictures["frames"]

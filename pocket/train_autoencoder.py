@@ -44,7 +44,7 @@ def crops(seed: int, count: int) -> tuple[Tensor, Tensor]:
 
 def train(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
     torch.manual_seed(seed)
-    model = Autoencoder().to(memory_format=torch.channels_last)
+    model = Autoencoder().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimiser = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, iterations, pct_start=0.05)
     log = Log(folder / "autoencoder.csv", iterations)

@@ -75,10 +75,11 @@ LOAD = textwrap.dedent("""
     logging.captureWarnings(True)
     warnings.simplefilter("always")
     loaded = asyncio.run(nodes.load_custom_node(link))
+    warned = list(records)  # before the second look: touching torch's deprecated names warns, too
     after = snapshot()
     print(json.dumps({
         "loaded": loaded,
-        "warnings": records,
+        "warnings": warned,
         "changed": sorted(name for name in before if name in after and before[name] != after[name]),
         "nodes": sorted(set(nodes.NODE_CLASS_MAPPINGS) - registered),
         "models_kept": comfy.supported_models.models[: len(models)] == models,

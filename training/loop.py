@@ -32,7 +32,8 @@ class Average:
 
     def update(self, parameters: Iterable[Tensor], step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, [p.detach() for p in parameters], 1 - decay)
+        for value, parameter in zip(self.values, parameters, strict=True):
+            value.lerp_(parameter.detach(), 1 - decay)
 
 
 def train(
@@ -81,10 +82,11 @@ def train(
             save(step + 1)
         if every:
             every(step + 1)
-    averaged = dict(zip(named, average.values, strict=True))
-    return {
-        m: {k: averaged.get(f"{m}.{k}", v) for k, v in module.state_dict().items()} for m, module in modules.items()
-    }
+    averaged = {m: dict(module.state_dict()) for m, module in modules.items()}
+    for key, value in zip(named, average.values, strict=True):
+        module_name, _, name = key.partition(".")
+        averaged[module_name][name] = value
+    return averaged
 
 
 def _rate(step: int, settings: Settings) -> float:

@@ -1,6 +1,8 @@
 """The shipped pocket files in the real ComfyUI, against the code that trained them."""
 
+import importlib
 import logging
+from typing import Any
 
 import comfy.utils
 import folder_paths
@@ -14,12 +16,19 @@ from emu_video.pocket.text_encoder import TextEncoder, Vocabulary, pad_tokens
 from emu_video.temporal_layers.anchors import identify_base
 from emu_video.temporal_layers.files import load_layers
 
-import nodes
-
 
 @pytest.fixture(scope="module")
 def state_dict():
     return comfy.utils.load_torch_file(str(CHECKPOINT))
+
+
+def load_checkpoint(name):
+    return pack_nodes().CheckpointLoaderSimple().load_checkpoint(name)
+
+
+def pack_nodes() -> Any:
+    """ComfyUI's own `nodes` module."""
+    return importlib.import_module("nodes")
 
 
 def part(state_dict, prefix):
@@ -28,12 +37,12 @@ def part(state_dict, prefix):
 
 @pytest.fixture(scope="module")
 def loaded(pack):
-    return nodes.CheckpointLoaderSimple().load_checkpoint(CHECKPOINT.name)
+    return load_checkpoint(CHECKPOINT.name)
 
 
 def test_stock_loader_takes_the_file_without_a_warning(pack, caplog):
     with caplog.at_level(logging.WARNING):
-        model, clip, vae = nodes.CheckpointLoaderSimple().load_checkpoint(CHECKPOINT.name)
+        model, clip, vae = load_checkpoint(CHECKPOINT.name)
     assert [r.getMessage() for r in caplog.records] == []
     assert identify_base(model.model.diffusion_model) == "pocket"
     assert model.get_model_object("model_sampling").zsnr
@@ -79,7 +88,7 @@ def test_unet_is_the_trained_one(loaded, state_dict):
     unet = PocketUNet(**UNET_CONFIG, operations=_Operations)
     unet.load_state_dict(weights)
     generator = torch.Generator().manual_seed(0)
-    x, context, y = (torch.randn(s, generator=generator) for s in ((2, 4, 16, 16), (2, 32, 128), (2, 128)))
+    x, context, y = (torch.randn(s, generator=generator) for s in ((2, 4, 16, 16), (2, 32, 128), (2, 256)))
     t = torch.tensor([999.0, 300.0])
     ours = unet(x, t, context=context, y=y)
     theirs = loaded[0].model.diffusion_model(x, t, context=context, y=y)
@@ -104,7 +113,7 @@ def test_a_saved_checkpoint_loads_again(loaded, pack, tmp_path, monkeypatch):
     path = tmp_path / "again.safetensors"
     comfy.sd.save_checkpoint(str(path), *loaded)
     monkeypatch.setattr(folder_paths, "get_full_path_or_raise", lambda *_: str(path))
-    model, clip, vae = nodes.CheckpointLoaderSimple().load_checkpoint(path.name)
+    model, clip, vae = load_checkpoint(path.name)
     for key, value in loaded[0].model.diffusion_model.state_dict().items():
         assert torch.equal(model.model.diffusion_model.state_dict()[key], value), key
     assert clip.tokenize("a red circle") == loaded[1].tokenize("a red circle")
