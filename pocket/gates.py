@@ -1,6 +1,6 @@
 """Quick looks between stages, outside ComfyUI: is the image model, is the video model good enough to go on?
 
-`python -m emu_video.pocket.gates image` or `video` prints accuracies and writes a contact sheet.
+`python run.py pocket gates image` or `video` prints accuracies and writes a contact sheet.
 """
 
 import argparse
