@@ -31,7 +31,9 @@ def main() -> int:
     serve = commands.add_parser("serve", help="open the graph in the browser")
     serve.add_argument("--port", type=int, default=8188)
     test = commands.add_parser("test", help="run the tests; further arguments go to pytest")
-    pocket = commands.add_parser("pocket", help="remake the pocket's weights, look at them between stages, or measure them")
+    pocket = commands.add_parser(
+        "pocket", help="remake the pocket's weights, look at them between stages, or measure them"
+    )
     pocket.add_argument("task", choices=("make", "gates", "measure"))
     for command in (demo, serve, test, pocket):
         command.add_argument(
