@@ -42,7 +42,6 @@ def train(
     settings: Settings,
     folder: Path,
     name: str,
-    every: Callable[[int], None] | None = None,
 ) -> dict[str, dict[str, Tensor]]:
     """Minimises `loss(step)` over the parameters of `modules` that require gradients.
 
@@ -80,8 +79,6 @@ def train(
         log.add(step, loss=value.item(), gradient=norm.item(), **figures)
         if (step + 1) % settings.save_every == 0 or step + 1 == settings.iterations:
             save(step + 1)
-        if every:
-            every(step + 1)
     averaged = {m: dict(module.state_dict()) for m, module in modules.items()}
     for key, value in zip(named, average.values, strict=True):
         module_name, _, name = key.partition(".")

@@ -34,13 +34,15 @@ def test_a_run_that_was_cut_off_ends_the_same(tmp_path):
     class Cut(BaseException):
         pass
 
+    model, _, loss = problem()
+
     def cut(step: int):
         if step == 47:
             raise Cut
+        return loss(step)
 
-    model, _, loss = problem()
     try:
-        train({"m": model}, loss, settings, tmp_path, "cut", every=cut)
+        train({"m": model}, cut, settings, tmp_path, "cut")
     except Cut:
         pass
     assert load_checkpoint(tmp_path / "cut.pt")["step"] == 40
