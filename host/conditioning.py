@@ -1,7 +1,8 @@
-"""The three conditionings of a video whose first frame is given, and the empty latent to sample it in."""
+"""The three conditionings of a video some of whose frames are given, and the empty latent to sample it in."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import comfy.model_management
@@ -11,11 +12,17 @@ import node_helpers
 import torch
 from torch import Tensor
 
-from ..diffusion.known_frames import concat_known, first_frame
+from ..diffusion.known_frames import add_known_noise, concat_known, first_frame
+from ..diffusion.schedule import Schedule
+from ..diffusion.windows import Layout
 from .guider import check_layers
 from .injection import layers_info
 
 NOISE_CONCAT = "noise_concat"  # the conditioning key that ComfyUI appends to the noisy latent's channels
+GIB = 1024**3
+
+Conditionings = tuple[list, list, list, dict[str, Any]]
+"""(text and known frames, known frames only, neither, empty LATENT)"""
 
 
 def first_frame_conditioning(
@@ -25,8 +32,8 @@ def first_frame_conditioning(
     positive: list,
     negative: list,
     frames: int,
-) -> tuple[list, list, list, dict[str, Any]]:
-    """(text and image, image only, neither, empty LATENT of `frames` frames); `negative` is the null text.
+) -> Conditionings:
+    """The conditionings of `frames` frames that start with `image`; `negative` is the null text.
 
     image: IMAGE [1, H, W, 3] in 0..1. Without an image the known frames and their mask are all zeros.
     """
@@ -36,19 +43,55 @@ def first_frame_conditioning(
             "layers were trained on, or make a single image with KSampler alone."
         )
     check_layers(model)
-    latent = encode(vae, image)
-    latent_format: Any = model.get_model_object("latent_format")
-    if latent.shape[1] != latent_format.latent_channels:
-        raise ValueError(
-            f"This VAE makes latents of {latent.shape[1]} channels, but the model takes "
-            f"{latent_format.latent_channels}: use the VAE of the same checkpoint."
-        )
-    info = layers_info(model)
-    if info is None or info.conditioning_channels != latent.shape[1] + 1:
-        raise ValueError("These temporal layers take no first frame: load ones with the role video.")
-    known = concat_known(*first_frame(latent_format.process_in(latent), frames))
+    if len(image) != 1:
+        raise ValueError(f"The first frame is one image, but {len(image)} were given: pick one with ImageFromBatch.")
+    latent = known_latents(model, vae, image)
+    return conditionings(concat_known(*first_frame(latent, frames)), positive, negative)
+
+
+def layout_conditioning(
+    model: comfy.model_patcher.ModelPatcher,
+    vae: comfy.sd.VAE | None,
+    images: Tensor,
+    positive: list,
+    negative: list,
+    layout: Layout,
+    noise_level: int = 0,
+    seed: int = 0,
+) -> list[Conditionings]:
+    """One set of conditionings for each window of `layout`, to be sampled one by one.
+
+    images: IMAGE [n, H, W, 3], all given frames. noise_level: timestep of their noise augmentation, drawn from
+    `seed`; a frame that two windows know has the same noise in both. The LATENTs carry `batch_index`, the place of
+    each frame in the whole video, by which ComfyUI draws the initial noise: one seed serves all windows, and where
+    windows overlap their noise is the same.
+    """
+    check_layers(model)
+    check_memory(layout, images)
+    first, last = layout.windows[0].given.start, layout.windows[-1].given.stop
+    latents = known_latents(model, vae, images[first:last])
+    if noise_level:
+        info = layers_info(model)
+        assert info is not None
+        schedule = Schedule.from_betas(**info.betas, zero_terminal_snr=info.zero_terminal_snr)
+        latents = add_known_noise(latents, noise_level, schedule, torch.Generator().manual_seed(seed))
+    results = []
+    for window in layout.windows:
+        given = latents[window.given.start - first : window.given.stop - first]
+        result = conditionings(concat_known(*layout.known(given, window)), positive, negative)
+        result[-1]["batch_index"] = list(range(window.start, window.start + window.frames))
+        results.append(result)
+    return results
+
+
+def conditionings(known: Tensor, positive: list, negative: list) -> Conditionings:
+    """known: [T, C + 1, h, w], in the network's scale."""
     empty = torch.zeros(
-        frames, *latent.shape[1:], device=comfy.model_management.intermediate_device(), dtype=latent.dtype
+        len(known),
+        known.shape[1] - 1,
+        *known.shape[2:],
+        device=comfy.model_management.intermediate_device(),
+        dtype=known.dtype,
     )
     return (
         node_helpers.conditioning_set_values(positive, {NOISE_CONCAT: known}),
@@ -58,13 +101,29 @@ def first_frame_conditioning(
     )
 
 
-def encode(vae: comfy.sd.VAE | None, image: Tensor) -> Tensor:
-    """IMAGE [1, H, W, 3] -> latent [1, C, h, w] in the VAE's own scale."""
+def known_latents(model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE | None, images: Tensor) -> Tensor:
+    """IMAGE [n, H, W, 3] -> latents [n, C, h, w] in the scale that the network sees.
+
+    Raises ValueError for a VAE of another model, and for temporal layers that take no known frames.
+    """
+    latents = encode(vae, images)
+    latent_format: Any = model.get_model_object("latent_format")
+    if latents.shape[1] != latent_format.latent_channels:
+        raise ValueError(
+            f"This VAE makes latents of {latents.shape[1]} channels, but the model takes "
+            f"{latent_format.latent_channels}: use the VAE of the same checkpoint."
+        )
+    info = layers_info(model)
+    if info is None or info.conditioning_channels != latents.shape[1] + 1:
+        raise ValueError("These temporal layers take no first frame: load ones with the role video.")
+    return latent_format.process_in(latents)
+
+
+def encode(vae: comfy.sd.VAE | None, images: Tensor) -> Tensor:
+    """IMAGE [n, H, W, 3] -> latents [n, C, h, w] in the VAE's own scale."""
     if vae is None:
         raise ValueError("There is no VAE: this checkpoint has none, so load one with Load VAE.")
-    if len(image) != 1:
-        raise ValueError(f"The first frame is one image, but {len(image)} were given: pick one with ImageFromBatch.")
-    height, width = image.shape[1:3]
+    height, width = images.shape[1:3]
     ratio: Any = vae.spacial_compression_encode()
     if height % ratio or width % ratio:
         fitting = "x".join(str(max(1, round(size / ratio)) * ratio) for size in (width, height))
@@ -72,7 +131,38 @@ def encode(vae: comfy.sd.VAE | None, image: Tensor) -> Tensor:
             f"The image is {width}x{height}, but width and height must be multiples of {ratio}: "
             f"scale it, for example to {fitting}."
         )
-    latent = vae.encode(image[..., :3])
-    if latent.ndim != 4:
+    latents = vae.encode(images[..., :3])
+    if latents.ndim != 4:
         raise ValueError("This VAE is for whole videos: use the image VAE of the checkpoint.")
-    return latent
+    return latents
+
+
+def two_images(first: Tensor, last: Tensor) -> Tensor:
+    """Two IMAGEs [1, H, W, 3] as one [2, H, W, 3]."""
+    for name, image in (("first", first), ("last", last)):
+        if len(image) != 1:
+            raise ValueError(
+                f"The {name} frame is one image, but {len(image)} were given: pick one with ImageFromBatch."
+            )
+    if first.shape[1:3] != last.shape[1:3]:
+        sizes = [f"{image.shape[2]}x{image.shape[1]}" for image in (first, last)]
+        raise ValueError(f"The first frame is {sizes[0]}, but the last is {sizes[1]}: scale them to the same size.")
+    return torch.cat((first[..., :3], last[..., :3]))
+
+
+def check_memory(layout: Layout, images: Tensor) -> None:
+    """Says what the finished frames will take, and raises ValueError where the computer has not that much left.
+
+    They are counted twice, as the windows' decoded frames and as the joined video; float32, as an IMAGE is.
+    """
+    height, width = images.shape[1:3]
+    frames = sum(window.frames for window in layout.windows) + layout.frames
+    needed = frames * height * width * 3 * 4
+    free = comfy.model_management.get_free_memory(torch.device("cpu"))
+    size = f"{layout.frames} frames of {width}x{height}"
+    logging.info(f"Emu Video: {size} in windows of {layout.windows[0].frames} take about {needed / GIB:.2f} GiB.")
+    if needed > free:
+        raise ValueError(
+            f"{size} take about {needed / GIB:.1f} GiB of memory, but {free / GIB:.1f} GiB are free: lower the "
+            "factor or the size, or go through the video in parts with Get Image from Batch."
+        )

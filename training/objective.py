@@ -33,18 +33,47 @@ def drop_conditioning(count: int, dropout: Dropout, generator: torch.Generator) 
     return u < dropout.text + dropout.both, u < dropout.both
 
 
-def first_frames(x0: Tensor, dropped: Tensor) -> Tensor:
-    """What is known of each clip: its first frame's latent, and the mask.
+def known_frames(x0: Tensor, mask: Tensor) -> Tensor:
+    """What is known of each clip: the latents of some frames, and the mask, 1 = known.
 
-    x0: [clips, frames, c, h, w]; dropped: bool [clips], clips of which nothing is known. Returns
-    [clips, frames, c + 1, h, w], zero but for the known frames (Emu Video, section 3.2).
+    x0: [clips, frames, c, h, w]; mask: bool [clips, frames]. Returns [clips, frames, c + 1, h, w], zero but for the
+    known frames (Emu Video, section 3.2).
     """
-    channels = x0.shape[2]
-    known = x0.new_zeros(*x0.shape[:2], channels + 1, *x0.shape[3:])
-    kept = ~dropped
-    known[kept, 0, :channels] = x0[kept, 0]
-    known[kept, 0, channels] = 1.0
-    return known
+    known = mask[..., None, None, None].to(x0.dtype).expand(-1, -1, 1, *x0.shape[3:])
+    return torch.cat([x0 * known, known], 2)
+
+
+def first_frames(x0: Tensor, dropped: Tensor) -> Tensor:
+    """`known_frames` where the first frame is known, and nothing of the clips `dropped`, bool [clips]."""
+    mask = torch.zeros(x0.shape[:2], dtype=torch.bool, device=x0.device)
+    mask[~dropped, 0] = True
+    return known_frames(x0, mask)
+
+
+def random_known(count: int, frames: int, generator: torch.Generator) -> Tensor:
+    """A mask [count, frames] of known frames for `known_frames`, so that one set of layers learns all its uses.
+
+    Of ten clips four have the first frame known, two the first and last, two the first K (2 to half of the frames),
+    two every n-th from a random one on.
+    """
+    if frames < 4:
+        raise ValueError(f"Clips of {frames} frames leave too little to fill in: use 4 frames or more.")
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+    mask = torch.zeros(count, frames, dtype=torch.bool)
+    for row, kind in zip(mask, torch.randint(0, 10, (count,), generator=generator).tolist(), strict=True):
+        if kind < 4:
+            row[0] = True
+        elif kind < 6:
+            row[0] = row[-1] = True
+        elif kind < 8:
+            row[: draw(2, frames // 2)] = True
+        else:
+            step = draw(2, frames // 2)
+            row[draw(0, step - 1) :: step] = True
+    return mask
 
 
 def v_error(

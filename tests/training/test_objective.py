@@ -1,6 +1,16 @@
+import pytest
 import torch
+from emu_video.diffusion.known_frames import concat_known, place
 from emu_video.diffusion.schedule import Schedule
-from emu_video.training.objective import Dropout, drop_conditioning, first_frames, sample_timesteps, v_error
+from emu_video.training.objective import (
+    Dropout,
+    drop_conditioning,
+    first_frames,
+    known_frames,
+    random_known,
+    sample_timesteps,
+    v_error,
+)
 
 
 def test_timesteps_reach_the_last_and_favour_noise():
@@ -44,3 +54,32 @@ def test_first_frames_are_known_unless_dropped():
     known = first_frames(x0, torch.tensor([False, True, False]))
     assert torch.equal(known[0, 0, :4], x0[0, 0]) and known[2, 0, 4].eq(1).all()
     assert known[1].eq(0).all() and known[:, 1:].eq(0).all()
+
+
+def test_known_frames_are_those_that_sampling_places():
+    """What the layers see in training is what the nodes give them."""
+    x0 = torch.randn(2, 8, 4, 2, 2)
+    mask = torch.zeros(2, 8, dtype=torch.bool)
+    mask[0, [0, 7]] = mask[1, :3] = True
+    known = known_frames(x0, mask)
+    for clip, each, positions in zip(x0, known, ([0, 7], [0, 1, 2]), strict=True):
+        assert torch.equal(each, concat_known(*place(clip[positions], positions, 8)))
+
+
+def test_random_patterns_cover_all_uses():
+    masks = random_known(4000, 8, torch.Generator().manual_seed(0))
+    seen = {tuple(mask.nonzero().flatten().tolist()): 0 for mask in masks}
+    for mask in masks:
+        seen[tuple(mask.nonzero().flatten().tolist())] += 1
+    starts = [(0, 1), (0, 1, 2), (0, 1, 2, 3)]
+    spread = [tuple(range(offset, 8, step)) for step in (2, 3, 4) for offset in range(step)]
+    assert set(seen) == {(0,), (0, 7), *starts, *spread}
+    assert abs(seen[(0,)] / 4000 - 0.4) < 0.03 and abs(seen[(0, 7)] / 4000 - 0.2) < 0.03
+    assert abs(sum(seen[s] for s in starts) / 4000 - 0.2) < 0.03
+    assert not masks.all(1).any() and masks.any(1).all()  # something is known of every clip, never all
+    assert torch.equal(masks, random_known(4000, 8, torch.Generator().manual_seed(0)))
+
+
+def test_clips_too_short_for_patterns():
+    with pytest.raises(ValueError, match="Clips of 3 frames leave too little"):
+        random_known(2, 3, torch.Generator())

@@ -1,0 +1,123 @@
+"""A video that is sampled in windows: where they and the frames given to them lie in it, and how it is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .known_frames import interleave, place
+
+WINDOW = 8  # given frames of one window, as in Emu Video's interpolation
+
+
+@dataclass(frozen=True)
+class Window:
+    """`frames` frames sampled together, from frame `start` of the whole video on; it knows the frames `given`."""
+
+    start: int
+    frames: int
+    given: range
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A video of `frames` frames: given frame i lies at positions[i], the windows are sampled one by one."""
+
+    frames: int
+    positions: tuple[int, ...]
+    windows: tuple[Window, ...]
+
+    def known(self, latents: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+        """Latents of the frames that a window knows [n, C, h, w] -> its known frames and mask, as `place` does."""
+        return place(latents, [self.positions[i] - window.start for i in window.given], window.frames)
+
+    def join(self, videos: Sequence[Tensor], given: Tensor | None = None) -> Tensor:
+        """The windows' frames [T, ...] -> the whole video [frames, ...]; `given` frames [n, ...] replace theirs.
+
+        A window takes over from the one before it at its first given frame: what that one has from there on lies in
+        its margin or is known to both.
+        """
+        lengths = [window.frames for window in self.windows]
+        if [len(video) for video in videos] != lengths:
+            raise ValueError(
+                f"Expected {_videos(lengths)}, got {_videos([len(video) for video in videos])}: "
+                "connect the decoded frames that were sampled from the same conditioning node as the layout."
+            )
+        if given is None and self.windows[0].start > 0:
+            raise ValueError("The video that was extended is missing: connect it to frames.")
+        if given is not None and len(given) != len(self.positions):
+            raise ValueError(
+                f"The layout is for {len(self.positions)} given frames, but {len(given)} are connected: "
+                "connect the same frames as to the conditioning node."
+            )
+        sizes = {tuple(video.shape[1:]) for video in (*videos, *(() if given is None else (given,)))}
+        if len(sizes) > 1:
+            found = " and ".join(sorted("x".join(map(str, reversed(size[:2]))) for size in sizes))
+            raise ValueError(f"All frames must have one size, but there are {found}: scale them to the same.")
+        joined = videos[0].new_zeros(self.frames, *videos[0].shape[1:])
+        for i, (window, video) in enumerate(zip(self.windows, videos, strict=True)):
+            begin = self.positions[window.given.start] if i else window.start
+            joined[begin : window.start + window.frames] = video[begin - window.start :]
+        if given is not None:
+            for position, frame in zip(self.positions, given.to(joined), strict=True):
+                joined[position] = frame
+        return joined
+
+
+def interpolated(
+    count: int, factor: int, margins: tuple[int, int], window: int = WINDOW, paper: bool = False
+) -> Layout:
+    """`count` given frames, interleaved with new ones in windows of at most `window` given frames.
+
+    All windows hold equally many, so the last one may begin before the end of the one before it. Windows are
+    disjoint where the margin after one fills the gap to the next; where it is smaller, they share a frame.
+
+    paper: join as Emu Video words it (the last factor + 1 frames of a window and the first factor of the next are
+    dropped): 8 + 8 frames give 65 instead of 69, a given frame is lost, and time jumps by 5 frames at the seam.
+    """
+    if count < 2:
+        raise ValueError(
+            f"Interpolation needs at least 2 frames, got {count}: animate one with First Frame Conditioning."
+        )
+    if window < 2:
+        raise ValueError(f"A window needs at least 2 given frames, got {window}.")
+    size = min(window, count)
+    positions, frames = interleave(size, factor, margins)
+    share = margins[1] < factor - 1
+    if paper and (share or count % size):
+        raise ValueError(
+            f"The paper's seam takes a multiple of {size} frames and a margin of at least {factor - 1}, "
+            f"but there are {count} frames and a margin of {margins[1]}: use the continuous seam."
+        )
+    firsts = [*range(0, count - size, size - share), count - size]
+    windows = tuple(
+        Window((first - i if paper else first) * factor, frames, range(first, first + size))
+        for i, first in enumerate(firsts)
+    )
+    lies = {i: window.start + p for window in windows for i, p in zip(window.given, positions, strict=True)}
+    return Layout(windows[-1].start + frames, tuple(lies[i] for i in range(count)), windows)
+
+
+def first_and_last(frames: int) -> Layout:
+    """Two given frames, the first and the last of a video of `frames` frames."""
+    if frames < 3:
+        raise ValueError(f"A video of {frames} frames has none between its first and last: set frames to 3 or more.")
+    return Layout(frames, (0, frames - 1), (Window(0, frames, range(2)),))
+
+
+def extended(count: int, known: int, frames: int) -> Layout:
+    """A video of `count` frames whose last `known` ones are the first of a new window of `frames` frames."""
+    if not 1 <= known <= count:
+        raise ValueError(f"The video has {count} frames, so 1 to {count} of them can be known, not {known}.")
+    if frames <= known:
+        raise ValueError(f"A clip of {frames} frames, {known} of them known, adds nothing: set frames above {known}.")
+    start = count - known
+    return Layout(start + frames, tuple(range(count)), (Window(start, frames, range(start, count)),))
+
+
+def _videos(lengths: list[int]) -> str:
+    if len(set(lengths)) == 1:
+        return f"{len(lengths)} x {lengths[0]} frames"
+    return f"{', '.join(map(str, lengths)) or 'no'} frames"
