@@ -16,6 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 NODES = {
     "EmuVideoLoadTemporalLayers",
     "EmuVideoFirstFrame",
+    "EmuVideoFirstLast",
+    "EmuVideoExtend",
+    "EmuVideoInterpolation",
+    "EmuVideoJoin",
     "EmuVideoSampler",
     "EmuVideoGuider",
     "EmuVideoDDIM",
