@@ -36,8 +36,8 @@ class Layout:
     def join(self, videos: Sequence[Tensor], given: Tensor | None = None) -> Tensor:
         """The windows' frames [T, ...] -> the whole video [frames, ...]; `given` frames [n, ...] replace theirs.
 
-        A window takes over from the one before it at its first given frame: what that one has from there on lies in
-        its margin or is known to both.
+        A window takes over half-way between the last frame that the one before it knows and the first that it knows
+        itself: nowhere is a new frame far from the given ones that it was made from.
         """
         lengths = [window.frames for window in self.windows]
         if [len(video) for video in videos] != lengths:
@@ -57,8 +57,11 @@ class Layout:
             found = " and ".join(sorted("x".join(map(str, reversed(size[:2]))) for size in sizes))
             raise ValueError(f"All frames must have one size, but there are {found}: scale them to the same.")
         joined = videos[0].new_zeros(self.frames, *videos[0].shape[1:])
+        begin = self.windows[0].start
         for i, (window, video) in enumerate(zip(self.windows, videos, strict=True)):
-            begin = self.positions[window.given.start] if i else window.start
+            if i:
+                before = self.positions[self.windows[i - 1].given[-1]]
+                begin = (before + self.positions[window.given[0]] + 1) // 2
             joined[begin : window.start + window.frames] = video[begin - window.start :]
         if given is not None:
             for position, frame in zip(self.positions, given.to(joined), strict=True):
@@ -72,9 +75,9 @@ def interpolated(
     """`count` given frames, interleaved with new ones in windows of at most `window` given frames.
 
     All windows hold equally many, so the last one may begin before the end of the one before it. Windows are
-    disjoint where the margin after one fills the gap to the next; where it is smaller, they share a frame.
+    disjoint where their margins fill the gap between them; where these are too small, windows share a frame.
 
-    paper: join as Emu Video words it (the last factor + 1 frames of a window and the first factor of the next are
+    paper: join as Emu Video words it (the last five frames of the first half and the first four of the second are
     dropped): 8 + 8 frames give 65 instead of 69, a given frame is lost, and time jumps by 5 frames at the seam.
     """
     if count < 2:
@@ -85,12 +88,9 @@ def interpolated(
         raise ValueError(f"A window needs at least 2 given frames, got {window}.")
     size = min(window, count)
     positions, frames = interleave(size, factor, margins)
-    share = margins[1] < factor - 1
-    if paper and (share or count % size):
-        raise ValueError(
-            f"The paper's seam takes a multiple of {size} frames and a margin of at least {factor - 1}, "
-            f"but there are {count} frames and a margin of {margins[1]}: use the continuous seam."
-        )
+    if paper and count % size:
+        raise ValueError(f"The paper's seam needs a multiple of {size} frames, got {count}: use the continuous seam.")
+    share = not paper and (margins[0] < factor // 2 or margins[1] < (factor - 1) // 2)
     firsts = [*range(0, count - size, size - share), count - size]
     windows = tuple(
         Window((first - i if paper else first) * factor, frames, range(first, first + size))

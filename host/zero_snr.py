@@ -171,10 +171,10 @@ def check_known_frames(known: torch.Size, latent: torch.Size) -> None:
     if latent[0] % known[0]:
         raise ValueError(
             f"The conditioning is for videos of {known[0]} frames, but the latent has {latent[0]}, "
-            "no multiple of it: connect the latent of First Frame Conditioning, or set its frames."
+            "no multiple of it: connect the latent of the node that made the conditioning."
         )
     if latent[2:] != known[2:]:
         raise ValueError(
-            f"The first frame's latent is {known[-1]}x{known[-2]} but the video's is "
-            f"{latent[-1]}x{latent[-2]}: connect the latent of First Frame Conditioning."
+            f"The known frames' latents are {known[-1]}x{known[-2]} but the video's are "
+            f"{latent[-1]}x{latent[-2]}: connect the latent of the node that made the conditioning."
         )

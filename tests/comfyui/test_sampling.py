@@ -198,7 +198,7 @@ def test_frames_that_do_not_divide_the_batch_are_refused(model):
 def test_a_latent_of_another_size_is_refused(model):
     model = tiny.with_temporal_layers(model)
     known = tiny.text(1, known_frames=tiny.first_frame_known(4))
-    with pytest.raises(ValueError, match="first frame's latent is 8x8 but the video's is 16x16"):
+    with pytest.raises(ValueError, match="known frames' latents are 8x8 but the video's are 16x16"):
         tiny.sample(model, noise=noise_of(4, size=16), positive=known, negative=known)
 
 
