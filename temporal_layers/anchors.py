@@ -8,7 +8,7 @@ attention behind every spatial attention. "Spatial convolution" is every Conv2d 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ LATENT_CHANNELS = 4
 class Anchor:
     """A module of a UNet, by name, and what hangs behind it.
 
-    kind: "conv" (a TemporalConv) or "attention" (a TemporalAttention).
+    kind: of the module that hangs there (layers.MODULES): "conv" and "attention" in Emu Video's own layers.
     channels: the width of the anchor's output.
     """
 
@@ -62,11 +62,46 @@ def is_transformer_block(module: nn.Module) -> bool:
     return hasattr(module, "attn1") and hasattr(module, "attn2") and hasattr(module, "ff")
 
 
+def is_residual_block(module: nn.Module) -> bool:
+    return hasattr(module, "in_layers") and hasattr(module, "out_layers")
+
+
+def is_time_embedding(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and all(isinstance(module[i], nn.Linear) for i in (0, -1))
+
+
+def carries(module: Any, anchor: Anchor) -> bool:
+    """Whether `module` of a UNet is one that `anchor` can hang on: of a fitting kind, and as wide."""
+    for of_its_kind, width in TARGETS[anchor.kind]:
+        if of_its_kind(module):
+            return width(module) == anchor.channels
+    return False
+
+
 def attention_width(module: Any) -> int:
     """Channels that come out of a spatial transformer or of one of its blocks."""
     if is_spatial_transformer(module):
         return module.norm.num_channels
     return module.norm1.normalized_shape[0]
+
+
+CONV = (is_spatial_conv, lambda module: module.out_channels)
+TRANSFORMER = (is_spatial_transformer, attention_width)
+BLOCK = (is_transformer_block, attention_width)
+RESIDUAL = (is_residual_block, lambda module: module.out_layers[-1].out_channels)
+TIME = (is_time_embedding, lambda module: module[-1].out_features)
+NORM = (lambda module: isinstance(module, nn.GroupNorm), lambda module: module.num_channels)
+# Which modules of a UNet carry which kind of anchor, and how wide each is.
+TARGETS: dict[str, tuple[tuple[Callable[[Any], bool], Callable[[Any], int]], ...]] = {
+    "conv": (CONV,),
+    "attention": (TRANSFORMER, BLOCK),
+    "transformer": (TRANSFORMER, RESIDUAL),
+    "transformer_in": (CONV,),
+    "conv_stack": (RESIDUAL,),
+    "input": (CONV,),
+    "clip_norm": (NORM,),
+    "embedding": (TIME,),
+}
 
 
 def conv_in_name(unet: nn.Module) -> str:

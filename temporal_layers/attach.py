@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .anchors import CONV_IN
@@ -97,32 +98,56 @@ def _hung(layers: TemporalLayers, name: str, module: nn.Module, target: Any) -> 
     hung = layers.__dict__.setdefault(ATTRIBUTE, {})
     if name not in hung:
         if layers.extra is not None and name == CONV_IN:
-            hung[name] = partial(_conv_in, layers, module, layers.extra, target.in_channels)
+            hung[name] = partial(_conv_in, layers, name, module, layers.extra, target.in_channels)
+        elif hasattr(module, "around"):
+            hung[name] = partial(_around, layers, module)
         else:
-            hung[name] = partial(_behind, layers, module)
+            hung[name] = partial(_behind, layers, name, module)
     return hung[name]
 
 
-def _behind(layers: TemporalLayers, module: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Tensor:
+def _behind(
+    layers: TemporalLayers, name: str, module: nn.Module, forward: Callable, *args: Any, **kwargs: Any
+) -> Tensor:
     out = forward(*args, **kwargs)
     if layers.frames == 1:
         return out
-    if out.shape[0] % layers.frames:
+    _check_batch(out, layers.frames)
+    if out.ndim == 3:  # a transformer block: (b t) (h w) c
+        changed = module(out.transpose(1, 2).unsqueeze(-1), layers.frames).squeeze(-1).transpose(1, 2)
+    else:
+        changed = module(out, layers.frames)
+    strength = layers.strength_at(name)
+    return changed if strength == 1.0 else torch.lerp(out, changed, strength)
+
+
+def _around(layers: TemporalLayers, module: Any, forward: Callable, x: Tensor) -> Tensor:
+    if layers.frames == 1:
+        return forward(x)
+    _check_batch(x, layers.frames)
+    return module.around(forward, x, layers.frames)
+
+
+def _check_batch(x: Tensor, frames: int) -> None:
+    if x.shape[0] % frames:
         raise ValueError(
-            f"{out.shape[0]} frames in the batch are no whole number of clips of {layers.frames} frames; "
+            f"{x.shape[0]} frames in the batch are no whole number of clips of {frames} frames; "
             "make the batch a multiple of the clip length."
         )
-    if out.ndim == 3:  # a transformer block: (b t) (h w) c
-        return module(out.transpose(1, 2).unsqueeze(-1), layers.frames).squeeze(-1).transpose(1, 2)
-    return module(out, layers.frames)
 
 
 def _conv_in(
-    layers: TemporalLayers, module: nn.Module, extra: nn.Module, channels: int, forward: Callable, x: Tensor
+    layers: TemporalLayers,
+    name: str,
+    module: nn.Module,
+    extra: nn.Module,
+    channels: int,
+    forward: Callable,
+    x: Tensor,
 ) -> Tensor:
     surplus = x.shape[1] - channels
     if surplus == 0:
-        return _behind(layers, module, forward, x)
+        return _behind(layers, name, module, forward, x)
     if surplus != layers.conditioning_channels:
         raise ValueError(
             f"the UNet got {x.shape[1]} channels; give it {channels} (latent) or "
@@ -134,7 +159,7 @@ def _conv_in(
     def with_conditioning(x: Tensor) -> Tensor:
         return forward(x[:, :channels]) + extra(x[:, channels:])
 
-    return _behind(layers, module, with_conditioning, x)
+    return _behind(layers, name, module, with_conditioning, x)
 
 
 def _swap(module: nn.Module) -> _Swap:

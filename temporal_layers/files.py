@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .anchors import find_anchors, identify_base
+from .anchors import carries, identify_base
 from .info import LayersInfo
 from .layers import TemporalLayers
 
@@ -29,7 +29,7 @@ def save_layers(path: str | os.PathLike, state_dict: Mapping[str, Tensor], info:
     """
     path = Path(path)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state_dict.items()}
-    _check_tensors(path, tensors, info)
+    check_tensors(path, tensors, info)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(tensors, unfinished, metadata={METADATA_KEY: info.to_json()})
@@ -59,7 +59,7 @@ def load_layers(path: str | os.PathLike) -> tuple[dict[str, Tensor], LayersInfo]
         info = LayersInfo.from_json(metadata[METADATA_KEY])
     except ValueError as error:
         raise ValueError(f"{path}: {error} Update Emu Video, or export the file again.") from None
-    _check_tensors(path, tensors, info)
+    check_tensors(path, tensors, info)
     return tensors, info
 
 
@@ -70,9 +70,9 @@ def check_fits(unet: nn.Module, info: LayersInfo, path: str | os.PathLike) -> No
         raise ValueError(
             f"{path} holds temporal layers for {info.base}, but the model is {base}; use a {info.base} model."
         )
-    offered = {a.name: a for kind in ("per_transformer", "per_block") for a in find_anchors(unet, kind)}
+    modules = dict(unet.named_modules())
     for anchor in info.anchors:
-        if offered.get(anchor.name) != anchor:
+        if anchor.name not in modules or not carries(modules[anchor.name], anchor):
             raise ValueError(
                 f"{path} hangs on {anchor.name} ({anchor.kind}, {anchor.channels} channels), which this "
                 f"{base} model does not have; use temporal layers made for this model."
@@ -90,10 +90,11 @@ def _check_format(path: Path) -> None:
         )
 
 
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor], info: LayersInfo) -> None:
+def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], info: LayersInfo) -> None:
+    """Raise ValueError unless these are the tensors that `info` describes, and finite."""
     with torch.device("meta"):
         try:
-            expected = TemporalLayers(info.anchors, info.conditioning_channels).state_dict()
+            expected = TemporalLayers(info.anchors, info.conditioning_channels, modules=info.modules).state_dict()
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     for key in expected.keys() - tensors.keys():

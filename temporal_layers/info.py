@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from .anchors import BASES, Anchor
@@ -12,6 +12,7 @@ FORMAT_VERSION = 1
 ROLES = ("video", "interpolation", "super_resolution")
 PREDICTIONS = ("v", "eps")
 SCHEDULES = ("scaled_linear", "linear")
+CONDITIONINGS = ("known_frames", "affinity")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,13 @@ class LayersInfo:
     prediction: "v" or "eps".
     betas: {"schedule": "scaled_linear" | "linear", "start", "end", "steps"}.
     training: a free summary for people.
+    conditioning: the order of the conditioning channels. "known_frames": latents of the known frames, zeros elsewhere,
+        then their mask (1 = known). "affinity": how alike each frame is to the image (0..1), then the image's latents
+        on every frame (PIA).
+    modules: options of the modules of each kind of anchor, {kind: {option: value}}.
+    family: whose layers these are, for people.
+
+    The last three are written only where they differ from the defaults.
     """
 
     base: str
@@ -38,6 +46,9 @@ class LayersInfo:
     zero_terminal_snr: bool
     training: dict[str, Any]
     format_version: int = FORMAT_VERSION
+    conditioning: str = CONDITIONINGS[0]
+    modules: dict[str, dict[str, Any]] = field(default_factory=dict)
+    family: str = "Emu Video"
 
     def __post_init__(self) -> None:
         _require(self.format_version == FORMAT_VERSION, "format_version", self.format_version, f"{FORMAT_VERSION}")
@@ -68,11 +79,26 @@ class LayersInfo:
             self.betas,
             f"schedule ({_list(SCHEDULES)}), start, end and steps",
         )
+        _require(self.conditioning in CONDITIONINGS, "conditioning", self.conditioning, _list(CONDITIONINGS))
+        _require(
+            isinstance(self.modules, dict) and all(isinstance(options, dict) for options in self.modules.values()),
+            "modules",
+            self.modules,
+            "an object of objects",
+        )
+        _require(isinstance(self.family, str), "family", self.family, "a name")
         names = [anchor.name for anchor in self.anchors]
         _require(len(set(names)) == len(names) > 0, "anchors", names, "different names, at least one")
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        entries = asdict(self)
+        optional = {f.name: f.default_factory() if f.default is MISSING else f.default for f in _optional(type(self))}
+        return json.dumps({k: v for k, v in entries.items() if k == "format_version" or v != optional.get(k, MISSING)})
+
+    @property
+    def max_frames(self) -> int:
+        """The most frames that one clip may have; 0 = any number."""
+        return min((n for options in self.modules.values() if (n := options.get("positions", 0))), default=0)
 
     @classmethod
     def from_json(cls, text: str) -> LayersInfo:
@@ -93,11 +119,15 @@ def _check_names(cls: type, entries: Any, where: str) -> None:
     if not isinstance(entries, dict):
         raise ValueError(f"{where} is not a JSON object.")
     known = {field.name for field in fields(cls)}
-    required = {field.name for field in fields(cls) if field.default is MISSING}
+    required = known - {field.name for field in _optional(cls)}
     for key in entries.keys() - known:
         raise ValueError(f'{where} has the unknown entry "{key}".')
     for key in required - entries.keys():
         raise ValueError(f'{where} lacks the entry "{key}".')
+
+
+def _optional(cls: type) -> list[Any]:
+    return [f for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING]
 
 
 def _require(condition: bool, key: str, value: Any, expected: str) -> None:

@@ -1,0 +1,49 @@
+"""AnimateDiff v1, v2, v3 and SDXL beta (Guo et al. 2023), in the official naming.
+
+Told apart by the motion module in the middle (v2), the length of the position table (24: v1) and the number of levels
+(3: SDXL). Files trained with the official code have no position table; the version's own length is used then.
+Checkpoints of a whole UNet, as the official training saves them, give their motion modules alone.
+"""
+
+from __future__ import annotations
+
+from .conversion import Converted, Options
+from .motion_modules import LINEAR_BETAS, OFFICIAL, MotionModules
+from .weights import Weights
+
+NAME = "AnimateDiff"
+SDXL_BETAS = {"schedule": "scaled_linear", "start": 0.00085, "end": 0.020, "steps": 1000}
+
+
+def recognises(weights: Weights) -> bool:
+    return weights.has(r"down_blocks\.\d+\.motion_modules\.\d+\.temporal_transformer\.")
+
+
+def has_middle(weights: Weights) -> bool:
+    return weights.has(r"mid_block\.motion_modules\.")
+
+
+def convert(weights: Weights, options: Options) -> Converted:
+    return finish(MotionModules(weights, OFFICIAL, options))
+
+
+def finish(modules: MotionModules) -> Converted:
+    version = version_of(modules)
+    modules.convert(positions=32, resnet_norm="clip" if version == "v1" else "frame")
+    return modules.finish(
+        family=f"{NAME} {version}",
+        base=modules.base,
+        frames=16,
+        fps=8.0,
+        prediction="eps",
+        betas=SDXL_BETAS if modules.base == "sdxl" else LINEAR_BETAS,
+        zero_terminal_snr=False,
+    )
+
+
+def version_of(modules: MotionModules) -> str:
+    if modules.base == "sdxl":
+        return "SDXL beta"
+    if modules.middle:
+        return "v2"
+    return "v1" if modules.positions == 24 else "v3"

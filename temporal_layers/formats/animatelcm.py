@@ -1,0 +1,33 @@
+"""AnimateLCM, text to video (Wang et al. 2024): AnimateDiff's modules with 64 positions, for few steps with `lcm`.
+
+Its file has no position table, but neither have AnimateDiff files trained with the official code: it is this family
+only where the user or the file's metadata says so.
+"""
+
+from __future__ import annotations
+
+from . import animatediff, motion_adapter
+from .conversion import Converted, Options
+from .motion_modules import ADAPTER, LINEAR_BETAS, OFFICIAL, MotionModules
+from .weights import Weights
+
+NAME = "AnimateLCM"
+
+
+def recognises(weights: Weights) -> bool:
+    fits = animatediff.recognises(weights) or motion_adapter.recognises(weights)
+    return fits and any("animatelcm" in text.lower() for text in weights.metadata.values())
+
+
+def convert(weights: Weights, options: Options) -> Converted:
+    modules = MotionModules(weights, ADAPTER if motion_adapter.recognises(weights) else OFFICIAL, options)
+    modules.convert(positions=64, resnet_norm="frame")
+    return modules.finish(
+        family=NAME,
+        base=modules.base,
+        frames=16,
+        fps=8.0,
+        prediction="eps",
+        betas=LINEAR_BETAS,
+        zero_terminal_snr=False,
+    )

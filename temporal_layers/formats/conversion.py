@@ -1,0 +1,123 @@
+"""From a public file's keys to `<anchor>.<module parameter>`, accounting for every key of the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..anchors import CONV_IN, LATENT_CHANNELS, Anchor
+from ..files import check_tensors
+from ..info import LayersInfo
+from ..layers import EXTRA, MODULES
+from .weights import Weights
+
+# Names of a UNet's own weights, as diffusers and as LDM name them: those of the image model are used instead.
+SPATIAL = re.compile(
+    r"(conv_in|conv_out|conv_norm_out|time_embedding|class_embedding|add_embedding"
+    r"|(down_blocks|up_blocks)\.\d+\.(resnets|attentions|downsamplers|upsamplers)"
+    r"|mid_block\.(resnets|attentions)|time_embed|label_emb|input_blocks|middle_block|output_blocks|out)\."
+)
+
+Converted = tuple[dict[str, Tensor], LayersInfo]
+"""State dict and LayersInfo, as of a file of our own."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may decide against what the file says.
+
+    family: name of the family, for files that cannot be told apart; "" = by keys and shapes.
+    transformer_norm, resnet_norm: whether the group norms of the temporal transformers, and those of the UNet's
+        residual blocks and output, take their statistics over one "frame" or over the whole "clip";
+        "" = as the family was trained.
+    """
+
+    family: str = ""
+    transformer_norm: str = ""
+    resnet_norm: str = ""
+
+
+AS_TRAINED = Options()
+
+
+class Conversion:
+    """Collects anchors and renamed weights, and in the end refuses a file of which a key is left over."""
+
+    def __init__(self, weights: Weights):
+        self.weights = weights
+        self.anchors: list[Anchor] = []
+        self.modules: dict[str, dict[str, Any]] = {}
+        self.state_dict: dict[str, Tensor] = {}
+        self.conditioning_channels = 0
+        self._used: set[str] = set()
+        self._slots: list[str] = []
+
+    def hang(self, anchor: Anchor, slot: str, keys: Mapping[str, str], **options: Any) -> None:
+        """Take the module of `anchor` from the keys `<slot><name in the file>.<weight | bias>`.
+
+        keys: {submodule of ours: its name in the file}. options: of the module, the same for each of its kind.
+        Raises ValueError for a missing key, or a tensor of another shape.
+        """
+        self.modules |= {anchor.kind: options} if options else {}
+        self.anchors.append(anchor)
+        self._slots += [slot] if slot else []
+        with torch.device("meta"):
+            expected = MODULES[anchor.kind](anchor.channels, **options).state_dict()
+        for parameter, like in expected.items():
+            submodule, leaf = parameter.rsplit(".", 1)
+            self.state_dict[f"{anchor.name}.{parameter}"] = self.take(f"{slot}{keys[submodule]}.{leaf}", like.shape)
+
+    def extra(self, channels: int, key: str = "conv_in.weight") -> None:
+        """Take the columns of the file's first convolution that read conditioning channels.
+
+        The first four columns and the bias stay the image model's.
+        """
+        width = self.weights.tensors[key].shape[0]
+        weight = self.take(key, torch.Size((width, LATENT_CHANNELS + channels, 3, 3)))
+        self.anchors.insert(0, Anchor(CONV_IN, "input", width))
+        self.conditioning_channels = channels
+        self.state_dict[f"{EXTRA}.weight"] = weight[:, LATENT_CHANNELS:].contiguous()
+
+    def take(self, key: str, shape: torch.Size) -> Tensor:
+        """One tensor, with trailing dimensions of 1 (of Conv1d and Conv3d) dropped."""
+        if key not in self.weights.tensors:
+            raise ValueError(f"{self.weights.path} lacks the key {key}; fetch it again.")
+        self._used.add(key)
+        tensor = self.weights.tensors[key]
+        if tensor.shape[: len(shape)] == shape and tensor.numel() == shape.numel():
+            tensor = tensor.reshape(shape)
+        if tensor.shape != shape:
+            raise ValueError(
+                f"{self.weights.path}: {key} has shape {list(self.weights.tensors[key].shape)} instead of "
+                f"{list(shape)}; choose temporal layers for SD1.5, SD2.1 or SDXL."
+            )
+        return tensor
+
+    def drop(self, keys: set[str]) -> None:
+        """Keys that are accounted for and not needed."""
+        self._used |= keys
+
+    def finish(self, **facts: Any) -> Converted:
+        """facts: the entries of LayersInfo that the family states. Raises ValueError for a key that nothing uses."""
+        left = self.weights.tensors.keys() - self._used
+        unknown = {key for key in left if not SPATIAL.match(key) or key.startswith(tuple(self._slots))}
+        for key in sorted(unknown):
+            raise ValueError(
+                f"{self.weights.path} has the surplus key {key}, which no {facts['family']} file has; it is made for "
+                "another architecture, or by a newer version than Emu Video knows."
+            )
+        info = LayersInfo(
+            role="video",
+            anchors=tuple(self.anchors),
+            conditioning_channels=self.conditioning_channels,
+            modules=self.modules,
+            training={"source": re.split(r"[\\/]", self.weights.path)[-1], "image weights left out": len(left)},
+            **facts,
+        )
+        check_tensors(self.weights.path, self.state_dict, info)
+        return self.state_dict, info

@@ -1,0 +1,41 @@
+"""FancyVideo (Feng et al. 2024): AnimateDiff v2's modules with Emu Video's conditioning and schedule on SD1.5.
+
+Five conditioning channels: the first frame's latents, zeros on the other frames, then the mask (1 = known).
+v-prediction with zero terminal SNR from betas that are linear. Numbers of frames per second and of motion may be told
+through embeddings that are added to the time embedding; which of the two a variant has is read from its keys.
+The variants of 61 and 125 frames count the frames of a video VAE: here they make 16 and 32.
+"""
+
+from __future__ import annotations
+
+from ..anchors import LATENT_CHANNELS, Anchor
+from . import animatediff, pia
+from .conversion import Converted, Options
+from .motion_modules import LINEAR_BETAS, OFFICIAL, MotionModules
+from .weights import Weights
+
+NAME = "FancyVideo"
+EMBEDDINGS = {"fps": "fps_embedding.linear", "motion": "motion_embedding.linear"}
+
+
+def recognises(weights: Weights) -> bool:
+    return animatediff.recognises(weights) and animatediff.has_middle(weights) and pia.reads_conditioning(weights)
+
+
+def convert(weights: Weights, options: Options) -> Converted:
+    modules = MotionModules(weights, OFFICIAL, options)
+    modules.convert(positions=32, resnet_norm="frame")
+    modules.extra(LATENT_CHANNELS + 1)
+    names = {name: key for name, key in EMBEDDINGS.items() if weights.has(key)}
+    if names:
+        width = 4 * len(weights.tensors["conv_in.weight"])
+        modules.hang(Anchor("time_embed", "embedding", width), "", names, names=list(names))
+    return modules.finish(
+        family=NAME,
+        base=modules.base,
+        frames=16,
+        fps=25.0 if names else 8.0,
+        prediction="v",
+        betas=LINEAR_BETAS,
+        zero_terminal_snr=True,
+    )

@@ -1,0 +1,94 @@
+"""ModelScopeT2V and ZeroScope (Wang et al. 2023): temporal convolutions and attention on SD2.1, in two namings.
+
+A stack of convolutions behind every residual block, a transformer without positions behind every spatial one and
+behind the first convolution. All of their norms see whole clips. The files hold a whole UNet whose image weights were
+trained along; here the temporal layers hang on the user's own SD2.x checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..anchors import CONV_IN, Anchor
+from ..motion_modules_conv import DEPTH
+from .conversion import Conversion, Converted, Options
+from .motion_modules import DIFFUSERS
+from .placement import ATTENTION, DOWN, UP
+from .weights import Weights
+
+NAME = "ModelScope"
+LEVELS = 4
+HEAD_DIM = 64
+BETAS = {"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000}
+# The index of a convolution and its norm in each step of the file's stack: dropout has a place from the second on.
+STACK = {f"norms.{i}": f"conv{i + 1}.0" for i in range(DEPTH)}
+STACK |= {f"convs.{i}": f"conv{i + 1}.{3 if i else 2}" for i in range(DEPTH)}
+
+
+class Place(NamedTuple):
+    """A temporal module: its anchor's name and kind, and its prefix in the two namings."""
+
+    anchor: str
+    kind: str
+    diffusers: str
+    original: str
+
+
+def recognises(weights: Weights) -> bool:
+    return is_diffusers(weights) or weights.has(r"input_blocks\.\d+\.0\.temopral_conv\.")
+
+
+def is_diffusers(weights: Weights) -> bool:
+    return weights.has(r"down_blocks\.\d+\.temp_convs\.")
+
+
+def convert(weights: Weights, options: Options) -> Converted:
+    conversion = Conversion(weights)
+    diffusers = is_diffusers(weights)
+    norm = options.transformer_norm or "clip"
+    for place in places():
+        slot = place.diffusers if diffusers else place.original
+        keys = STACK if place.kind == "conv_stack" else DIFFUSERS
+        first = f"{slot}{keys['norms.0' if place.kind == 'conv_stack' else 'norm']}.weight"
+        if first not in weights.tensors:
+            raise ValueError(f"{weights.path} lacks the key {first}; fetch it again.")
+        anchor = Anchor(place.anchor, place.kind, len(weights.tensors[first]))
+        if place.kind == "conv_stack":
+            conversion.hang(anchor, slot, keys, norm=norm)
+        elif place.kind == "transformer_in":
+            conversion.hang(anchor, slot, keys, heads=8, head_dim=HEAD_DIM, norm=norm)
+        else:
+            conversion.hang(anchor, slot, keys, head_dim=HEAD_DIM, norm=norm)
+    return conversion.finish(
+        family=NAME,
+        base="sd21",
+        frames=16,
+        fps=8.0,
+        prediction="eps",
+        betas=BETAS,
+        zero_terminal_snr=False,
+    )
+
+
+def places() -> Iterator[Place]:
+    yield Place(CONV_IN, "transformer_in", "transformer_in.", "input_blocks.0.1.")
+    for level in range(LEVELS):
+        for j in range(DOWN):
+            yield from _places("down_blocks", level, j, f"input_blocks.{(DOWN + 1) * level + j + 1}", level)
+    yield _stack("middle_block.0", "mid_block", 0, "middle_block.0")
+    yield Place("middle_block.1", "transformer", "mid_block.temp_attentions.0.", "middle_block.2.")
+    yield _stack("middle_block.2", "mid_block", 1, "middle_block.3")
+    for i in range(LEVELS):
+        for j in range(UP):
+            yield from _places("up_blocks", i, j, f"output_blocks.{UP * i + j}", LEVELS - 1 - i)
+
+
+def _places(part: str, i: int, j: int, block: str, level: int) -> Iterator[Place]:
+    yield _stack(f"{block}.0", f"{part}.{i}", j, f"{block}.0")
+    if ATTENTION[LEVELS][level]:
+        yield Place(f"{block}.1", "transformer", f"{part}.{i}.temp_attentions.{j}.", f"{block}.2.")
+
+
+def _stack(anchor: str, diffusers: str, j: int, original: str) -> Place:
+    return Place(anchor, "conv_stack", f"{diffusers}.temp_convs.{j}.", f"{original}.temopral_conv.")

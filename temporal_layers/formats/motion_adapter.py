@@ -1,0 +1,27 @@
+"""MotionAdapter of diffusers: AnimateDiff's versions and PIA in diffusers' naming, a file or a folder with config.json.
+
+diffusers takes the norms of the motion modules over the whole clip and those of the residual blocks over a frame,
+whatever the weights were trained with; here they are as trained. Options(transformer_norm="clip", resnet_norm="frame")
+gives diffusers' own result.
+"""
+
+from __future__ import annotations
+
+from . import animatediff, pia
+from .conversion import Converted, Options
+from .motion_modules import ADAPTER, MotionModules
+from .weights import Weights
+
+NAME = "MotionAdapter"
+
+
+def recognises(weights: Weights) -> bool:
+    return weights.has(r"down_blocks\.\d+\.motion_modules\.\d+\.transformer_blocks\.0\.attn1\.")
+
+
+def convert(weights: Weights, options: Options) -> Converted:
+    modules = MotionModules(weights, ADAPTER, options, heads=weights.config.get("motion_num_attention_heads", 8))
+    modules.positions = modules.positions or weights.config.get("motion_max_seq_length", 0)
+    if pia.reads_conditioning(weights):
+        return pia.finish(modules)
+    return animatediff.finish(modules)

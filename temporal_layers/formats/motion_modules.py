@@ -1,0 +1,111 @@
+"""The motion modules that AnimateDiff, AnimateLCM, PIA, FancyVideo and HotshotXL share, under their several names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ..anchors import Anchor
+from ..motion_modules import interleaved_positions
+from .conversion import Conversion, Options
+from .placement import ATTENTION, BASES, blocks, last_module, resnet_norms
+from .weights import Weights
+
+LINEAR_BETAS = {"schedule": "linear", "start": 0.00085, "end": 0.012, "steps": 1000}
+
+# Submodules of TemporalTransformer -> their names in the file.
+OUTER = {"norm": "norm", "proj_in": "proj_in", "proj_out": "proj_out"}
+MLP = {"mlp_in": "transformer_blocks.0.ff.net.0.proj", "mlp_out": "transformer_blocks.0.ff.net.2"}
+ANIMATEDIFF = OUTER | MLP | {
+    "norm1": "transformer_blocks.0.norms.0",
+    "norm2": "transformer_blocks.0.norms.1",
+    "norm3": "transformer_blocks.0.ff_norm",
+}  # fmt: skip
+DIFFUSERS = OUTER | MLP | {f"norm{i}": f"transformer_blocks.0.norm{i}" for i in (1, 2, 3)}
+for _i in (1, 2):
+    for _ours, _theirs in (("to_q", "to_q"), ("to_k", "to_k"), ("to_v", "to_v"), ("to_out", "to_out.0")):
+        ANIMATEDIFF[f"attention{_i}.{_ours}"] = f"transformer_blocks.0.attention_blocks.{_i - 1}.{_theirs}"
+        DIFFUSERS[f"attention{_i}.{_ours}"] = f"transformer_blocks.0.attn{_i}.{_theirs}"
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a family names its motion modules.
+
+    slot: of the j-th module of a block, with {block} and {j}. positions: regular expression of the table's keys.
+    """
+
+    slot: str
+    names: Mapping[str, str]
+    positions: str
+
+
+OFFICIAL = Naming("{block}.motion_modules.{j}.temporal_transformer.", ANIMATEDIFF, r".*\.pos_encoder\.pe$")
+HOTSHOT = Naming("{block}.temporal_attentions.{j}.", ANIMATEDIFF, r".*\.pos_encoder\.positional_encoding$")
+ADAPTER = Naming("{block}.motion_modules.{j}.", DIFFUSERS, r".*\.pos_embed\.pe$")
+
+
+class MotionModules(Conversion):
+    """The conversion of a file with motion modules; a family adds its own keys and finishes it.
+
+    heads: of the attentions, which no shape tells.
+    """
+
+    def __init__(self, weights: Weights, naming: Naming, options: Options, heads: int = 8):
+        super().__init__(weights)
+        self.naming, self.options, self.heads = naming, options, heads
+        self.levels = self._levels()
+        self.base = BASES[self.levels]
+        self.middle = weights.has(re.escape(naming.slot.format(block="mid_block", j=0)))
+        self.positions = self._positions()
+
+    def convert(self, positions: int, resnet_norm: str) -> None:
+        """positions: length of the table where the file has none. resnet_norm: the family's own."""
+        widths: dict[int, int] = {}
+        for block, j, name, level in blocks(self.levels, self.middle):
+            slot = self.naming.slot.format(block=block, j=j)
+            widths.setdefault(level, self._width(slot))
+            self.hang(
+                Anchor(last_module(name, level, self.levels), "transformer", widths[level]),
+                slot,
+                self.naming.names,
+                heads=self.heads,
+                positions=self.positions or positions,
+                norm=self.options.transformer_norm or "frame",
+            )
+        if (self.options.resnet_norm or resnet_norm) == "clip":
+            for name, channels in resnet_norms([widths[level] for level in range(self.levels)]):
+                self.anchors.append(Anchor(name, "clip_norm", channels))
+
+    def _width(self, slot: str) -> int:
+        key = f"{slot}norm.weight"
+        if key not in self.weights.tensors:
+            raise ValueError(f"{self.weights.path} lacks the key {key}; fetch it again.")
+        return len(self.weights.tensors[key])
+
+    def _levels(self) -> int:
+        found = [int(m[1]) for key in self.weights.tensors if (m := re.match(r"(?:down|up)_blocks\.(\d+)\.", key))]
+        levels = 1 + max(found)
+        if levels not in ATTENTION:
+            raise ValueError(
+                f"{self.weights.path} has motion modules at {levels} levels, but SD1.5 has 4 and SDXL 3; choose "
+                "temporal layers for one of these."
+            )
+        return levels
+
+    def _positions(self) -> int:
+        """Length of the position tables, or 0 without. They are recomputed, so they must be the known sinusoids."""
+        tables = {key: t for key, t in self.weights.tensors.items() if re.match(self.naming.positions, key)}
+        self.drop(set(tables))
+        lengths = {table.shape[-2] for table in tables.values()}
+        for key, table in tables.items():
+            expected = interleaved_positions(table.shape[-2], table.shape[-1])
+            if len(lengths) > 1 or not torch.allclose(table[0].float(), expected, atol=0.01):
+                raise ValueError(
+                    f"{self.weights.path}: {key} is no table of sinusoids of one length, so the file is made for "
+                    "another architecture; use the original file."
+                )
+        return lengths.pop() if lengths else 0

@@ -1,0 +1,44 @@
+"""PIA (Zhang et al. 2023): AnimateDiff's modules, and five conditioning channels: affinity, then the image's latents.
+
+Affinity is a number for each frame, how alike it is to the image (diffusion.known_frames.affinities); the image's
+latents, scaled as the noisy ones, are on every frame. The norms of the residual blocks were trained over whole clips.
+"""
+
+from __future__ import annotations
+
+from ..anchors import LATENT_CHANNELS
+from . import animatediff
+from .conversion import Converted, Options
+from .motion_modules import LINEAR_BETAS, OFFICIAL, MotionModules
+from .weights import Weights
+
+NAME = "PIA"
+
+
+def recognises(weights: Weights) -> bool:
+    return animatediff.recognises(weights) and reads_conditioning(weights) and not animatediff.has_middle(weights)
+
+
+def reads_conditioning(weights: Weights) -> bool:
+    conv_in = weights.tensors.get("conv_in.weight")
+    channels = 2 * LATENT_CHANNELS + 1
+    return conv_in is not None and conv_in.shape[1] == channels
+
+
+def convert(weights: Weights, options: Options) -> Converted:
+    return finish(MotionModules(weights, OFFICIAL, options))
+
+
+def finish(modules: MotionModules) -> Converted:
+    modules.convert(positions=32, resnet_norm="clip")
+    modules.extra(LATENT_CHANNELS + 1)
+    return modules.finish(
+        family=NAME,
+        base=modules.base,
+        frames=16,
+        fps=8.0,
+        conditioning="affinity",
+        prediction="eps",
+        betas=LINEAR_BETAS,
+        zero_terminal_snr=False,
+    )

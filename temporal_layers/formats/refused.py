@@ -1,0 +1,33 @@
+"""Files that look like temporal layers and cannot be hung on an image checkpoint: what each is, and what to do."""
+
+from __future__ import annotations
+
+from .weights import Weights
+
+TUNED = "its image weights were trained along with the temporal layers, which work on no other checkpoint"
+REFUSED = {
+    r".*(time_mixer\.mix_factor|time_stack\.|temporal_transformer_blocks\.)": (
+        f"Stable Video Diffusion: {TUNED}; open the whole file with Image Only Checkpoint Loader"
+    ),
+    r"(controlnet_cond_embedding|controlnet_down_blocks)\.": (
+        "SparseCtrl, a network beside the UNet; open it as a ControlNet"
+    ),
+    r"img_encoder\.": (
+        "AnimateLCM-I2V, which adds an image encoder that is not supported; use AnimateLCM's text-to-video file"
+    ),
+    r"image_latents_proj_in\.": (f"I2VGen-XL: {TUNED}"),
+    r"(init_attn|image_proj_model)\.|.*\.to_k_ip\.": (f"DynamiCrafter: {TUNED}"),
+    r".*(conv3ds|tempo_attns)\.": (
+        "ConsistI2V: its spatial attention reads the first frame, which no other checkpoint does"
+    ),
+    r".*\.attn_temp\.": (f"LaVie or SEINE: {TUNED}"),
+    r".*motion_modules.*lora": "a motion LoRA; load temporal layers first, then this with Load Motion LoRA",
+    r".*(attn[12]|attentions).*lora": "a LoRA for the image model; load it with Load LoRA",
+}
+
+
+def check(weights: Weights) -> None:
+    """Raise ValueError, with the reason, for a file of one of these."""
+    for pattern, reason in REFUSED.items():
+        if weights.has(pattern):
+            raise ValueError(f"{weights.path} holds {reason}.")
