@@ -18,11 +18,12 @@ def group_norm(x: Tensor, weights: dict[str, Tensor], name: str, over_clip: bool
     return torch.cat([F.group_norm(frame[None], 32, gamma, beta, eps) for frame in x])
 
 
-def attention(x: Tensor, weights: dict[str, Tensor], name: str, heads: int) -> Tensor:
-    """x: [pixels, t, c]."""
+def attention(x: Tensor, weights: dict[str, Tensor], name: str, heads: int, context: Tensor | None = None) -> Tensor:
+    """x: [batch, tokens, c]; context: the tokens that are attended to, or x's own."""
+    context = x if context is None else context
     q, k, v = (
-        (x @ weights[f"{name}.{part}.weight"].T).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for part in ("to_q", "to_k", "to_v")
+        (tokens @ weights[f"{name}.{part}.weight"].T).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for part, tokens in (("to_q", x), ("to_k", context), ("to_v", context))
     )
     scores = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
     return linear((scores @ v).transpose(1, 2).flatten(2), weights, f"{name}.to_out.0")
