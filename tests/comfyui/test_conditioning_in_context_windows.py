@@ -1,0 +1,56 @@
+"""32 frames from layers made for 8, by ComfyUI's context windows: every window is given the first frame."""
+
+import pytest
+import torch
+from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+from emu_video.nodes.sampling import EmuVideoSampler
+from emu_video.tests.comfyui import tiny
+
+FRAMES, WINDOW, OVERLAP = 32, 8, 2
+
+
+def in_windows(model, retain: str):
+    return ContextWindowsManualNode.execute(
+        model,
+        context_length=WINDOW,
+        context_overlap=OVERLAP,
+        context_schedule="standard_static",
+        context_stride=1,
+        closed_loop=False,
+        fuse_method="pyramid",
+        dim=0,
+        freenoise=False,
+        cond_retain_index_list=retain,
+        latent_retain_index_list=retain,
+        causal_window_fix=True,
+    ).result[0]
+
+
+def sample(model, known):
+    """(frames, what the UNet was given in each call)"""
+    seen, unet = [], model.model.diffusion_model
+    forward = unet.forward
+
+    def watched(x, *args, **kwargs):
+        seen.append(x)
+        return forward(x, *args, **kwargs)
+
+    unet.forward = watched
+    conds = [tiny.text(1, known_frames=known), tiny.text(2, known_frames=known)]
+    conds.append(tiny.text(2, known_frames=torch.zeros_like(known)))
+    latent = {"samples": torch.zeros(FRAMES, *tiny.LATENT)}
+    (video,) = EmuVideoSampler.execute(model, *conds, latent, 0, 1, 1.0, 1.0, 0.0, 0.0).args
+    return video["samples"], seen
+
+
+@pytest.mark.parametrize("retain, knowing", [("0", 5), ("", 1)])
+def test_which_windows_know_the_first_frame(model, retain, knowing):
+    known = tiny.first_frame_known(FRAMES)
+    video, seen = sample(in_windows(tiny.with_temporal_layers(model), retain), known)
+    assert video.shape == (FRAMES, *tiny.LATENT) and video.isfinite().all()
+    lengths = [len(x) for x in seen]
+    assert lengths[0] == WINDOW and set(lengths[1:]) == {WINDOW + 1}  # the causal fix adds a frame to later windows
+    assert len(seen) == 5  # 8 frames, then 6 new ones each
+    with_first = [x for x in seen if torch.equal(x[0, 4:], known[0])]
+    assert len(with_first) == knowing
+    assert not any(x[1:, 4:].any() for x in seen)
