@@ -48,7 +48,18 @@ class Denoiser(nn.Module):
         return self.text(tokens)
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor, pooled: Tensor) -> Tensor:
+        return self.with_means(x, t, context, pooled)[0]
+
+    def with_means(self, x: Tensor, t: Tensor, context: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """v, and the mean over the frame [n, 448] of what enters each output block of the UNet."""
+        means: list[Tensor] = []
+
+        def listen(h: Tensor, skip: Tensor, _) -> tuple[Tensor, Tensor]:
+            means.append(h.float().mean((2, 3)))
+            return h, skip
+
         with torch.autocast("cpu", torch.bfloat16):
             x = x.contiguous(memory_format=torch.channels_last)
-            options = {"optimized_attention_override": _attention}
-            return self.unet(x, t, context=context, y=pooled, transformer_options=options)
+            options = {"optimized_attention_override": _attention, "patches": {"output_block_patch": [listen]}}
+            v = self.unet(x, t, context=context, y=pooled, transformer_options=options)
+        return v, torch.cat(means, 1)

@@ -1,6 +1,8 @@
 """Quick looks between stages, outside ComfyUI: is the image model, is the video model good enough to go on?
 
-`python run.py pocket gates image` or `video` prints accuracies and writes a contact sheet.
+`python run.py pocket gates image` or `video` prints accuracies and writes a contact sheet; `words` prints, for both
+steps, the denoising error with the right caption and with one word replaced: a word whose replacement costs nothing
+is not heard. Unfinished work in `--folder` is looked at, or the shipped weights where there is none.
 """
 
 import argparse
@@ -14,26 +16,46 @@ from torch import Tensor
 from ..diffusion.guidance import emu_guidance
 from ..diffusion.sampler import ddim
 from ..diffusion.schedule import Schedule
-from ..training.objective import first_frames
+from ..temporal_layers.files import load_layers
+from ..training.objective import first_frames, v_error
 from .denoiser import Denoiser
+from .export import VIDEO_LAYERS
 from .latents import latent_set, load_autoencoder
 from .reader import read_clip
 from .text_encoder import Vocabulary, pad_tokens
 from .train_video import frozen_image_model, new_layers
-from .vocabulary import COLOURS, PLACES, SHAPES
+from .vocabulary import COLOURS, OPPOSITES, PLACES, SHAPES
 from .world import FRAMES, sample_clips
 
 SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)
+CHECK = {"name": "check", "seed": 77, "count": 256}
 
 
-def averaged(folder: Path, stage: str, name: str, module) -> None:
-    """Load the running average out of a stage's checkpoint."""
-    state = torch.load(folder / f"{stage}.pt", weights_only=True)
+def averaged(folder: Path, stage: str, name: str, module) -> bool:
+    """Load the running average out of a stage's checkpoint; False where there is none."""
+    path = folder / f"{stage}.pt"
+    if not path.exists():
+        return False
+    state = torch.load(path, weights_only=True)
     weights = dict(state["modules"][name])
     trained = [k for k, p in module.named_parameters() if p.requires_grad]
-    weights |= dict(zip(trained, state["average"], strict=True))
+    weights |= dict(zip(trained, state["average"], strict=False))  # the module comes first, helpers of training last
     module.load_state_dict(weights)
     print(f"{stage}: step {state['step']}")
+    return True
+
+
+def image_model(folder: Path) -> Denoiser:
+    model = Denoiser()
+    return model if averaged(folder, "image", "model", model) else frozen_image_model()
+
+
+def video_model(folder: Path) -> Denoiser:
+    model = frozen_image_model()
+    layers = new_layers(model, 0)
+    if not averaged(folder, "video", "layers", layers):
+        layers.load_state_dict({k: v.float() for k, v in load_layers(VIDEO_LAYERS)[0].items()})
+    return model
 
 
 def tokens_of(captions: list[str]) -> Tensor:
@@ -81,7 +103,8 @@ def videos_from_first(
 @torch.no_grad()
 def decode(folder: Path, latents: Tensor) -> np.ndarray:
     """[n, 4, h, w] -> uint8 [n, 8h, 8w, 3]."""
-    pictures = torch.cat([load_autoencoder(folder).decode(part) for part in latents.split(32)])
+    autoencoder = load_autoencoder(folder)
+    pictures = torch.cat([autoencoder.decode(part) for part in latents.split(32)])
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).numpy()
 
 
@@ -90,8 +113,7 @@ def sheet(path: str, rows: list[np.ndarray]) -> None:
 
 
 def image_gate(folder: Path, steps: int, scale: float, count: int) -> None:
-    model = Denoiser()
-    averaged(folder, "image", "model", model)
+    model = image_model(folder)
     rng = np.random.default_rng(99)
     wanted = [
         (str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES)), str(rng.choice(list(PLACES)))) for _ in range(count)
@@ -114,11 +136,9 @@ def image_gate(folder: Path, steps: int, scale: float, count: int) -> None:
 
 
 def video_gate(folder: Path, steps: int, text: float, image: float, count: int) -> None:
-    model = frozen_image_model()
-    layers = new_layers(model, 0)
-    averaged(folder, "video", "layers", layers)
-    data = latent_set(folder, "check", seed=77, count=256)
-    clips = sample_clips(seed=77, count=256)
+    model = video_model(folder)
+    data = latent_set(folder, **CHECK)
+    clips = sample_clips(CHECK["seed"], CHECK["count"])
     plain = [i for i, c in enumerate(clips) if len(c.bodies) == 1 and c.light[0] == c.light[-1]][:count]
     captions = [clips[i].caption for i in plain]
     videos = decode(
@@ -141,10 +161,53 @@ def video_gate(folder: Path, steps: int, text: float, image: float, count: int) 
     sheet(str(folder / "video.png"), list(videos[:14]))
 
 
+def other_word(caption: str, kind: str) -> str | None:
+    """The caption with its shape or its motion replaced; None where it has none to replace."""
+    cycle = dict(zip(SHAPES, (*SHAPES[1:], SHAPES[0]), strict=True))
+    swaps = cycle if kind == "shape" else OPPOSITES | {"spinning": "bouncing", "bouncing": "spinning"}
+    return next((caption.replace(word, other) for word, other in swaps.items() if word in caption), None)
+
+
+@torch.no_grad()
+def errors(model: Denoiser, x0: Tensor, weight: Tensor, captions: list[str], t: int) -> Tensor:
+    """[n]: the denoising error of latents [n, frames, 4, 16, 16] with their captions, the first frame known."""
+    count, frames = x0.shape[:2]
+    context, pooled = (z.repeat_interleave(frames, 0) for z in model.encode(tokens_of(captions)))
+    known = first_frames(x0, torch.zeros(count, dtype=torch.bool)).flatten(0, 1) if frames > 1 else None
+    error, _, _ = v_error(
+        lambda x, t: model(x, t, context, pooled),
+        x0.flatten(0, 1),
+        torch.full((count * frames,), t),
+        SCHEDULE,
+        torch.Generator().manual_seed(t),
+        known,
+    )
+    return (error.mean(1) * weight.flatten(0, 1)).unflatten(0, (count, frames)).mean((1, 2, 3))
+
+
+def words_gate(folder: Path, count: int) -> None:
+    data = latent_set(folder, **CHECK)
+    clips = sample_clips(CHECK["seed"], CHECK["count"])
+    for step, model, frames in (("image", image_model(folder), 1), ("video", video_model(folder), FRAMES)):
+        for kind in ("shape", "motion"):
+            replaced = {i: other_word(c.caption, kind) for i, c in enumerate(clips) if len(c.bodies) == 1}
+            wrong = {i: caption for i, caption in replaced.items() if caption}
+            index = list(wrong)[:count]
+            x0, weight = data.latents[index, :frames].float(), 1 + 4 * data.near[index, :frames].float()
+            for t in (999, 900, 700, 500):
+                said = errors(model, x0, weight, [clips[i].caption for i in index], t)
+                other = errors(model, x0, weight, [wrong[i] for i in index], t)
+                print(
+                    f"{step}  {kind:6}  t = {t}: right {said.mean():.4f}  replaced {other.mean():.4f}"
+                    f"  right is better in {(said < other).float().mean():.0%} of {len(index)}",
+                    flush=True,
+                )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=("image", "video"))
-    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("stage", choices=("image", "video", "words"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"), help="unfinished work")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--text", type=float, default=4.0)
     parser.add_argument("--image", type=float, default=1.5)
@@ -152,5 +215,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.stage == "image":
         image_gate(options.folder, options.steps, options.text, options.count)
-    else:
+    elif options.stage == "video":
         video_gate(options.folder, options.steps, options.text, options.image, options.count)
+    else:
+        words_gate(options.folder, options.count)

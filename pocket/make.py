@@ -8,11 +8,11 @@ from .export import CHECKPOINT, VIDEO_LAYERS, export_checkpoint, export_video_la
 
 FOLDER = Path("runs/pocket")
 STAGES = (
-    ("autoencoder.pt", lambda folder: train_autoencoder.train(folder, 1600, batch=32, rate=2e-3, seed=1)),
+    ("autoencoder.pt", lambda folder: train_autoencoder.main(folder, 1600, batch=32, rate=2e-3, seed=1)),
     ("text_average.pt", lambda folder: train_text.main(folder, 800, batch=128, rate=2e-3, seed=4)),
-    ("image_average.pt", lambda folder: train_image.main(folder, 2500, batch=64, rate=1.2e-3, seed=2, compile=True)),
+    ("image_average.pt", lambda folder: train_image.main(folder, 4500, batch=64, rate=1.2e-3, seed=2)),
     (CHECKPOINT.name, lambda folder: export_checkpoint(folder)),
-    ("video_average.pt", lambda folder: train_video.main(folder, 2500, batch=16, rate=1e-3, seed=3, compile=True)),
+    ("video_average.pt", lambda folder: train_video.main(folder, 2500, batch=16, rate=1e-3, seed=3)),
     (VIDEO_LAYERS.name, lambda folder: export_video_layers(folder)),
 )
 

@@ -4,8 +4,6 @@ Three latent channels are held close to the small picture's own colours, the fou
 autoencoder invents a code in which grey lies beside red, and a diffusion model's small errors change colours.
 """
 
-import argparse
-import time
 from pathlib import Path
 
 import torch
@@ -42,7 +40,7 @@ def crops(seed: int, count: int) -> tuple[Tensor, Tensor]:
     return torch.stack(out).float() / 255, 1 + 2 * near + 4 * (near - far)
 
 
-def train(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
+def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
     torch.manual_seed(seed)
     model = Autoencoder().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimiser = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.0)
@@ -68,15 +66,3 @@ def train(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> 
         psnr = -10 * error.square().mean().log10()
         log.add(step, loss=loss.item(), psnr=psnr.item(), detail_std=detail.std().item())
     save_checkpoint(folder / "autoencoder.pt", model=model.state_dict())
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
-    parser.add_argument("--iterations", type=int, default=1600)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=1)
-    started = time.time()
-    train(**vars(parser.parse_args()))
-    print(f"{time.time() - started:.0f} s")

@@ -3,7 +3,6 @@
 It stands in for the pretrained encoders of larger image models: the UNet starts with words that mean something.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -34,13 +33,3 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
 
     averaged = train({"text": encoder, "painter": painter}, loss, Settings(iterations, rate), folder, "text")
     torch.save(averaged["text"], folder / "text_average.pt")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
-    parser.add_argument("--iterations", type=int, default=800)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=4)
-    main(**vars(parser.parse_args()))

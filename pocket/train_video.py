@@ -1,6 +1,5 @@
 """Stage 4: the temporal layers, with the image model frozen: first frame and text to 8 frames."""
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -37,12 +36,12 @@ def new_layers(model: Denoiser, seed: int) -> TemporalLayers:
     return layers
 
 
-def main(folder: Path, iterations: int, batch: int, rate: float, seed: int, compile: bool) -> None:
+def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
     torch.manual_seed(seed)
     clips = latent_set(folder, "clips", seed=13, count=6_000)
     model = frozen_image_model()
     layers = new_layers(model, seed)
-    run = torch.compile(model) if compile else model
+    run = torch.compile(model)
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     empty = torch.tensor(pad_tokens([]))
 
@@ -73,14 +72,3 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int, comp
 
     averaged = train({"layers": layers}, loss, Settings(iterations, rate), folder, "video")
     torch.save(averaged["layers"], folder / "video_average.pt")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"))
-    parser.add_argument("--iterations", type=int, default=2500)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--compile", action="store_true", help="compile the UNet first (takes minutes, runs faster)")
-    main(**vars(parser.parse_args()))
