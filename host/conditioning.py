@@ -15,6 +15,7 @@ from torch import Tensor
 from ..diffusion.known_frames import add_known_noise, concat_known, first_frame
 from ..diffusion.schedule import Schedule
 from ..diffusion.windows import Layout
+from ..temporal_layers.info import AFFINITY, KNOWN_FRAMES
 from .guider import check_layers
 from .injection import layers_info
 
@@ -101,10 +102,13 @@ def conditionings(known: Tensor, positive: list, negative: list) -> Conditioning
     )
 
 
-def known_latents(model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE | None, images: Tensor) -> Tensor:
+def known_latents(
+    model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE | None, images: Tensor, conditioning: str = KNOWN_FRAMES
+) -> Tensor:
     """IMAGE [n, H, W, 3] -> latents [n, C, h, w] in the scale that the network sees.
 
-    Raises ValueError for a VAE of another model, and for temporal layers that take no known frames.
+    conditioning: the order of channels that the caller makes of them. Raises ValueError for a VAE of another model, and
+    for temporal layers that take no known frames, or in another order.
     """
     latents = encode(vae, images)
     latent_format: Any = model.get_model_object("latent_format")
@@ -116,6 +120,9 @@ def known_latents(model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE | N
     info = layers_info(model)
     if info is None or info.conditioning_channels != latents.shape[1] + 1:
         raise ValueError("These temporal layers take no first frame: load ones with the role video.")
+    if info.conditioning != conditioning:
+        node = "Image and Affinity Conditioning" if info.conditioning == AFFINITY else "First Frame Conditioning"
+        raise ValueError(f"These temporal layers ({info.family}) take their image in another way: use {node}.")
     return latent_format.process_in(latents)
 
 

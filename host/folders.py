@@ -8,6 +8,7 @@ from pathlib import Path
 import folder_paths
 
 TEMPORAL_LAYERS = "temporal_layers"
+EXTENSIONS = {".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin"}  # pickles are read as weights alone
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "pocket" / "weights"
 
 
@@ -21,4 +22,4 @@ def register() -> None:
         folder_paths.add_model_folder_path(folder, str(SHIPPED_WEIGHTS / folder))
     # ComfyUI gives a folder type of its own an empty set of extensions, which lists every file there is.
     paths, extensions = folder_paths.folder_names_and_paths[TEMPORAL_LAYERS]
-    folder_paths.folder_names_and_paths[TEMPORAL_LAYERS] = (paths, set(extensions) | {".safetensors", ".sft"})
+    folder_paths.folder_names_and_paths[TEMPORAL_LAYERS] = (paths, set(extensions) | EXTENSIONS)

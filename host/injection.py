@@ -24,6 +24,8 @@ from ..temporal_layers.layers import TemporalLayers
 from .zero_snr import set_schedule
 
 KEY = "emu_video"
+STRENGTH = "emu_video_strength"
+VALUES = "emu_video_values"
 
 
 def inject(
@@ -46,6 +48,8 @@ def inject(
     weights = load_patcher(state_dict, info, model.load_device, model.offload_device, model.model.get_dtype_inference())
     clone.set_additional_models(KEY, [weights])
     clone.set_attachments(KEY, info)
+    for setting in (STRENGTH, VALUES):
+        clone.remove_attachments(setting)
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, KEY)
     clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, with_layers(frames))
     set_schedule(clone, info.prediction, info.betas, info.zero_terminal_snr)
@@ -87,8 +91,11 @@ def with_layers(frames: int):
     def apply_model(executor, x, t, c_concat, c_crossattn, control, transformer_options, **conds):
         model = executor.class_obj
         unet = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)  # under torch.compile
-        layers = model.current_patcher.get_additional_models_with_key(KEY)[0].model
+        patcher = model.current_patcher
+        layers = patcher.get_additional_models_with_key(KEY)[0].model
         layers.frames = frames_per_video(x.shape[0] // len(transformer_options["cond_or_uncond"]), frames)
+        layers.strength = patcher.get_attachment(STRENGTH) or {}
+        layers.set_values(patcher.get_attachment(VALUES))
         attach(unet, layers, owner=layers)
         try:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)

@@ -9,7 +9,13 @@ from comfy_api.latest import io
 
 from ..host.folders import TEMPORAL_LAYERS
 from ..host.injection import inject
-from ..temporal_layers.files import load_layers
+from ..temporal_layers.formats import CHOICES, Options, load
+from . import public_layers
+
+BY_THE_FILE = "as the file says"
+AS_TRAINED = "as trained"
+# Of the temporal transformers, and of the checkpoint's residual blocks.
+GROUP_NORMS = {AS_TRAINED: ("", ""), "each frame": ("frame", "frame"), "as diffusers": ("clip", "frame")}
 
 
 class LoadTemporalLayers(io.ComfyNode):
@@ -29,7 +35,8 @@ class LoadTemporalLayers(io.ComfyNode):
                 io.Combo.Input(
                     "temporal_layers",
                     options=folder_paths.get_filename_list(TEMPORAL_LAYERS),
-                    tooltip="A file of models/temporal_layers.",
+                    tooltip="A file of models/temporal_layers: Emu Video's own, AnimateDiff, AnimateLCM, FancyVideo, "
+                    "PIA, HotshotXL, ModelScope or a MotionAdapter of diffusers.",
                 ),
                 io.Int.Input(
                     "frames",
@@ -39,6 +46,23 @@ class LoadTemporalLayers(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Frames of one video, where a batch holds several; 0: the whole batch is one video.",
+                ),
+                io.Combo.Input(
+                    "family",
+                    options=[BY_THE_FILE, *CHOICES],
+                    default=BY_THE_FILE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Whose layers these are, where the file does not tell.",
+                ),
+                io.Combo.Input(
+                    "group_norm",
+                    options=list(GROUP_NORMS),
+                    default=AS_TRAINED,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Whether group norms of public layers see one frame or the clip. As trained is right, "
+                    "unless you want another program's result.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The video model, with the noise schedule of the temporal layers.")],
@@ -51,9 +75,12 @@ class LoadTemporalLayers(io.ComfyNode):
         return file.st_mtime_ns, file.st_size
 
     @classmethod
-    def execute(cls, model, temporal_layers: str, frames: int = 0) -> io.NodeOutput:
-        state_dict, info = load_layers(folder_paths.get_full_path_or_raise(TEMPORAL_LAYERS, temporal_layers))
+    def execute(
+        cls, model, temporal_layers: str, frames: int = 0, family: str = BY_THE_FILE, group_norm: str = AS_TRAINED
+    ) -> io.NodeOutput:
+        options = Options("" if family == BY_THE_FILE else family, *GROUP_NORMS[group_norm])
+        state_dict, info = load(folder_paths.get_full_path_or_raise(TEMPORAL_LAYERS, temporal_layers), options)
         return io.NodeOutput(inject(model, state_dict, info, temporal_layers, frames))
 
 
-NODES: list[type[io.ComfyNode]] = [LoadTemporalLayers]
+NODES: list[type[io.ComfyNode]] = [LoadTemporalLayers, *public_layers.NODES]

@@ -12,7 +12,7 @@ FORMAT_VERSION = 1
 ROLES = ("video", "interpolation", "super_resolution")
 PREDICTIONS = ("v", "eps")
 SCHEDULES = ("scaled_linear", "linear")
-CONDITIONINGS = ("known_frames", "affinity")
+CONDITIONINGS = KNOWN_FRAMES, AFFINITY = ("known_frames", "affinity")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class LayersInfo:
     zero_terminal_snr: bool
     training: dict[str, Any]
     format_version: int = FORMAT_VERSION
-    conditioning: str = CONDITIONINGS[0]
+    conditioning: str = KNOWN_FRAMES
     modules: dict[str, dict[str, Any]] = field(default_factory=dict)
     family: str = "Emu Video"
 

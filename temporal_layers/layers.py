@@ -84,11 +84,11 @@ class TemporalLayers(nn.Module):
         """Strength of the module behind the anchor of that name."""
         return self.strength.get(self._kinds[name], 1.0) if self.strength else 1.0
 
-    def set_values(self, values: Mapping[str, float]) -> None:
-        """The numbers that the layers' embeddings are told (frames per second, ...)."""
-        for _, module in self.items():
-            if isinstance(module, ValueEmbeddings):
-                module.values = dict(values)
+    def set_values(self, values: Mapping[str, float] | None) -> None:
+        """The numbers that the layers' embeddings are told (frames per second, ...); None: those of their options."""
+        for anchor in self.anchors:
+            if anchor.kind == "embedding":
+                self[anchor.name].values = dict(self.options[anchor.kind]["values"] if values is None else values)
 
     def fresh_state_dict(self, seed: int = 0) -> dict[str, Tensor]:
         """New weights in float32 with which the UNet's output is that of each frame by itself, bit for bit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -45,14 +45,16 @@ class ClipNorm(nn.Module):
 class ValueEmbeddings(nn.Module):
     """Adds what numbers such as frames per second tell to the time embedding: SiLU(linear(sinusoid(value))) for each.
 
-    FancyVideo (Feng et al. 2024). `values` holds the numbers by name; one that it lacks adds nothing, as in the image
-    step. Set it before the call.
+    FancyVideo (Feng et al. 2024).
+
+    values: the numbers by name, which the attribute of that name holds; set it before a call. A name that the
+    attribute lacks adds nothing, as in the image step.
     """
 
-    def __init__(self, channels: int, names: Sequence[str] = (), operations=nn):
+    def __init__(self, channels: int, values: Mapping[str, float], operations=nn):
         super().__init__()
-        self.values: dict[str, float] = {}
-        for name in names:
+        self.values = dict(values)
+        for name in values:
             self.add_module(name, operations.Linear(channels // 4, channels))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:

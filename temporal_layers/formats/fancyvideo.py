@@ -15,6 +15,7 @@ from .motion_modules import LINEAR_BETAS, OFFICIAL, MotionModules
 from .weights import Weights
 
 NAME = "FancyVideo"
+VALUES = {"fps": 25.0, "motion": 3.0}  # of the published configurations
 EMBEDDINGS = {"fps": "fps_embedding.linear", "motion": "motion_embedding.linear"}
 
 
@@ -29,12 +30,13 @@ def convert(weights: Weights, options: Options) -> Converted:
     names = {name: key for name, key in EMBEDDINGS.items() if weights.has(key)}
     if names:
         width = 4 * len(weights.tensors["conv_in.weight"])
-        modules.hang(Anchor("time_embed", "embedding", width), "", names, names=list(names))
+        values = {name: VALUES[name] for name in names}
+        modules.hang(Anchor("time_embed", "embedding", width), "", names, values=values)
     return modules.finish(
         family=NAME,
         base=modules.base,
         frames=16,
-        fps=25.0 if names else 8.0,
+        fps=VALUES["fps"] if names else 8.0,
         prediction="v",
         betas=LINEAR_BETAS,
         zero_terminal_snr=True,

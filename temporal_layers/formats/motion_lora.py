@@ -22,11 +22,11 @@ def recognises(weights: Weights) -> bool:
     return any(KEY.match(key) for key in weights.tensors)
 
 
-def differences(weights: Weights, info: LayersInfo) -> dict[str, Tensor]:
-    """Key of the temporal layers' state dict -> what to add to that weight at strength 1, in float32.
+def pairs(weights: Weights, info: LayersInfo) -> dict[str, tuple[Tensor, Tensor]]:
+    """Key of the temporal layers' state dict -> (up, down), whose product is added to that weight.
 
-    The product of the two sides, without a further scale, as in the official code. Raises ValueError for a key that is
-    no part of a motion LoRA, and for layers that have no such weight.
+    Without a further scale, as in the official code. Raises ValueError for a key that is no part of a motion LoRA, and
+    for layers that have no such weight.
     """
     layers = {anchor.name: anchor.channels for anchor in info.anchors if anchor.kind == "transformer"}
     levels = 3 if info.base == "sdxl" else 4
@@ -44,8 +44,8 @@ def differences(weights: Weights, info: LayersInfo) -> dict[str, Tensor]:
                 "motion LoRA on the layers that it was made for."
             )
         number = int(match["one"] or int(match["zero"]) + 1)
-        sides.setdefault(f"{anchor}.attention{number}.{match['name']}.weight", {})[side] = tensor.float()
+        sides.setdefault(f"{anchor}.attention{number}.{match['name']}.weight", {})[side] = tensor
     for key, pair in sides.items():
         if len(pair) < 2:
             raise ValueError(f"{weights.path} has but one of the two sides for {key}; fetch it again.")
-    return {key: pair["up"] @ pair["down"] for key, pair in sides.items()}
+    return {key: (pair["up"], pair["down"]) for key, pair in sides.items()}

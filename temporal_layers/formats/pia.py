@@ -1,12 +1,13 @@
 """PIA (Zhang et al. 2023): AnimateDiff's modules, and five conditioning channels: affinity, then the image's latents.
 
-Affinity is a number for each frame, how alike it is to the image (diffusion.known_frames.affinities); the image's
+Affinity is a number for each frame, how alike it is to the image (diffusion.affinity); the image's
 latents, scaled as the noisy ones, are on every frame. The norms of the residual blocks were trained over whole clips.
 """
 
 from __future__ import annotations
 
 from ..anchors import LATENT_CHANNELS
+from ..info import AFFINITY
 from . import animatediff
 from .conversion import Converted, Options
 from .motion_modules import LINEAR_BETAS, OFFICIAL, MotionModules
@@ -37,7 +38,7 @@ def finish(modules: MotionModules) -> Converted:
         base=modules.base,
         frames=16,
         fps=8.0,
-        conditioning="affinity",
+        conditioning=AFFINITY,
         prediction="eps",
         betas=LINEAR_BETAS,
         zero_terminal_snr=False,

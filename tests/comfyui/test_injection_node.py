@@ -36,12 +36,16 @@ def file(models_dir, model):
     return path
 
 
-def test_only_safetensors_are_listed(file):
+def test_only_weights_are_listed(file):
     (file.parent / "notes.txt").write_text("not weights")
-    (file.parent / "old.ckpt").write_bytes(b"not read")
+    (file.parent / "v3_sd15_mm.ckpt").write_bytes(b"not read")
+    (file.parent / "adapter").mkdir()
+    (file.parent / "adapter" / "config.json").write_text("{}")
+    (file.parent / "adapter" / "diffusion_pytorch_model.safetensors").write_bytes(b"not read")
     names = folder_paths.get_filename_list(folders.TEMPORAL_LAYERS)
-    assert "mine.safetensors" in names
-    assert all(name.endswith((".safetensors", ".sft")) for name in names)
+    found = {"mine.safetensors", "v3_sd15_mm.ckpt", os.path.join("adapter", "diffusion_pytorch_model.safetensors")}
+    assert found <= set(names)
+    assert all(os.path.splitext(name)[1] in folders.EXTENSIONS for name in names)
 
 
 def test_shipped_weights_are_listed(models_dir):

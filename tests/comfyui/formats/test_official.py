@@ -52,7 +52,7 @@ def test_layers_run_as_trained(family):
     assert info.family == family
     x, timesteps, context = inputs(conditioning_channels=info.conditioning_channels)
     y = torch.randn(2, SDXL["adm_in_channels"]).repeat_interleave(FRAMES, dim=0) if base == "sdxl" else None
-    values = {"fps": 25.0, "motion": 3.0} if family == "FancyVideo" else {}
+    values = {"fps": 8.0, "motion": 2.0} if family == "FancyVideo" else {}
     plain = PlainUNet(unet.state_dict(), named or file, heads_of(base), over_clip)
     expected = expected_of(plain, x, timesteps, context, y, **values)
 
@@ -80,15 +80,18 @@ def test_fancyvideo_image_step_is_the_image_model():
     assert relative(alone, expected) < TOLERANCE
 
 
-def test_fancyvideo_without_values_adds_nothing_to_the_time_embedding():
+def test_fancyvideo_values_are_those_of_its_configurations_or_given():
     unet = comfy_unet("sd15")
     x, timesteps, context = inputs(conditioning_channels=5)
     file = public.fancyvideo()
     layers = hang(unet, *convert(Weights("file", file)))
+    plain = PlainUNet(unet.state_dict(), file, heads_of("sd15"), resnets_over_clip=False)
+    out = unet(x, timesteps, context)
+    assert relative(out, expected_of(plain, x, timesteps, context, fps=25.0, motion=3.0)) < TOLERANCE
+    layers.set_values({})
     outs = [unet(x, timesteps, context)]
     layers.set_values({"motion": 2.0})
     outs.append(unet(x, timesteps, context))
-    plain = PlainUNet(unet.state_dict(), file, heads_of("sd15"), resnets_over_clip=False)
     assert relative(outs[0], expected_of(plain, x, timesteps, context)) < TOLERANCE
     assert relative(outs[1], expected_of(plain, x, timesteps, context, motion=2.0)) < TOLERANCE
     assert relative(*outs) > 1e-3

@@ -137,7 +137,7 @@ def test_values_are_added_to_the_time_embedding(values):
     weights = {f"fps.{key}": tensor for key, tensor in weights.items()}
     weights |= {f"motion.{k}": t for k, t in plain.without_prefix(public.fancyvideo(), "motion_embedding.").items()}
     keys = {"fps": "fps.linear", "motion": "motion.linear"}
-    module = converted(weights, "embedding", 128, keys, names=["fps", "motion"])
+    module = converted(weights, "embedding", 128, keys, values={"fps": 25.0, "motion": 3.0})
     module.values = values
     x = torch.randn(6, 128, generator=torch.Generator().manual_seed(4))
     expected = x.clone()
@@ -166,15 +166,13 @@ def test_zeroed_modules_are_the_identity(kind):
     options = {
         "transformer": {"heads": 8},
         "transformer_in": {"heads": 8, "head_dim": 64},
-        "embedding": {"names": ["a"]},
+        "embedding": {"values": {"a": 3.0}},
     }
     module = MODULES[kind](32, **options.get(kind, {}))
     module.zero_()
     if kind == "clip_norm":
         return
     x = clips(32)[:, :, 0, 0] if kind == "embedding" else clips(32)
-    if kind == "embedding":
-        module.values = {"a": 3.0}
     assert torch.equal(module(x, FRAMES), x)
 
 

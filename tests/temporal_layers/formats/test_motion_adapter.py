@@ -7,7 +7,7 @@ import torch
 from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
 from diffusers.models.unets.unet_motion_model import MotionAdapter
 from emu_video.temporal_layers.formats import Options, convert, load
-from emu_video.temporal_layers.formats.motion_lora import differences, recognises
+from emu_video.temporal_layers.formats.motion_lora import pairs, recognises
 from emu_video.temporal_layers.formats.weights import Weights, read
 from emu_video.tests.temporal_layers.formats import public
 from safetensors.torch import save_file
@@ -78,10 +78,12 @@ def test_motion_lora_is_what_the_official_code_merges(naming):
     weights = Weights("lora", lora)
     assert recognises(weights)
     state_dict, _ = convert(Weights("file", tensors))
-    changes = differences(weights, info)
+    changes = pairs(weights, info)
     assert len(changes) == len(lora) // 2
     for key, tensor in state_dict.items():
-        tensor = tensor + 0.7 * changes[key] if key in changes else tensor
+        if key in changes:
+            up, down = changes[key]
+            tensor = tensor + 0.7 * up @ down
         assert torch.allclose(tensor, expected[key], atol=1e-6)
 
 
@@ -89,12 +91,12 @@ def test_motion_loras_of_other_layers_are_refused(tmp_path):
     _, info = convert(Weights("file", public.animatediff(**public.V3)))
     lora = public.motion_lora()
     save_file(lora, tmp_path / "lora.safetensors")
-    assert differences(read(tmp_path / "lora.safetensors"), info)
+    assert pairs(read(tmp_path / "lora.safetensors"), info)
     for weights in (public.motion_lora(middle=True), public.motion_lora(widths=(64, 64, 64, 64))):
         with pytest.raises(ValueError, match=r"fits no module of these temporal layers \(AnimateDiff v3, sd15\)"):
-            differences(Weights("lora", weights), info)
+            pairs(Weights("lora", weights), info)
     with pytest.raises(ValueError, match="something, which no motion LoRA has"):
-        differences(Weights("lora", {**lora, "something": torch.zeros(1)}), info)
+        pairs(Weights("lora", {**lora, "something": torch.zeros(1)}), info)
     half = {key: tensor for i, (key, tensor) in enumerate(lora.items()) if i}
     with pytest.raises(ValueError, match="but one of the two sides"):
-        differences(Weights("lora", half), info)
+        pairs(Weights("lora", half), info)

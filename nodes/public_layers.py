@@ -1,0 +1,140 @@
+"""Settings that act on some of the public temporal layers."""
+
+from __future__ import annotations
+
+import os
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..diffusion.affinity import PRESETS
+from ..host.affinity_conditioning import affinity_conditioning
+from ..host.layer_settings import with_motion_lora, with_strength, with_values
+from ..temporal_layers.formats.weights import read
+
+CATEGORY = "Emu Video/temporal layers"
+
+
+class LoadMotionLoRA(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoLoadMotionLoRA",
+            display_name="Load Motion LoRA",
+            category="Emu Video/loaders",
+            description="Merges a motion LoRA of AnimateDiff (zoom, pan, roll, ...) into a model's temporal layers.",
+            search_aliases=["camera lora", "zoom", "pan", "animatediff lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model of Load Temporal Layers, or of another Load Motion LoRA."),
+                io.Combo.Input(
+                    "motion_lora", options=folder_paths.get_filename_list("loras"), tooltip="A file of models/loras."
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="How much of it; 0 is none."
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The same model with the motion LoRA.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, motion_lora: str, **_: object) -> tuple[int, int]:
+        file = os.stat(folder_paths.get_full_path_or_raise("loras", motion_lora))
+        return file.st_mtime_ns, file.st_size
+
+    @classmethod
+    def execute(cls, model, motion_lora: str, strength: float) -> io.NodeOutput:
+        lora = read(folder_paths.get_full_path_or_raise("loras", motion_lora))
+        return io.NodeOutput(with_motion_lora(model, lora, strength))
+
+
+class TemporalStrength(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoTemporalStrength",
+            display_name="Temporal Layer Strength",
+            category=CATEGORY,
+            description="How much is kept of what temporal layers change: 0 is frames by themselves, 1 as trained.",
+            search_aliases=["motion scale", "temporal attention strength"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model of Load Temporal Layers."),
+                io.Float.Input(
+                    "attention", default=1.0, min=0.0, max=2.0, step=0.05,
+                    tooltip="Of the attention over frames, and of motion modules.",
+                ),
+                io.Float.Input(
+                    "convolution", default=1.0, min=0.0, max=2.0, step=0.05,
+                    tooltip="Of the convolutions over frames, which Emu Video's own layers and ModelScope have.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The same model with these strengths.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, attention: float, convolution: float) -> io.NodeOutput:
+        return io.NodeOutput(with_strength(model, attention, convolution))
+
+
+class FrameRateAndMotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoFrameRateAndMotion",
+            display_name="Frame Rate and Motion",
+            category=CATEGORY,
+            description="Tells FancyVideo's layers the frame rate and the amount of motion to make.",
+            search_aliases=["fancyvideo", "fps", "motion score", "motion bucket"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model of Load Temporal Layers with a FancyVideo file."),
+                io.Float.Input("fps", default=25.0, min=1.0, max=120.0, tooltip="Frames per second of the video."),
+                io.Float.Input(
+                    "motion",
+                    default=3.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="Amount of motion: 0.5 little, 3 much.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The same model with these values.")],
+        )
+
+    @classmethod
+    def execute(cls, model, fps: float, motion: float) -> io.NodeOutput:
+        return io.NodeOutput(with_values(model, {"fps": fps, "motion": motion}))
+
+
+class AffinityConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoAffinity",
+            display_name="Image and Affinity Conditioning",
+            category="Emu Video/conditioning",
+            description="Makes the conditionings with which PIA's layers animate an image.",
+            search_aliases=["pia", "animate image", "image to video"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model of Load Temporal Layers with a PIA file."),
+                io.Vae.Input("vae", tooltip="The checkpoint's VAE."),
+                io.Image.Input("image", tooltip="One image: the first frame, and a look for the others."),
+                io.Conditioning.Input("positive", tooltip="The prompt: what happens in the video."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt."),
+                io.Int.Input("frames", default=16, min=2, max=1024, tooltip="Frames of the video."),
+                io.Combo.Input(
+                    "motion", options=list(PRESETS), default="medium motion",
+                    tooltip="How far frames may go from the image; loops come back, style transfer starts half-way.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("positive", tooltip="Prompt, image and affinities."),
+                io.Conditioning.Output("negative", tooltip="Negative prompt, image and affinities."),
+                io.Latent.Output("latent", tooltip="Empty frames to sample."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, vae, image, positive, negative, frames: int, motion: str) -> io.NodeOutput:
+        return io.NodeOutput(*affinity_conditioning(model, vae, image, positive, negative, frames, motion))
+
+
+NODES: list[type[io.ComfyNode]] = [LoadMotionLoRA, TemporalStrength, FrameRateAndMotion, AffinityConditioning]
