@@ -16,7 +16,7 @@ REFUSED = {
         "AnimateLCM-I2V, which adds an image encoder that is not supported; use AnimateLCM's text-to-video file"
     ),
     r"image_latents_proj_in\.": (f"I2VGen-XL: {TUNED}"),
-    r"(init_attn|image_proj_model)\.|.*\.to_k_ip\.": (f"DynamiCrafter: {TUNED}"),
+    r"(init_attn|image_proj_model)\.|.*\.to_k_ip\.": (f"DynamiCrafter or VideoCrafter: {TUNED}"),
     r".*(conv3ds|tempo_attns)\.": (
         "ConsistI2V: its spatial attention reads the first frame, which no other checkpoint does"
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import comfy.model_management
+import comfy.sd
 import pytest
 import torch
 from diffusers.pipelines.pia.pipeline_pia import prepare_mask_coef_by_statistics
@@ -89,9 +90,7 @@ def test_layers_of_another_base_are_refused(sd15):
 def test_more_frames_than_positions_are_refused(sd15):
     video = injected(sd15, public.animatediff(**public.V1))
     sample(video, frames=24, steps=1)
-    with pytest.raises(
-        ValueError, match="has 25 frames, but .* positions of 24: make at most 24 frames"
-    ):
+    with pytest.raises(ValueError, match="has 25 frames, but .* positions of 24: make at most 24 frames"):
         sample(video, frames=25, steps=1)
 
 
@@ -211,3 +210,18 @@ def test_motion_loras_are_merged_and_come_off(sd15):
     assert relative(expected, plain) > 0.01
     comfy.model_management.unload_all_models()
     assert torch.equal(sample(video), plain)
+
+
+def test_the_domain_adapter_of_v3_is_a_lora_for_comfyui(sd15):
+    """ComfyUI's own Load LoRA finds every key, and the motion modules hang on the adapted image model."""
+    adapter = public.domain_adapter(context=CONTEXT)
+    adapted, _ = comfy.sd.load_lora_for_models(sd15, None, adapter, 0.8, 0.0)
+    assert len(adapted.patches) == len(adapter) // 2
+    unet = sd15.model.diffusion_model
+    key = "up_blocks.1.attentions.2.transformer_blocks.0.attn2.processor.to_v_lora"
+    name = "output_blocks.5.1.transformer_blocks.0.attn2.to_v"
+    expected = unet.get_submodule(name).weight + 0.8 * adapter[f"{key}.up.weight"] @ adapter[f"{key}.down.weight"]
+    with_adapter = adapted.patch_weight_to_device(f"diffusion_model.{name}.weight", return_weight=True)
+    assert torch.allclose(with_adapter, expected, atol=1e-5)
+    video = sample(injected(adapted, public.animatediff()))
+    assert relative(video, sample(injected(sd15, public.animatediff()))) > 0.01

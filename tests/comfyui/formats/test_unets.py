@@ -6,6 +6,8 @@ No layer is zero. Errors are relative to the greatest output.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
@@ -40,7 +42,8 @@ FILES = {
 
 def expected_of(base, unet, tensors, options, x, timesteps, context, added):
     image_unet = diffusers_unet(base, unet)
-    reference = UNetMotionModel.from_unet2d(image_unet, adapter(tensors, **options)).eval()
+    reference: Any = UNetMotionModel.from_unet2d(image_unet, adapter(tensors, **options))
+    reference.eval()
     if base == "sdxl":  # which from_unet2d leaves as it was initialised
         reference.add_embedding.load_state_dict(image_unet.add_embedding.state_dict())
     out = reference(as_video(x), timesteps[::FRAMES], context, added_cond_kwargs=added).sample

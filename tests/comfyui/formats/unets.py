@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import comfy.ops
 import comfy.utils
 import torch
@@ -16,7 +18,13 @@ from torch import Tensor
 
 FRAMES = 5
 CONTEXT = 24
-COMMON = {"image_size": 32, "in_channels": 4, "out_channels": 4, "use_spatial_transformer": True, "legacy": False}
+COMMON: dict[str, Any] = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "use_spatial_transformer": True,
+    "legacy": False,
+}
 SD15 = COMMON | {
     "model_channels": public.SD15[0],
     "channel_mult": [1, 2, 2, 2],
@@ -71,32 +79,29 @@ def diffusers_weights(base: str, unet: UNetModel) -> dict[str, Tensor]:
 
 def diffusers_unet(base: str, unet: UNetModel) -> UNet2DConditionModel:
     """An image UNet of SD1.5 or SDXL."""
-    options = {"cross_attention_dim": CONTEXT, "norm_num_groups": 32}
+    options: dict[str, Any] = {"cross_attention_dim": CONTEXT, "norm_num_groups": 32}
     if base == "sd15":
-        reference = UNet2DConditionModel(block_out_channels=public.SD15, attention_head_dim=8, **options)
+        options |= {"block_out_channels": public.SD15, "attention_head_dim": 8}
     else:
-        reference = UNet2DConditionModel(
-            block_out_channels=public.SDXL,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 3),
-            attention_head_dim=(1, 2, 2),
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=SDXL["adm_in_channels"],
-            **options,
-        )
+        options |= {
+            "block_out_channels": public.SDXL,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2, 3),
+            "attention_head_dim": (1, 2, 2),
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": SDXL["adm_in_channels"],
+        }
+    reference = UNet2DConditionModel(**options)
     load(reference, diffusers_weights(base, unet))
     return reference
 
 
-def load(module: torch.nn.Module, weights: dict[str, Tensor], left_out: str = "") -> None:
-    """Load every weight of `module`, but for names with `left_out` in them."""
-    wanted = {key for key in module.state_dict() if not left_out or left_out not in key}
-    assert wanted <= weights.keys()
-    loaded = module.load_state_dict({key: weights[key] for key in wanted}, strict=False)
-    assert all(left_out in key for key in loaded.missing_keys)
+def load(module: torch.nn.Module, weights: dict[str, Tensor], assign: bool = False) -> None:
+    """Load every weight of `module`; more may be given. assign: share their memory."""
+    module.load_state_dict({key: weights[key] for key in module.state_dict()}, assign=assign)
     module.eval().requires_grad_(False)
 
 

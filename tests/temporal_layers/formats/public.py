@@ -190,3 +190,18 @@ def motion_lora(widths=SD15, rank: int = 4, middle: bool = False, seed: int = 0)
                 weights[f"{attention}.processor.{part}_lora.down.weight"] = random(rank, c)
                 weights[f"{attention}.processor.{part}_lora.up.weight"] = random(c, rank)
     return weights
+
+
+def domain_adapter(widths=SD15, context: int = 24, rank: int = 4, seed: int = 0) -> dict[str, Tensor]:
+    """AnimateDiff v3's domain adapter: a LoRA of the image model's attention, in its naming."""
+    random = Random(seed + 500)
+    down = [(f"down_blocks.{i}.attentions.{j}", widths[i]) for i in range(3) for j in range(2)]
+    up = [(f"up_blocks.{i}.attentions.{j}", widths[-1 - i]) for i in (1, 2, 3) for j in range(3)]
+    weights = {}
+    for name, c in [*down, ("mid_block.attentions.0", widths[-1]), *up]:
+        for i in (1, 2):
+            for part in ("to_q", "to_k", "to_v", "to_out"):
+                lora = f"{name}.transformer_blocks.0.attn{i}.processor.{part}_lora"
+                weights[f"{lora}.down.weight"] = random(rank, context if i == 2 and part in ("to_k", "to_v") else c)
+                weights[f"{lora}.up.weight"] = random(c, rank)
+    return weights

@@ -9,6 +9,7 @@ import pytest
 import torch
 from emu_video.temporal_layers.files import load_layers, save_layers
 from emu_video.temporal_layers.formats import CHOICES, Options, convert, load
+from emu_video.temporal_layers.formats.__main__ import main
 from emu_video.temporal_layers.formats.weights import Weights
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.tests.temporal_layers.formats import public
@@ -230,3 +231,14 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
                        ("note.ckpt", "note is no tensor"), ("none.ckpt", "does not exist")):  # fmt: skip
         with pytest.raises(ValueError, match=f"{name}.*{word}"):
             load(tmp_path / name)
+
+
+def test_command_line(tmp_path, capsys):
+    torch.save({"state_dict": public.fancyvideo()}, tmp_path / "fancy.pt")
+    main([str(tmp_path / "fancy.pt"), str(tmp_path / "own.safetensors")])
+    said = capsys.readouterr().out
+    assert "FancyVideo for sd15: 23 anchors" in said and "zero terminal SNR: True" in said and "at most 32" in said
+    assert load_layers(tmp_path / "own.safetensors")[1] == load(tmp_path / "fancy.pt")[1]
+    torch.save(public.spatial(), tmp_path / "image.pt")
+    with pytest.raises(SystemExit, match="of no known format"):
+        main([str(tmp_path / "image.pt")])
