@@ -12,7 +12,7 @@ STAGES = (
     ("text_average.pt", lambda folder: train_text.main(folder, 800, batch=128, rate=2e-3, seed=4)),
     ("image_average.pt", lambda folder: train_image.main(folder, 4500, batch=64, rate=1.2e-3, seed=2)),
     (CHECKPOINT.name, lambda folder: export_checkpoint(folder)),
-    ("video_average.pt", lambda folder: train_video.main(folder, 2500, batch=16, rate=1e-3, seed=3)),
+    ("video_average.pt", lambda folder: train_video.main(folder, 4600, batch=16, rate=1e-3, seed=3)),
     (VIDEO_LAYERS.name, lambda folder: export_video_layers(folder)),
 )
 
