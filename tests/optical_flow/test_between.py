@@ -31,7 +31,7 @@ def between(first: torch.Tensor, second: torch.Tensor, factor: int = 2) -> list[
 
 def test_moving_square():
     first, truth, second = scene(40), scene(44), scene(48)
-    assert psnr(optical_flow(first, second), truth) > psnr(blending(first, second), truth) + 6
+    assert psnr(optical_flow(first, second), truth) > psnr(blending(first, second), truth) + 10
 
 
 def test_motion_is_even_at_every_factor():
@@ -76,8 +76,8 @@ def test_a_large_moving_thing_is_no_cut():
 
 
 def test_frames_without_structure_are_blended():
-    grey, white = torch.full((64, 64, 3), 0.5), torch.full((64, 64, 3), 0.6)
-    assert torch.allclose(optical_flow(grey, white), torch.full((64, 64, 3), 0.55), atol=1e-5)
+    grey, light = torch.full((64, 64, 3), 0.5), torch.full((64, 64, 3), 0.56)
+    assert torch.allclose(optical_flow(grey, light), torch.full((64, 64, 3), 0.53), atol=1e-5)
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (5, 7), (11, 40), (12, 40), (8, 300), (300, 8), (33, 35)])
@@ -101,11 +101,11 @@ def test_half_precision_is_computed_in_full():
     assert torch.equal(between(first, second)[0], between(first.float(), second.float())[0])
 
 
-def test_values_that_are_no_numbers_stay_where_they_are():
+def test_a_pixel_that_is_no_number_spoils_only_its_surroundings():
     first, second = scene(40), scene(48)
     first[0, 0] = torch.nan
     (new,) = between(first, second)
-    assert new.isnan().any(-1).sum() <= 9
+    assert new[16:].isfinite().all() and new[:, 16:].isfinite().all()
 
 
 def test_factor_below_two():
