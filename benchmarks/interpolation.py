@@ -137,7 +137,7 @@ def main() -> None:
     print("|---|---|" + "---|" * len(methods) + "---|")
     for name in args.clips:
         video = read(clip_path(name), height=args.height)
-        count, height, width, _ = video.shape
+        _, height, width, _ = video.shape
         scores = {method: score(run, video, args.every) for method, run in methods.items()}
         cells = [f"{quality:.2f} / {structure:.4f}" for quality, structure, _ in scores.values()]
         size = f"{name} {width} x {height} | {len(list(held_out(video, args.every)))}"
