@@ -119,7 +119,11 @@ def known_latents(
         )
     info = layers_info(model)
     if info is None or info.conditioning_channels != latents.shape[1] + 1:
-        raise ValueError("These temporal layers take no first frame: load ones with the role video.")
+        family = f" ({info.family})" if info else ""
+        raise ValueError(
+            f"These temporal layers{family} take no first frame: load ones with the role video that do, or sample an "
+            "empty latent batch with KSampler."
+        )
     if info.conditioning != conditioning:
         node = "Image and Affinity Conditioning" if info.conditioning == AFFINITY else "First Frame Conditioning"
         raise ValueError(f"These temporal layers ({info.family}) take their image in another way: use {node}.")

@@ -233,7 +233,10 @@ def test_extending_twice_repeats_nothing_and_keeps_the_video(video_model, vae):
     [
         (lambda m, v: interpolation(m, v, pictures(1)), "at least 2 frames, got 1: animate one with First Frame"),
         (lambda m, v: interpolation(m, v, pictures(8), factor=1), "factor of 1 adds no frames"),
-        (lambda m, v: interpolation(m, v, pictures(9), seam="as in the paper"), "multiple of 8 frames, got 9: use the continuous seam"),
+        (
+            lambda m, v: interpolation(m, v, pictures(9), seam="as in the paper"),
+            "multiple of 8 frames, got 9: use the continuous seam",
+        ),
         (lambda m, v: interpolation(m, v, pictures(8, 60, 64)), "60x64, but .* multiples of 8"),
         (lambda m, v: interpolation(m, None, pictures(8)), "There is no VAE"),
         (lambda m, v: extension(m, v, pictures(2), 8, 3), "has 2 frames, so 1 to 2 of them can be known, not 3"),
