@@ -117,7 +117,8 @@ def score(method: Method, video: Tensor, every: int = 1) -> tuple[float, float, 
         frame = method(first, second).clamp(0, 1)
         seconds = time.perf_counter() - start
         scores.append((psnr(frame, truth), ssim(frame, truth), seconds))
-    return tuple(torch.tensor(scores).mean(0).tolist())
+    quality, structure, seconds = torch.tensor(scores).mean(0).tolist()
+    return quality, structure, seconds
 
 
 @torch.inference_mode()
