@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from . import train_autoencoder, train_image, train_text, train_video
+from . import curves, train_autoencoder, train_image, train_text, train_video
 from .export import CHECKPOINT, VIDEO_LAYERS, export_checkpoint, export_video_layers
 
 FOLDER = Path("runs/pocket")
@@ -25,6 +25,7 @@ def main(folder: Path = FOLDER) -> None:
         else:
             stage(folder)
             done.touch()
+    curves.draw(folder)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def graph(prompt: dict, seed: int) -> dict:
     for kind in ("SaveVideo", "CreateVideo", "PreviewImage"):
         del filled[by_type[kind]]
     for name, images in (("first", first), ("frames", frames)):
-        inputs = {"images": images, "filename_prefix": f"measure/{name}"}
+        # The text makes ComfyUI save a first frame again that it has cached for the other prompt of a pair.
+        inputs = {"images": images, "filename_prefix": f"measure/{name} {prompt['text']}"}
         filled[name] = {"class_type": "SaveImage", "inputs": inputs, "_meta": {"title": name}}
     return filled
 
