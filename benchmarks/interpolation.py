@@ -131,7 +131,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    methods = {"repetition": repetition, "blending": blending, "flow": optical_flow}
+    methods: dict[str, Method] = {"repetition": repetition, "blending": blending, "flow": optical_flow}
     if args.rife:
         methods["RIFE"] = rife(args.rife)
     print("| clip | frames | " + " | ".join(methods) + " | s per frame |")

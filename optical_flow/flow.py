@@ -6,6 +6,7 @@ Kroeger et al., "Fast Optical Flow using Dense Inverse Search" (DIS, 2016), as O
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,8 +50,12 @@ def estimate(first: Tensor, second: Tensor) -> Flow:
     height, width = first.shape[2:]
     one, other = luminance(first), luminance(second)
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    start: Any = None  # DIS begins from no motion, which OpenCV's type hints do not know
     forward, backward = (
-        torch.from_numpy(dis.calc(*pair, None)).to(first.device).permute(2, 0, 1)[None, :, :height, :width].contiguous()
+        torch.from_numpy(dis.calc(*pair, start))
+        .to(first.device)
+        .permute(2, 0, 1)[None, :, :height, :width]
+        .contiguous()
         for pair in ((one, other), (other, one))
     )
     return Flow(forward, backward, seen(forward, backward), seen(backward, forward))
