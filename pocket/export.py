@@ -14,11 +14,12 @@ from ..temporal_layers.info import LayersInfo
 from .denoiser import new_unet
 from .latents import load_autoencoder
 from .text_encoder import Vocabulary
-from .world import FPS, FRAMES, render_clips, sample_clips
+from .world import FINE_TIMES, FPS, FRAMES, TIMES, render_clips, sample_clips
 
 WEIGHTS = Path(__file__).parent / "weights"
 CHECKPOINT = WEIGHTS / "checkpoints" / "emu_video_pocket.safetensors"
 VIDEO_LAYERS = WEIGHTS / "temporal_layers" / "emu_video_pocket_video.safetensors"
+INTERPOLATION_LAYERS = WEIGHTS / "temporal_layers" / "emu_video_pocket_interpolation.safetensors"
 PREFIXES = {"unet": "model.diffusion_model.", "text": "cond_stage_model.transformer."}
 
 
@@ -35,7 +36,7 @@ def denoiser_weights(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
 @torch.no_grad()
 def latent_colours(folder: Path) -> Tensor:
     """[5, 3]: the linear map, and below it the bias, from latents to RGB in -1..1 that ComfyUI's previews use."""
-    pictures, _ = render_clips(sample_clips(seed=21, count=64, frames=1))
+    pictures, _ = render_clips(sample_clips(seed=21, count=64, times=TIMES[:1]))
     pictures = pictures[:, 0].float() / 255
     latents = load_autoencoder(folder).encode(pictures)
     small = torch.nn.functional.avg_pool2d(pictures, 8) * 2 - 1
@@ -62,20 +63,29 @@ def export_checkpoint(folder: Path, path: Path = CHECKPOINT) -> None:
     os.replace(temporary, path)
 
 
-def export_video_layers(folder: Path, path: Path = VIDEO_LAYERS) -> None:
-    weights = torch.load(folder / "video_average.pt", weights_only=True)
-    steps = torch.load(folder / "video.pt", weights_only=True)["step"]
+def export_layers(folder: Path, role: str, frames: int, fps: float, data: str, path: Path) -> None:
+    """The averaged layers that the stage `role` left in `folder`; data: what they learned from."""
+    weights = torch.load(folder / f"{role}_average.pt", weights_only=True)
     info = LayersInfo(
         base="pocket",
-        role="video",
+        role=role,
         anchors=find_anchors(new_unet()),
-        frames=FRAMES,
-        fps=FPS,
+        frames=frames,
+        fps=fps,
         conditioning_channels=5,
         prediction="v",
         betas={"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000},
         zero_terminal_snr=True,
-        training={"iterations": steps, "data": "procedural world, 6000 clips of 8 frames"},
+        training={"iterations": torch.load(folder / f"{role}.pt", weights_only=True)["step"], "data": data},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_layers(path, {key: tensor.half() for key, tensor in weights.items()}, info)
+
+
+def export_video_layers(folder: Path, path: Path = VIDEO_LAYERS) -> None:
+    export_layers(folder, "video", FRAMES, FPS, "procedural world, 8000 clips of 8 frames", path)
+
+
+def export_interpolation_layers(folder: Path, path: Path = INTERPOLATION_LAYERS) -> None:
+    data = "procedural world, 1800 clips of 37 frames, 8 of them given"
+    export_layers(folder, "interpolation", len(FINE_TIMES), 4 * FPS, data, path)

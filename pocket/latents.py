@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +10,8 @@ from torch import Tensor
 from ..training.progress import load_checkpoint, save_checkpoint
 from .autoencoder import Autoencoder
 from .text_encoder import Vocabulary, pad_tokens
-from .world import FRAMES, render_clips, sample_clips
+from .vocabulary import MOTIONS
+from .world import FRAMES, TIMES, render_clips, sample_clips
 
 CHUNK = 128
 
@@ -36,16 +38,25 @@ def load_autoencoder(folder: Path) -> Autoencoder:
 
 
 @torch.no_grad()
-def latent_set(folder: Path, name: str, seed: int, count: int, frames: int = FRAMES, moving: bool = True) -> LatentSet:
+def latent_set(
+    folder: Path,
+    name: str,
+    seed: int,
+    count: int,
+    frames: int = FRAMES,
+    moving: bool = True,
+    motions: tuple[str, ...] = MOTIONS,
+    times: np.ndarray = TIMES,
+) -> LatentSet:
     """`count` clips of the world as latents, read from `folder`/`name`.pt or made and written there.
 
-    With `frames` = 1 only the first frame of each clip is drawn, as a picture that its caption leaves room to move.
+    Only the first `frames` of each clip's `times` are drawn; with 1, a picture that its caption leaves room to move.
     """
     path = folder / f"{name}.pt"
     if state := load_checkpoint(path):
         return LatentSet(**state)
     autoencoder, vocabulary = load_autoencoder(folder), Vocabulary()
-    clips = sample_clips(seed, count, moving=moving)
+    clips = sample_clips(seed, count, times, moving, motions)
     for clip in clips:
         clip.light = clip.light[:frames]
         for body in clip.bodies:

@@ -3,8 +3,15 @@
 import argparse
 from pathlib import Path
 
-from . import curves, train_autoencoder, train_image, train_text, train_video
-from .export import CHECKPOINT, VIDEO_LAYERS, export_checkpoint, export_video_layers
+from . import curves, train_autoencoder, train_image, train_interpolation, train_text, train_video
+from .export import (
+    CHECKPOINT,
+    INTERPOLATION_LAYERS,
+    VIDEO_LAYERS,
+    export_checkpoint,
+    export_interpolation_layers,
+    export_video_layers,
+)
 
 FOLDER = Path("runs/pocket")
 STAGES = (
@@ -14,6 +21,8 @@ STAGES = (
     (CHECKPOINT.name, lambda folder: export_checkpoint(folder)),
     ("video_average.pt", lambda folder: train_video.main(folder, 4600, batch=16, rate=1e-3, seed=3)),
     (VIDEO_LAYERS.name, lambda folder: export_video_layers(folder)),
+    ("interpolation_average.pt", lambda folder: train_interpolation.main(folder, 2000, batch=4, rate=5e-4, seed=5)),
+    (INTERPOLATION_LAYERS.name, lambda folder: export_interpolation_layers(folder)),
 )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from .vocabulary import DIRECTIONS
 
+FRAMES = 8  # of a clip: motions are planned from frame 0 to frame 7
 MARGIN = 0.03
 FLOOR = 0.02
 
@@ -19,8 +20,17 @@ class Start(NamedTuple):
     fixed: bool
 
 
-def start_radius(rng: np.random.Generator, motion: str, size: str, centred: bool) -> tuple[str, float]:
-    """The size word that fits the motion, and a first radius; a centred start may still grow or shrink."""
+USUAL_SIZES = {"": (0.17, 0.22), "big": (0.26, 0.3), "small": (0.12, 0.145)}
+WIDE_SIZES = {"": (0.1, 0.33), "big": (0.26, 0.34), "small": (0.09, 0.145)}
+
+
+def start_radius(
+    rng: np.random.Generator, motion: str, size: str, centred: bool, wide: bool = False
+) -> tuple[str, float]:
+    """The size word that fits the motion, and a first radius; a centred start may still grow or shrink.
+
+    `wide` pictures show every size that a shape reaches while it grows or shrinks.
+    """
     if motion in ("getting bigger", "getting smaller"):
         grows = motion == "getting bigger"
         if centred:
@@ -28,18 +38,23 @@ def start_radius(rng: np.random.Generator, motion: str, size: str, centred: bool
         return ("small" if grows else "big") if size else "", float(
             rng.uniform(*((0.12, 0.145) if grows else (0.25, 0.3)))
         )
-    return size, float(rng.uniform(*{"": (0.17, 0.22), "big": (0.26, 0.3), "small": (0.12, 0.145)}[size]))
+    return size, float(rng.uniform(*(WIDE_SIZES if wide else USUAL_SIZES)[size]))
 
 
-def trajectory(rng: np.random.Generator, motion: str, speed: str, start: Start, frames: int) -> tuple[np.ndarray, ...]:
-    """x, y, radius and angle, each [frames]. `speed` is "slowly", "" or "fast"."""
+def trajectory(
+    rng: np.random.Generator, motion: str, speed: str, start: Start, times: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """x, y, radius and angle at `times`, each [len(times)]. `speed` is "slowly", "" or "fast".
+
+    times: in frames of a clip, whole or not; before 0 and after 7 the motion goes on, as far as the frame reaches.
+    """
 
     def pace(slow, usual, fast):
         return float(rng.uniform(*{"slowly": slow, "": usual, "fast": fast}[speed]))
 
-    time = np.linspace(0.0, 1.0, frames)
-    x, y, radius = (np.full(frames, value) for value in start[:3])
-    angle = np.full(frames, rng.uniform(-0.08, 0.08))
+    time = times * (1 / (FRAMES - 1))
+    x, y, radius = (np.full(len(times), value) for value in start[:3])
+    angle = np.full(len(times), rng.uniform(-0.08, 0.08))
     if motion in DIRECTIONS:
         travel = pace((0.12, 0.18), (0.26, 0.4), (0.42, 0.56))
         axis = 0 if DIRECTIONS[motion][0] else 1
@@ -48,14 +63,13 @@ def trajectory(rng: np.random.Generator, motion: str, speed: str, start: Start, 
         x, y = (path, y) if axis == 0 else (x, path)
     elif motion in ("getting bigger", "getting smaller"):
         factor = pace((1.3, 1.45), (1.6, 2.0), (2.0, 2.4))
-        end = min(start.radius * factor, 0.36) if motion == "getting bigger" else max(start.radius / factor, 0.08)
+        end = min(start.radius * factor, 0.34) if motion == "getting bigger" else max(start.radius / factor, 0.1)
         radius = start.radius + (end - start.radius) * time
         reach = max(start.radius, end) + MARGIN
         x, y = np.clip(x, reach, 1 - reach), np.clip(y, reach, 1 - reach)
     elif motion == "spinning":
         step = np.deg2rad(pace((8, 11), (14, 19), (22, 27)))
-        first = angle[0] if rng.random() < 0.5 else rng.uniform(0, 2 * np.pi)
-        angle = first + step * np.arange(frames)
+        angle = rng.uniform(0, 2 * np.pi) + step * times
     elif motion == "bouncing":
         ground = start.y if start.fixed and rng.random() < 0.6 else 1 - start.radius - FLOOR
         height = min(pace((0.25, 0.4), (0.3, 0.42), (0.3, 0.42)), ground - start.radius - FLOOR)
@@ -71,4 +85,5 @@ def _straight(rng, at: float, sign: int, travel: float, start: Start, time: np.n
     if not start.fixed:
         room = max(0.0, high - low - travel)
         at = low + room * rng.random() if sign > 0 else high - room * rng.random()
-    return at + (np.clip(at + sign * travel, low, high) - at) * time
+    path = at + (np.clip(at + sign * travel, low, high) - at) * time
+    return np.clip(path, start.radius, 1 - start.radius)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..training.progress import Log, save_checkpoint
 from .autoencoder import Autoencoder
-from .world import render_clips, sample_clips
+from .world import TIMES, render_clips, sample_clips
 
 CROP = 64
 COLOUR_SCALE = 1.5  # makes the latents' standard deviation about 1
@@ -20,7 +20,7 @@ COLOUR_SCALE = 1.5  # makes the latents' standard deviation about 1
 
 def crops(seed: int, count: int) -> tuple[Tensor, Tensor]:
     """Pictures [count, 3, 64, 64] in 0..1 and their loss weights [count, 1, 64, 64]: crops that show a shape."""
-    clips = sample_clips(seed, count, frames=2)
+    clips = sample_clips(seed, count, times=TIMES[[0, -1]])
     pictures, covered = render_clips(clips)
     generator = torch.Generator().manual_seed(seed)
     which = torch.randint(0, 2, (count,), generator=generator)

@@ -9,17 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .motions import MARGIN, Start, start_radius, trajectory
+from .motions import FRAMES, MARGIN, Start, start_radius, trajectory
 from .render import SIZE, coverage
 from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, PLACES, SHAPES, held_out, spins_visibly
 
-FRAMES = 8
 FPS = 8
+TIMES = np.arange(float(FRAMES))
+FINE_TIMES = np.arange(-4, 4 * FRAMES + 1) / 4  # 37 frames: four times the rate, and one frame more at both ends
+CROSSING = ("crossing",)
 
 
 @dataclass
 class Body:
-    """One shape over time; x, y, radius and angle are [frames]."""
+    """One shape over time; x, y, radius and angle are [frames], one for each of the clip's times."""
 
     shape: str
     colour: str
@@ -70,7 +72,7 @@ def _leaves_room(place: str, motion: str) -> bool:
     return motion != "bouncing" or place.startswith(("at the bottom", "in the middle"))
 
 
-def _body(rng, motion: str, place: str, taken: set[str], frames: int, said: bool) -> Body:
+def _body(rng, motion: str, place: str, taken: set[str], times: np.ndarray, said: bool) -> Body:
     """One shape; `taken` holds the colours and shapes it may not have, `said` is whether its words name the motion."""
     while True:
         colour, shape = _pick(rng, COLOURS), _pick(rng, SHAPES)
@@ -80,18 +82,18 @@ def _body(rng, motion: str, place: str, taken: set[str], frames: int, said: bool
     centred = place == "in the middle" or (not place and said and rng.random() < 0.3)
     size = _pick(rng, ("", "", "big", "small"))
     speed = _pick(rng, ("", "", "", "slowly", "fast")) if said and motion != "still" else ""
-    size, radius = start_radius(rng, motion, size, centred)
+    size, radius = start_radius(rng, motion, size, centred, wide=not said and (centred or not place))
     anchors = PLACES[place] if place else (0.5, 0.5) if centred else (None, None)
     free = (radius + MARGIN, 1 - radius - MARGIN)
     x, y = (_between(rng, *free) if a is None else _coordinate(rng, a, radius) for a in anchors)
     start = Start(x, y, radius, fixed=centred or bool(place))
-    paths = trajectory(rng, motion, speed, start, frames)
+    paths = trajectory(rng, motion, speed, start, times)
     words = " ".join(w for w in ("a", size, colour, shape, place, motion if said else "", speed) if w)
     rgb = np.clip(np.array(COLOURS[colour]) + rng.uniform(-6, 6, 3), 0, 255)
     return Body(shape, colour, motion, words, rgb, *paths)
 
 
-def _pair(rng, frames: int, taken: set[str], said: bool) -> list[Body]:
+def _pair(rng, times: np.ndarray, taken: set[str], said: bool) -> list[Body]:
     """Two shapes side by side or above each other, whose motions keep them apart."""
     row = rng.random() < 0.5
     places = ("on the left", "on the right") if row else ("at the top", "at the bottom")
@@ -101,42 +103,76 @@ def _pair(rng, frames: int, taken: set[str], said: bool) -> list[Body]:
     bodies: list[Body] = []
     for place in places:
         motion = _pick(rng, (*along, "still", "spinning", "getting bigger", "getting smaller")) if said else "still"
-        body = _body(rng, motion, place, taken | {w for b in bodies for w in (b.colour, b.shape)}, frames, said)
-        fit = 0.17 / max(0.17, body.radius.max())
-        body.radius = body.radius * fit
-        body.words = body.words.replace("big ", "")
-        bodies.append(body)
+        bodies.append(_small(_body(rng, motion, place, taken | _names(bodies), times, said), times))
     return bodies
 
 
-def sample_clip(rng: np.random.Generator, frames: int = FRAMES, moving: bool = True) -> Clip:
-    """One scene. `moving` captions name the motion; the others name only what a single picture shows."""
+def _names(bodies: list[Body]) -> set[str]:
+    return {word for body in bodies for word in (body.colour, body.shape)}
+
+
+def _small(body: Body, times: np.ndarray) -> Body:
+    """The body at a size that leaves room for another one."""
+    largest = body.radius[(times >= 0) & (times <= FRAMES - 1)].max()
+    body.radius = body.radius * (0.17 / max(0.17, largest))
+    body.words = body.words.replace("big ", "")
+    return body
+
+
+def _crossing(rng, times: np.ndarray, taken: set[str]) -> list[Body]:
+    """Two shapes that come from opposite sides and pass through each other; `times` include frames 0 and 7."""
+    row = rng.random() < 0.5
+    ways = ("on the left", "moving right"), ("on the right", "moving left")
+    if not row:
+        ways = ("at the top", "moving down"), ("at the bottom", "moving up")
+    while True:
+        bodies: list[Body] = []
+        for place, motion in ways:
+            bodies.append(_small(_body(rng, motion, place, taken | _names(bodies), times, True), times))
+        one, other = ((b.x if row else b.y) for b in bodies)
+        before, after = np.interp((0, FRAMES - 1), times, other - one)
+        if before > 0 > after:
+            return bodies
+
+
+def sample_clip(
+    rng: np.random.Generator, times: np.ndarray = TIMES, moving: bool = True, motions: tuple[str, ...] = MOTIONS
+) -> Clip:
+    """One scene. `moving` captions name the motion, one of `motions`; the others what a single picture shows.
+
+    Only with all the motions are there pairs of shapes, and only with `CROSSING` such that cross. The same random
+    numbers make the same scene, whatever the `times`, in frames, at which it is seen.
+    """
     background = _pick(rng, BACKGROUNDS)
-    if rng.random() < 0.15:
-        bodies = _pair(rng, frames, {background}, moving)
+    if motions == CROSSING:
+        bodies = _crossing(rng, times, {background})
+    elif motions == MOTIONS and rng.random() < 0.15:
+        bodies = _pair(rng, times, {background}, moving)
     else:
-        motion = _pick(rng, MOTIONS) if moving else "still"
+        motion = _pick(rng, motions) if moving else "still"
         places = [p for p in PLACES if _leaves_room(p, motion)]
         placed = rng.random() < (0.2 if moving else 0.75)
-        bodies = [_body(rng, motion, _pick(rng, places) if placed else "", {background}, frames, moving)]
+        bodies = [_body(rng, motion, _pick(rng, places) if placed else "", {background}, times, moving)]
     caption = " and ".join(b.words for b in bodies)
     if rng.random() < 0.7:
         caption += f" on a {background} background"
-    light = np.ones(frames)
+    light = np.ones(len(times))
     if moving and rng.random() < 0.12:
         dim = _between(rng, 0.35, 0.5)
         darker = rng.random() < 0.5
-        light = np.linspace(1.0, dim, frames) if darker else np.linspace(dim, 1.0, frames)
+        light = np.interp(times, TIMES, np.linspace(*((1.0, dim) if darker else (dim, 1.0)), FRAMES))
         caption += " getting darker" if darker else " getting brighter"
     backdrop = np.clip(np.array(BACKGROUNDS[background]) + rng.uniform(-6, 6, 3), 0, 255)
     shading = rng.uniform(-0.12, 0.12, 2) * (rng.random() < 0.5)
     return Clip(caption, background, backdrop, shading, light, bodies)
 
 
-def sample_clips(seed: int, count: int, frames: int = FRAMES, moving: bool = True) -> list[Clip]:
+def sample_clips(
+    seed: int, count: int, times: np.ndarray = TIMES, moving: bool = True, motions: tuple[str, ...] = MOTIONS
+) -> list[Clip]:
     """`count` scenes; the same seed gives the same scenes."""
     rng = np.random.default_rng(seed)
-    return [sample_clip(rng, frames, moving) for _ in range(count)]
+    return [sample_clip(rng, times, moving, motions) for _ in range(count)]
 
 
 def _float(values) -> Tensor:
