@@ -11,6 +11,7 @@ from PIL import Image
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 GRAPHS = sorted(WORKFLOWS.glob("*.json"), key=lambda file: file.name)
 TITLE = 30  # height of the title bar above a node's position
+LOADER = "EmuVideoLoadTemporalLayers"
 OPTIONAL = 7  # how the front end draws an input that may stay free
 each_graph = pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
 
@@ -70,6 +71,25 @@ def test_groups_do_not_cut_nodes_in_two(file):
             inside = u <= x and x + w <= u + p and v <= y - TITLE and y + h <= v + q
             outside = x + w <= u or u + p <= x or y + h <= v or v + q <= y - TITLE
             assert inside or outside, (x, y, u, v)
+
+
+@each_graph
+def test_only_what_is_saved_is_sampled_with_temporal_layers(file):
+    """The samplers of videos run on a model of Load Temporal Layers, those of single images on the checkpoint's."""
+    graph = json.loads((WORKFLOWS / "api" / file.name).read_text("utf-8"))
+
+    def came_through(node: dict, name: str) -> bool:
+        while "model" in node["inputs"]:
+            node = graph[node["inputs"]["model"][0]]
+            if node["class_type"] == name:
+                return True
+        return False
+
+    samplers = [node for node in graph.values() if "steps" in node["inputs"]]
+    assert any(came_through(node, LOADER) for node in samplers)
+    for node in samplers:
+        latent = graph[node["inputs"].get("latent_image", node["inputs"].get("latent"))[0]]
+        assert came_through(node, LOADER) == (latent["inputs"].get("batch_size") != 1), node["_meta"]["title"]
 
 
 @each_graph

@@ -19,6 +19,7 @@ GRAPHS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 VIDEOS = {  # frames, frames per second
     "text_to_video_pocket": (8, 8),
     "animate_image_pocket": (8, 8),
+    "extend_three_prompts_pocket": (22, 8),
 }
 STEPS = 2
 
