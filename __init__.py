@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from comfy_api.latest import ComfyExtension
 
 WEB_DIRECTORY = "./web"
+OLDEST_COMFYUI = "0.16.3"
 
 
 async def comfy_entrypoint() -> ComfyExtension:
     """ComfyUI's door. The imports wait until it knocks, so the torch-only rooms import without ComfyUI."""
+    _check_comfyui()
     from .host import folders, pocket
     from .nodes import EmuVideoExtension
 
     folders.register()
     pocket.register()
     return EmuVideoExtension()
+
+
+def _check_comfyui() -> None:
+    """Raises RuntimeError on an older ComfyUI, which prints it and goes on without the pack."""
+    from comfyui_version import __version__ as present
+
+    def numbers(version: str) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", version)[:3]]
+
+    if numbers(present) < numbers(OLDEST_COMFYUI):
+        raise RuntimeError(
+            f"Emu Video needs ComfyUI {OLDEST_COMFYUI} or newer; this is {present}: update ComfyUI and start it again."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from emu_video.tests.compatibility.versions import OLDEST
 
 ROOT = Path(__file__).resolve().parent.parent
 NODES = {
@@ -107,6 +109,39 @@ def test_loads_under_any_name_and_changes_nothing_global(comfyui, tmp_path, name
     assert report["changed"] == []
     assert report["models_kept"]
     assert NODES <= set(report["nodes"])
+
+
+@pytest.mark.parametrize("version", ["0.16.2", "0.9.30"])
+def test_older_comfyui_is_told_and_starts_without_the_pack(pack, tmp_path, monkeypatch, caplog, version):
+    import comfyui_version
+
+    import nodes
+
+    link = tmp_path / "emu-video"
+    link.symlink_to(ROOT, target_is_directory=True)
+    monkeypatch.setattr(comfyui_version, "__version__", version)
+    known = set(nodes.NODE_CLASS_MAPPINGS)
+    assert asyncio.run(nodes.load_custom_node(str(link))) is False
+    (word,) = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
+    wanted = f"Emu Video needs ComfyUI {OLDEST} or newer; this is {version}: update ComfyUI and start it again."
+    assert word.endswith(wanted) and "Traceback" not in word
+    assert set(nodes.NODE_CLASS_MAPPINGS) == known
+
+
+@pytest.mark.parametrize("version", [OLDEST, "0.100.0", "1.0", "0.31.0rc1"])
+def test_newer_comfyui_is_taken(pack, monkeypatch, version):
+    import comfyui_version
+    import emu_video
+
+    monkeypatch.setattr(comfyui_version, "__version__", version)
+    assert asyncio.run(emu_video.comfy_entrypoint())
+
+
+def test_oldest_comfyui_is_declared_and_tried():
+    import emu_video
+
+    declared = re.search(r'^requires-comfyui = ">=(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+    assert declared and declared[1] == emu_video.OLDEST_COMFYUI == OLDEST
 
 
 def test_start_up_time(comfyui, base):
