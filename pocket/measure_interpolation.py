@@ -1,0 +1,156 @@
+"""Measures the shipped interpolation layers through the shipped graph, against the world itself at the finer rate.
+
+Of every clip 8 frames are given, pixel for pixel; a ComfyUI server makes 37 of them, and between the given ones three
+simpler ways make frames, too: repetition, linear blending, optical flow. Interrupted runs go on where they were.
+Writes pocket/measured_interpolation.json and a contact sheet; prints the tables of pocket/README.md.
+"""
+
+import argparse
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from ..launcher import client, comfyui, server
+from ..optical_flow.between import frames_between
+from .interpolation_score import GIVEN, INNER, METHODS, MODEL, score, tables
+from .measure import ROOT, read_picture
+from .vocabulary import COLOURS, MOTIONS, SHAPES, held_out, spins_visibly
+from .world import CROSSING, FINE_TIMES, Clip, render_clips, sample_clips
+
+GRAPH = ROOT / "workflows" / "api" / "animate_image_interpolated_pocket.json"
+RESULT = Path(__file__).parent / "measured_interpolation.json"
+KINDS = (*MOTIONS, *CROSSING)
+
+
+def chosen_clips(seed: int, count: int) -> list[tuple[str, bool, Clip]]:
+    """(kind, unseen, clip): motions in turn, every other clip with a combination that training never showed."""
+    clips = []
+    for i in range(count):
+        kind, unseen = KINDS[i // 2 % len(KINDS)], i % 2 == 1
+        (clip,) = sample_clips(seed * 100_003 + i, 1, FINE_TIMES, motions=(kind,))
+        clips.append((kind, unseen, with_held_out_shape(clip, seed + i) if unseen else clip))
+    return clips
+
+
+def with_held_out_shape(clip: Clip, seed: int) -> Clip:
+    """The same scene; its first body has another colour and shape, held out together with the body's motion."""
+    body, *others = clip.bodies
+    taken = {clip.background} | {word for other in others for word in (other.colour, other.shape)}
+    options = [
+        (colour, shape)
+        for colour in COLOURS
+        for shape in SHAPES
+        if held_out(colour, shape, body.motion) and taken.isdisjoint((colour, shape))
+        if body.motion != "spinning" or spins_visibly(shape)
+    ]
+    colour, shape = options[seed % len(options)]
+    words = body.words.replace(f"{body.colour} {body.shape}", f"{colour} {shape}")
+    rgb = np.array(COLOURS[colour], float)
+    caption = clip.caption.replace(body.words, words, 1)
+    other = replace(body, colour=colour, shape=shape, words=words, rgb=rgb)
+    return replace(clip, caption=caption, bodies=[other, *others])
+
+
+def simpler_ways(given: np.ndarray) -> dict[str, np.ndarray]:
+    """The 29 frames from the first given frame to the last, by every method but the model; uint8, as `given`."""
+    count = 4 * (len(given) - 1) + 1
+    before = np.arange(count) // 4
+    after, share = np.minimum(before + 1, len(given) - 1), (np.arange(count) % 4 / 4)[:, None, None, None]
+    blended = given[before] * (1 - share) + given[after] * share
+    flowed = given[before].copy()
+    frames = torch.from_numpy(given).float() / 255
+    new = torch.stack(list(frames_between(frames, 4))).mul(255).round().to(torch.uint8).numpy()
+    flowed[np.arange(count) % 4 > 0] = new
+    ways = (given[before], blended.round().astype(np.uint8), flowed)
+    return dict(zip(METHODS[1:], ways, strict=True))
+
+
+def graph(caption: str, files: list[str], seed: int, settings: dict) -> dict:
+    """The second half of the shipped graph, fed with `files` of the input folder; saves lossless frames.
+
+    settings: values of its nodes that replace the graph's own (steps, text_guidance, image_guidance, noise_level).
+    """
+    filled = client.fill(json.loads(GRAPH.read_text()), caption, None, None)
+    by_type: dict[str, list[dict]] = {}
+    for key, node in list(filled.items()):
+        by_type.setdefault(node["class_type"], []).append(node)
+        if node["class_type"] in ("PreviewImage", "CreateVideo", "SaveVideo"):
+            del filled[key]
+    (conditioning,), (join,) = by_type["EmuVideoInterpolation"], by_type["EmuVideoJoin"]
+    sampler = next(n for n in by_type["EmuVideoSampler"] if filled[n["inputs"]["latent"][0]] is conditioning)
+    batch = ""
+    for i, file in enumerate(files):
+        filled[f"given {i}"] = {"class_type": "LoadImage", "inputs": {"image": file}}
+        if batch:
+            images = {"image1": [batch, 0], "image2": [f"given {i}", 0]}
+            filled[f"batch {i}"] = {"class_type": "ImageBatch", "inputs": images}
+        batch = f"batch {i}" if batch else f"given {i}"
+    conditioning["inputs"] |= {"frames": [batch, 0], "seed": seed}
+    sampler["inputs"]["seed"] = seed
+    for node in (conditioning, sampler):
+        node["inputs"] |= {name: value for name, value in settings.items() if name in node["inputs"]}
+    join["inputs"].pop("frames", None)
+    joined = next(key for key, node in filled.items() if node is join)
+    save = {"images": [joined, 0], "filename_prefix": "measure/interpolated"}
+    filled["frames"] = {"class_type": "SaveImage", "inputs": save, "_meta": {"title": "frames"}}
+    return filled
+
+
+async def by_the_model(running: server.Server, folder: Path, workflow: dict, given: np.ndarray) -> np.ndarray:
+    """uint8 [37, h, w, 3]: the frames as they are sampled, the given ones among them."""
+    for i, frame in enumerate(given):
+        cv2.imwrite(str(folder / input_name(i)), frame[:, :, ::-1])
+    outputs = await client.execute(running.url, workflow, lambda *_: None)
+    files = client.saved_files({"frames": outputs["frames"]}, running.output)
+    video = np.stack([read_picture(file) for file in files])
+    for file in files:
+        file.unlink()
+    return video
+
+
+def input_name(index: int) -> str:
+    return f"measured_given_{index}.png"
+
+
+def main(count: int, seed: int, result: Path, **settings) -> None:
+    settings = {name: value for name, value in settings.items() if value is not None}
+    state = json.loads(result.read_text()) if result.exists() else {}
+    asked = {"count": count, "seed": seed, **settings}
+    if state.get("settings") != asked:
+        state = {"settings": asked, "rows": []}
+    names, strips, base = [input_name(i) for i in range(len(GIVEN))], [], comfyui.make_base()
+    with server.running(comfyui.find(None) or comfyui.fetch(), base) as running:
+        for i, (kind, unseen, clip) in enumerate(chosen_clips(seed, count)):
+            if i < len(state["rows"]):
+                continue
+            truth = render_clips([clip])[0][0].movedim(1, -1).numpy()
+            given = truth[list(GIVEN)]
+            workflow = graph(clip.caption, names, i, settings)
+            sampled = asyncio.run(by_the_model(running, base / "input", workflow, given))
+            videos = {MODEL: sampled, **simpler_ways(given)}
+            row = {"kind": kind, "unseen": unseen, "caption": clip.caption}
+            state["rows"].append(row | score(clip, truth, videos))
+            for video in (truth[INNER], sampled[INNER], videos[METHODS[-1]]):
+                strips.append(np.concatenate(list(video[:16]), 1))
+            if (i + 1) % 8 == 0 or i + 1 == count:
+                print(f"{i + 1} of {count}", flush=True)
+                result.write_text(json.dumps(state, indent=1) + "\n")
+                cv2.imwrite(str(result.with_suffix(".png")), np.concatenate(strips[-24:])[:, :, ::-1])
+    print(tables(state["rows"]))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--steps", type=int, help="these replace what the shipped graph says")
+    parser.add_argument("--text-guidance", type=float)
+    parser.add_argument("--image-guidance", type=float)
+    parser.add_argument("--noise-level", type=int)
+    main(**vars(parser.parse_args()))
