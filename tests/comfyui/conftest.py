@@ -15,3 +15,26 @@ def model():
     from emu_video.tests.comfyui.tiny import checkpoint
 
     return checkpoint()
+
+
+@pytest.fixture
+def video_model(model):
+    """The checkpoint with temporal layers that change what it makes."""
+    from emu_video.tests.comfyui.tiny import with_temporal_layers
+
+    return with_temporal_layers(model)
+
+
+@pytest.fixture(scope="session")
+def vae():
+    """A small image VAE with random weights."""
+    import comfy.sd
+    from comfy.taesd.taesd import TAESD
+
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        key: torch.randn(weight.shape, generator=generator) * max(weight[0].numel(), 1) ** -0.5
+        for key, weight in TAESD().state_dict().items()
+        if weight.ndim
+    }
+    return comfy.sd.VAE(sd={**weights, "vae_scale": torch.ones(()), "vae_shift": torch.zeros(())})

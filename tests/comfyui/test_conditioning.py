@@ -1,7 +1,5 @@
 """First Frame Conditioning: what it gives, and a sentence for each way to connect it wrongly."""
 
-import comfy.sd
-import comfy.taesd.taesd
 import pytest
 import torch
 from emu_video.nodes.conditioning import FirstFrameConditioning
@@ -9,23 +7,6 @@ from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.tests.comfyui import tiny
 
 FRAMES = 4
-
-
-@pytest.fixture(scope="module")
-def vae():
-    """A small image VAE with random weights."""
-    generator = torch.Generator().manual_seed(0)
-    weights = {
-        key: torch.randn(weight.shape, generator=generator) * max(weight[0].numel(), 1) ** -0.5
-        for key, weight in comfy.taesd.taesd.TAESD().state_dict().items()
-        if weight.ndim
-    }
-    return comfy.sd.VAE(sd={**weights, "vae_scale": torch.ones(()), "vae_shift": torch.zeros(())})
-
-
-@pytest.fixture
-def video_model(model):
-    return tiny.with_temporal_layers(model)
 
 
 def picture(width=64, height=64, count=1, channels=3):

@@ -2,28 +2,10 @@
 
 import pytest
 import torch
-from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.tests.comfyui import tiny
 
 FRAMES, WINDOW, OVERLAP = 32, 8, 2
-
-
-def in_windows(model, retain: str):
-    return ContextWindowsManualNode.execute(
-        model,
-        context_length=WINDOW,
-        context_overlap=OVERLAP,
-        context_schedule="standard_static",
-        context_stride=1,
-        closed_loop=False,
-        fuse_method="pyramid",
-        dim=0,
-        freenoise=False,
-        cond_retain_index_list=retain,
-        latent_retain_index_list=retain,
-        causal_window_fix=True,
-    ).result[0]
 
 
 def sample(model, known):
@@ -46,7 +28,7 @@ def sample(model, known):
 @pytest.mark.parametrize("retain, knowing", [("0", 5), ("", 1)])
 def test_which_windows_know_the_first_frame(model, retain, knowing):
     known = tiny.first_frame_known(FRAMES)
-    video, seen = sample(in_windows(tiny.with_temporal_layers(model), retain), known)
+    video, seen = sample(tiny.in_windows(tiny.with_temporal_layers(model), WINDOW, OVERLAP, retain), known)
     assert video.shape == (FRAMES, *tiny.LATENT) and video.isfinite().all()
     lengths = [len(x) for x in seen]
     assert lengths[0] == WINDOW and set(lengths[1:]) == {WINDOW + 1}  # the causal fix adds a frame to later windows

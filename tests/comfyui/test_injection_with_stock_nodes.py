@@ -6,7 +6,6 @@ import comfy.model_management
 import comfy.sd
 import pytest
 import torch
-from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from comfy_extras.nodes_torch_compile import TorchCompileModel
 from emu_video.host import injection
 from emu_video.host.injection import KEY
@@ -14,6 +13,7 @@ from emu_video.temporal_layers.attach import attach
 from emu_video.tests.comfyui.tiny import (
     FRAMES,
     first_frame_known,
+    in_windows,
     lora_file,
     sample,
     text,
@@ -80,23 +80,6 @@ def test_a_forward_replaced_by_another_pack(model, ours_first):
     assert weights_hash(model) == before
 
 
-def windows(model, retain: str = "0", causal: bool = True):
-    return ContextWindowsManualNode.execute(
-        model,
-        context_length=4,
-        context_overlap=1,
-        context_schedule="standard_static",
-        context_stride=1,
-        closed_loop=False,
-        fuse_method="pyramid",
-        dim=0,
-        freenoise=False,
-        cond_retain_index_list=retain,
-        latent_retain_index_list=retain,
-        causal_window_fix=causal,
-    ).result[0]
-
-
 @pytest.mark.parametrize("causal", [True, False])
 def test_context_windows(model, monkeypatch, causal):
     """With the causal fix later windows hold one frame more than the length set, and the layers follow."""
@@ -106,9 +89,11 @@ def test_context_windows(model, monkeypatch, causal):
     plain = fresh.clone()
     plain.wrappers["apply_model"].pop(KEY)
     # Both have identity layers, but the plain UNet has no use for the known frames.
-    assert torch.equal(sample(windows(plain, causal=causal), frames=9), sample(windows(fresh, causal=causal), frames=9))
+    assert torch.equal(
+        sample(in_windows(plain, causal=causal), frames=9), sample(in_windows(fresh, causal=causal), frames=9)
+    )
 
-    video = windows(with_temporal_layers(model), causal=causal)
+    video = in_windows(with_temporal_layers(model), causal=causal)
     seen = set()
 
     def attach_and_look(unet, layers, owner):

@@ -3,8 +3,6 @@
 import asyncio
 
 import comfy.model_management
-import comfy.sd
-import comfy.taesd.taesd
 import execution  # pyright: ignore[reportMissingImports]
 import pytest
 import torch
@@ -21,23 +19,6 @@ from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.tests.comfyui import tiny
 
 from nodes import KSampler, VAEDecode  # pyright: ignore[reportAttributeAccessIssue]  (ComfyUI's, not the pack's)
-
-
-@pytest.fixture(scope="module")
-def vae():
-    """A small image VAE with random weights."""
-    generator = torch.Generator().manual_seed(0)
-    weights = {
-        key: torch.randn(weight.shape, generator=generator) * max(weight[0].numel(), 1) ** -0.5
-        for key, weight in comfy.taesd.taesd.TAESD().state_dict().items()
-        if weight.ndim
-    }
-    return comfy.sd.VAE(sd={**weights, "vae_scale": torch.ones(()), "vae_shift": torch.zeros(())})
-
-
-@pytest.fixture
-def video_model(model):
-    return tiny.with_temporal_layers(model)
 
 
 def pictures(count, width=64, height=64, channels=3, seed=4):

@@ -12,14 +12,16 @@ import comfy.sample
 import comfy.supported_models_base
 import torch
 from comfy.model_base import ModelType
+from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from emu_video.diffusion.known_frames import concat_known, first_frame
 from emu_video.host.injection import inject
+from emu_video.host.pocket import UNET_CONFIG
 from emu_video.temporal_layers.anchors import find_anchors, identify_base
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.temporal_layers.layers import TemporalLayers
 
 FRAMES = 4
-CONTEXT = 128
+CONTEXT = UNET_CONFIG["context_dim"]
 LATENT = (4, 8, 8)
 
 
@@ -34,24 +36,11 @@ class TinyConfig(comfy.supported_models_base.BASE):
         return ModelType.V_PREDICTION
 
 
-UNET = {
-    "image_size": 32,
-    "in_channels": LATENT[0],
-    "out_channels": LATENT[0],
-    "model_channels": 64,
-    "channel_mult": [1, 2],
-    "num_res_blocks": [1, 1],
-    "transformer_depth": [0, 1],
-    "transformer_depth_output": [0, 0, 1, 1],
-    "transformer_depth_middle": 1,
-    "use_spatial_transformer": True,
-    "use_linear_in_transformer": True,
-    "context_dim": CONTEXT,
-    "num_heads": -1,
-    "num_head_channels": 32,
+# The pocket's, without its pooled text.
+UNET = UNET_CONFIG | {
     "num_classes": None,
     "adm_in_channels": None,
-    "legacy": False,
+    "use_scale_shift_norm": False,
     "dtype": torch.float32,
 }
 
@@ -137,6 +126,24 @@ def sample(
         disable_pbar=True,
         seed=seed,
     )
+
+
+def in_windows(model, length: int = 4, overlap: int = 1, retain: str = "0", causal: bool = True):
+    """The stock node Context Windows over the frames; retain: frames that every window is given."""
+    return ContextWindowsManualNode.execute(
+        model,
+        context_length=length,
+        context_overlap=overlap,
+        context_schedule="standard_static",
+        context_stride=1,
+        closed_loop=False,
+        fuse_method="pyramid",
+        dim=0,
+        freenoise=False,
+        cond_retain_index_list=retain,
+        latent_retain_index_list=retain,
+        causal_window_fix=causal,
+    ).result[0]
 
 
 def weights_hash(model) -> str:
