@@ -30,15 +30,8 @@ def convert(weights: Weights, options: Options) -> Converted:
 def finish(modules: MotionModules) -> Converted:
     version = version_of(modules)
     modules.convert(positions=32, resnet_norm="clip" if version == "v1" else "frame")
-    return modules.finish(
-        family=f"{NAME} {version}",
-        base=modules.base,
-        frames=16,
-        fps=8.0,
-        prediction="eps",
-        betas=SDXL_BETAS if modules.base == "sdxl" else LINEAR_BETAS,
-        zero_terminal_snr=False,
-    )
+    betas = SDXL_BETAS if modules.base == "sdxl" else LINEAR_BETAS
+    return modules.finish(family=f"{NAME} {version}", betas=betas)
 
 
 def version_of(modules: MotionModules) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from . import animatediff, motion_adapter
 from .conversion import Converted, Options
-from .motion_modules import ADAPTER, LINEAR_BETAS, OFFICIAL, MotionModules
+from .motion_modules import ADAPTER, OFFICIAL, MotionModules
 from .weights import Weights
 
 NAME = "AnimateLCM"
@@ -22,12 +22,4 @@ def recognises(weights: Weights) -> bool:
 def convert(weights: Weights, options: Options) -> Converted:
     modules = MotionModules(weights, ADAPTER if motion_adapter.recognises(weights) else OFFICIAL, options)
     modules.convert(positions=64, resnet_norm="frame")
-    return modules.finish(
-        family=NAME,
-        base=modules.base,
-        frames=16,
-        fps=8.0,
-        prediction="eps",
-        betas=LINEAR_BETAS,
-        zero_terminal_snr=False,
-    )
+    return modules.finish(family=NAME)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..anchors import LATENT_CHANNELS, Anchor
 from . import animatediff, pia
 from .conversion import Converted, Options
-from .motion_modules import LINEAR_BETAS, OFFICIAL, MotionModules
+from .motion_modules import OFFICIAL, MotionModules
 from .weights import Weights
 
 NAME = "FancyVideo"
@@ -32,12 +32,5 @@ def convert(weights: Weights, options: Options) -> Converted:
         width = 4 * len(weights.tensors["conv_in.weight"])
         values = {name: VALUES[name] for name in names}
         modules.hang(Anchor("time_embed", "embedding", width), "", names, values=values)
-    return modules.finish(
-        family=NAME,
-        base=modules.base,
-        frames=16,
-        fps=VALUES["fps"] if names else 8.0,
-        prediction="v",
-        betas=LINEAR_BETAS,
-        zero_terminal_snr=True,
-    )
+    told = {"fps": VALUES["fps"]} if names else {}
+    return modules.finish(family=NAME, prediction="v", zero_terminal_snr=True, **told)

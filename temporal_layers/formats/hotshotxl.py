@@ -20,12 +20,4 @@ def recognises(weights: Weights) -> bool:
 def convert(weights: Weights, options: Options) -> Converted:
     modules = MotionModules(weights, HOTSHOT, options)
     modules.convert(positions=24, resnet_norm="clip")
-    return modules.finish(
-        family=NAME,
-        base=modules.base,
-        frames=8,
-        fps=8.0,
-        prediction="eps",
-        betas=BETAS,
-        zero_terminal_snr=False,
-    )
+    return modules.finish(family=NAME, frames=8, betas=BETAS)

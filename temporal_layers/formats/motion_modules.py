@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ..anchors import Anchor
 from ..motion_modules import interleaved_positions
-from .conversion import Conversion, Options
+from .conversion import Conversion, Converted, Options
 from .placement import ATTENTION, BASES, blocks, last_module, resnet_norms
 from .weights import Weights
 
 LINEAR_BETAS = {"schedule": "linear", "start": 0.00085, "end": 0.012, "steps": 1000}
+AS_ANIMATEDIFF = {"frames": 16, "fps": 8.0, "prediction": "eps", "betas": LINEAR_BETAS, "zero_terminal_snr": False}
 
 # Submodules of TemporalTransformer -> their names in the file.
 OUTER = {"norm": "norm", "proj_in": "proj_in", "proj_out": "proj_out"}
@@ -79,6 +81,10 @@ class MotionModules(Conversion):
         if (self.options.resnet_norm or resnet_norm) == "clip":
             for name, channels in resnet_norms([widths[level] for level in range(self.levels)]):
                 self.anchors.append(Anchor(name, "clip_norm", channels))
+
+    def finish(self, **facts: Any) -> Converted:
+        """facts: the family, and the entries of LayersInfo in which it differs from AnimateDiff."""
+        return super().finish(base=self.base, **AS_ANIMATEDIFF | facts)
 
     def _width(self, slot: str) -> int:
         key = f"{slot}norm.weight"

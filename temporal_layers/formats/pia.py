@@ -10,7 +10,7 @@ from ..anchors import LATENT_CHANNELS
 from ..info import AFFINITY
 from . import animatediff
 from .conversion import Converted, Options
-from .motion_modules import LINEAR_BETAS, OFFICIAL, MotionModules
+from .motion_modules import OFFICIAL, MotionModules
 from .weights import Weights
 
 NAME = "PIA"
@@ -33,13 +33,4 @@ def convert(weights: Weights, options: Options) -> Converted:
 def finish(modules: MotionModules) -> Converted:
     modules.convert(positions=32, resnet_norm="clip")
     modules.extra(LATENT_CHANNELS + 1)
-    return modules.finish(
-        family=NAME,
-        base=modules.base,
-        frames=16,
-        fps=8.0,
-        conditioning=AFFINITY,
-        prediction="eps",
-        betas=LINEAR_BETAS,
-        zero_terminal_snr=False,
-    )
+    return modules.finish(family=NAME, conditioning=AFFINITY)
