@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +22,6 @@ from typing import Any
 import comfy.cli_args
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 comfy.cli_args.args.cpu = True
@@ -37,26 +34,12 @@ from ..host.pocket import UNET_CONFIG, PocketUNet  # noqa: E402
 from ..temporal_layers.anchors import find_anchors  # noqa: E402
 from ..temporal_layers.attach import attach, detach  # noqa: E402
 from ..temporal_layers.layers import TemporalLayers  # noqa: E402
+from .memory import PeakMemory  # noqa: E402
+from .unets import SD15  # noqa: E402
 
 FRAMES = 8
 SIZE = 16  # latent height and width
 CONDITIONING_CHANNELS = 5
-SD15 = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_middle": 1,
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "use_spatial_transformer": True,
-    "use_linear_in_transformer": False,
-    "context_dim": 768,
-    "num_heads": 8,
-    "legacy": False,
-}
 UNETS = {"SD1.5": (UNetModel, SD15), "pocket": (PocketUNet, UNET_CONFIG)}
 
 Step = Callable[[], Tensor]
@@ -89,41 +72,6 @@ class Row:
 HEADER = """\
 | UNet | dtype | temporal layers | plain step, s | time ratio | FLOP ratio | overhead | plain MiB | video MiB |
 |---|---|---|---|---|---|---|---|---|"""
-
-
-class PeakMemory(TorchDispatchMode):
-    """Peak of the bytes that live tensors made inside hold; scratch memory within one operation is not seen."""
-
-    def __init__(self):
-        super().__init__()
-        self.live = self.peak = 0
-        self.known: set[int] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        for tensor in tree_leaves((args, kwargs)):
-            self._add(tensor, counted=False)  # made outside: weights and inputs
-        out = func(*args, **kwargs)
-        for tensor in tree_leaves(out):
-            self._add(tensor, counted=True)
-        return out
-
-    def _add(self, tensor: object, counted: bool) -> None:
-        if not isinstance(tensor, Tensor):
-            return
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self.known:
-            return
-        size = storage.nbytes() if counted else 0
-        self.known.add(key)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._free, key, size)
-
-    def _free(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.live -= size
 
 
 def compare(plain: Step, video: Step, repeats: int) -> dict[str, float]:

@@ -18,9 +18,9 @@ from ..diffusion.windows import Layout
 from ..temporal_layers.info import AFFINITY, KNOWN_FRAMES
 from .guider import check_layers
 from .injection import layers_info
+from .memory import GIB, check_memory
 
 NOISE_CONCAT = "noise_concat"  # the conditioning key that ComfyUI appends to the noisy latent's channels
-GIB = 1024**3
 
 Conditionings = tuple[list, list, list, dict[str, Any]]
 """(text and known frames, known frames only, neither, empty LATENT)"""
@@ -68,7 +68,7 @@ def layout_conditioning(
     windows overlap their noise is the same.
     """
     check_layers(model)
-    check_memory(layout, images)
+    check_windows(layout, images)
     first, last = layout.windows[0].given.start, layout.windows[-1].given.stop
     latents = known_latents(model, vae, images[first:last])
     if noise_level:
@@ -161,7 +161,7 @@ def two_images(first: Tensor, last: Tensor) -> Tensor:
     return torch.cat((first[..., :3], last[..., :3]))
 
 
-def check_memory(layout: Layout, images: Tensor) -> None:
+def check_windows(layout: Layout, images: Tensor) -> None:
     """Says what the finished frames will take, and raises ValueError where the computer has not that much left.
 
     They are counted twice, as the windows' decoded frames and as the joined video; float32, as an IMAGE is.
@@ -169,11 +169,7 @@ def check_memory(layout: Layout, images: Tensor) -> None:
     height, width = images.shape[1:3]
     frames = sum(window.frames for window in layout.windows) + layout.frames
     needed = frames * height * width * 3 * 4
-    free = comfy.model_management.get_free_memory(torch.device("cpu"))
-    size = f"{layout.frames} frames of {width}x{height}"
-    logging.info(f"Emu Video: {size} in windows of {layout.windows[0].frames} take about {needed / GIB:.2f} GiB.")
-    if needed > free:
-        raise ValueError(
-            f"{size} take about {needed / GIB:.1f} GiB of memory, but {free / GIB:.1f} GiB are free: lower the "
-            "factor or the size, or go through the video in parts with Get Image from Batch."
-        )
+    what = f"{layout.frames} frames of {width}x{height}"
+    logging.info(f"Emu Video: {what} in windows of {layout.windows[0].frames} take about {needed / GIB:.2f} GiB.")
+    advice = "lower the factor or the size, or go through the video in parts with Get Image from Batch"
+    check_memory(needed, what, advice, torch.device("cpu"))

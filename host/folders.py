@@ -23,3 +23,9 @@ def register() -> None:
     # ComfyUI gives a folder type of its own an empty set of extensions, which lists every file there is.
     paths, extensions = folder_paths.folder_names_and_paths[TEMPORAL_LAYERS]
     folder_paths.folder_names_and_paths[TEMPORAL_LAYERS] = (paths, set(extensions) | EXTENSIONS)
+
+
+def fingerprint(folder: str, name: str) -> tuple[int, int]:
+    """What `fingerprint_inputs` of a node that reads a model file gives: written anew, the file is loaded anew."""
+    file = os.stat(folder_paths.get_full_path_or_raise(folder, name))
+    return file.st_mtime_ns, file.st_size

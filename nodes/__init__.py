@@ -2,9 +2,11 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, interpolation, sampling, temporal_layers
+from . import conditioning, interpolation, public_layers, sampling, temporal_layers
+
+MODULES = (temporal_layers, public_layers, conditioning, sampling, interpolation)
 
 
 class EmuVideoExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [*temporal_layers.NODES, *conditioning.NODES, *sampling.NODES, *interpolation.NODES]
+        return [node for module in MODULES for node in module.NODES]

@@ -20,15 +20,15 @@ def text_inputs() -> list[io.Input]:
     ]
 
 
-def model_inputs() -> list[io.Input]:
+def model_inputs(tooltip: str = "The model of Load Temporal Layers.") -> list[io.Input]:
     return [
-        io.Model.Input("model", tooltip="The model of Load Temporal Layers."),
+        io.Model.Input("model", tooltip=tooltip),
         io.Vae.Input("vae", tooltip="The checkpoint's VAE."),
     ]
 
 
-def frames_input(tooltip: str = "Frames of the video.", least: int = 2) -> io.Input:
-    return io.Int.Input("frames", default=8, min=least, max=1024, tooltip=tooltip)
+def frames_input(tooltip: str = "Frames of the video.", least: int = 2, default: int = 8) -> io.Input:
+    return io.Int.Input("frames", default=default, min=least, max=1024, tooltip=tooltip)
 
 
 def conditioning_outputs(listed: bool = False) -> list[io.Output]:
@@ -137,8 +137,7 @@ class InterpolationConditioning(io.ComfyNode):
             ),
             search_aliases=["frame interpolation", "more fps", "smooth", "slow motion"],
             inputs=[
-                io.Model.Input("model", tooltip="Load Temporal Layers with layers of the role interpolation."),
-                io.Vae.Input("vae", tooltip="The checkpoint's VAE."),
+                *model_inputs("Load Temporal Layers with layers of the role interpolation."),
                 io.Image.Input("frames", tooltip="The frames to keep, two or more."),
                 *text_inputs(),
                 io.Int.Input(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import folder_paths
 from comfy_api.latest import io
 
 from ..diffusion.affinity import PRESETS
 from ..host.affinity_conditioning import affinity_conditioning
+from ..host.folders import fingerprint
 from ..host.layer_settings import with_motion_lora, with_strength, with_values
 from ..temporal_layers.formats.weights import read
+from .conditioning import CATEGORY as CONDITIONING
+from .conditioning import frames_input, model_inputs, text_inputs
 
 CATEGORY = "Emu Video/temporal layers"
 
@@ -38,8 +39,7 @@ class LoadMotionLoRA(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, motion_lora: str, **_: object) -> tuple[int, int]:
-        file = os.stat(folder_paths.get_full_path_or_raise("loras", motion_lora))
-        return file.st_mtime_ns, file.st_size
+        return fingerprint("loras", motion_lora)
 
     @classmethod
     def execute(cls, model, motion_lora: str, strength: float) -> io.NodeOutput:
@@ -110,16 +110,14 @@ class AffinityConditioning(io.ComfyNode):
         return io.Schema(
             node_id="EmuVideoAffinity",
             display_name="Image and Affinity Conditioning",
-            category="Emu Video/conditioning",
+            category=CONDITIONING,
             description="Makes the conditionings with which PIA's layers animate an image.",
             search_aliases=["pia", "animate image", "image to video"],
             inputs=[
-                io.Model.Input("model", tooltip="The model of Load Temporal Layers with a PIA file."),
-                io.Vae.Input("vae", tooltip="The checkpoint's VAE."),
+                *model_inputs("The model of Load Temporal Layers with a PIA file."),
                 io.Image.Input("image", tooltip="One image: the first frame, and a look for the others."),
-                io.Conditioning.Input("positive", tooltip="The prompt: what happens in the video."),
-                io.Conditioning.Input("negative", tooltip="The negative prompt."),
-                io.Int.Input("frames", default=16, min=2, max=1024, tooltip="Frames of the video."),
+                *text_inputs(),
+                frames_input(default=16),
                 io.Combo.Input(
                     "motion", options=list(PRESETS), default="medium motion",
                     tooltip="How far frames may go from the image; loops come back, style transfer starts half-way.",

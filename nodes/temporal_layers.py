@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import folder_paths
 from comfy_api.latest import io
 
-from ..host.folders import TEMPORAL_LAYERS
+from ..host.folders import TEMPORAL_LAYERS, fingerprint
 from ..host.injection import inject
 from ..temporal_layers.formats import CHOICES, Options, load
-from . import public_layers
 
 BY_THE_FILE = "as the file says"
 AS_TRAINED = "as trained"
@@ -70,9 +67,7 @@ class LoadTemporalLayers(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, temporal_layers: str, **_: object) -> tuple[int, int]:
-        """A file written anew under the same name is loaded anew."""
-        file = os.stat(folder_paths.get_full_path_or_raise(TEMPORAL_LAYERS, temporal_layers))
-        return file.st_mtime_ns, file.st_size
+        return fingerprint(TEMPORAL_LAYERS, temporal_layers)
 
     @classmethod
     def execute(
@@ -83,4 +78,4 @@ class LoadTemporalLayers(io.ComfyNode):
         return io.NodeOutput(inject(model, state_dict, info, temporal_layers, frames))
 
 
-NODES: list[type[io.ComfyNode]] = [LoadTemporalLayers, *public_layers.NODES]
+NODES: list[type[io.ComfyNode]] = [LoadTemporalLayers]

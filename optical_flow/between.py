@@ -68,17 +68,22 @@ def frames_between(frames: Tensor, factor: int, device: torch.device | str = "cp
     frames: [n, H, W, C] in 0..1. Across a scene cut nothing is blended: the nearer frame is repeated, the earlier one
     in the middle.
     device: where frames are moved and blended; the flow itself is found on the CPU.
+    Raises ValueError for a factor below 2, before the first frame is asked for.
     """
     if factor < 2:
         raise ValueError(f"The factor must be 2 or more, got {factor}: 2 puts one new frame between any two.")
-    for first, second in zip(frames[:-1], frames[1:], strict=True):
-        first, second = (frame.to(device, torch.float32).movedim(-1, 0)[None] for frame in (first, second))
-        flow = estimate(first, second)
-        cut = is_cut(first, second, flow)
-        for step in range(1, factor):
-            time = step / factor
-            if cut:
-                between = first if time <= 0.5 else second
-            else:
-                between = frame_at(first, second, flow, time)
-            yield between[0].movedim(0, -1)
+    gaps = zip(frames[:-1], frames[1:], strict=True)
+    return (frame for first, second in gaps for frame in in_gap(first, second, factor, device))
+
+
+def in_gap(first: Tensor, second: Tensor, factor: int, device: torch.device | str) -> Iterator[Tensor]:
+    first, second = (frame.to(device, torch.float32).movedim(-1, 0)[None] for frame in (first, second))
+    flow = estimate(first, second)
+    cut = is_cut(first, second, flow)
+    for step in range(1, factor):
+        time = step / factor
+        if cut:
+            between = first if time <= 0.5 else second
+        else:
+            between = frame_at(first, second, flow, time)
+        yield between[0].movedim(0, -1)

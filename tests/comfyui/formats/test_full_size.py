@@ -16,12 +16,13 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
 from diffusers.models.unets.unet_motion_model import UNetMotionModel
+from emu_video.benchmarks.unets import SD15
 from emu_video.host.injection import inject
 from emu_video.temporal_layers.files import check_fits
 from emu_video.temporal_layers.formats import Options, convert
 from emu_video.temporal_layers.formats.weights import Weights
 from emu_video.tests.comfyui.formats.unets import load, relative
-from emu_video.tests.comfyui.test_temporal_layers_on_unets import SD15, on_meta
+from emu_video.tests.comfyui.test_temporal_layers_on_unets import on_meta
 from emu_video.tests.comfyui.tiny import FRAMES, LATENT, sample
 from emu_video.tests.temporal_layers.formats import public
 

@@ -8,7 +8,7 @@ import comfy.model_management
 import comfy.sd
 import pytest
 import torch
-from diffusers import PIAPipeline
+from diffusers import PIAPipeline  # pyright: ignore[reportPrivateImportUsage]
 from emu_video.diffusion.affinity import PRESETS, affinities, concat_affinity
 from emu_video.host.affinity_conditioning import affinity_conditioning
 from emu_video.host.conditioning import first_frame_conditioning

@@ -1,0 +1,17 @@
+"""What a result will take of memory, against what is free."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import torch
+
+GIB = 1024**3
+
+
+def check_memory(needed: int, what: str, advice: str, device: torch.device) -> None:
+    """Refuses, before anything is computed, a result that does not fit: ValueError, ending in `advice`."""
+    free = comfy.model_management.get_free_memory(device)
+    if needed > free:
+        raise ValueError(
+            f"{what} take about {needed / GIB:.1f} GiB of memory, but {free / GIB:.1f} GiB are free: {advice}."
+        )
