@@ -111,7 +111,7 @@ TOP, LEFT = 120, 90  # of the page, where the front end's own bars end
 
 
 @contextmanager
-def browser(running: server.Server) -> Iterator[Page]:
+def browser() -> Iterator[Page]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
         size = {"width": WIDTH, "height": HEIGHT}
@@ -154,8 +154,9 @@ def graph_pictures(page: Page, url: str, names: list[str]) -> None:
 
 
 def main(names: list[str]) -> None:
-    with server.running(comfyui.find(None) or comfyui.fetch(), comfyui.make_base()) as running:
-        with browser(running) as page:
+    with tempfile.TemporaryDirectory() as room:
+        base = comfyui.make_base(Path(room), Path(room) / "output")
+        with server.running(comfyui.find(None) or comfyui.fetch(), base) as running, browser() as page:
             if names:
                 graph_pictures(page, running.url, names)
             else:
