@@ -169,11 +169,15 @@ class EmuVideoPocket(comfy.supported_models_base.BASE):
         "adm_in_channels": 256,
     }
     unet_extra_config = {"num_heads": -1, "num_head_channels": 32, "use_scale_shift_norm": True}
-    required_keys = {"{}" + SIGNATURE: None}
     latent_format = _PocketLatent
     sampling_settings = {"zsnr": True}
     memory_usage_factor = 0.5
     supported_inference_dtypes = [torch.float32]
+
+    @classmethod
+    def matches(cls, unet_config, state_dict=None, **_):
+        """ComfyUI before 0.27 does not say where in the file the UNet is: the signature may stand anywhere."""
+        return super().matches(unet_config) and any(key.endswith(SIGNATURE) for key in state_dict or ())
 
     def get_model(self, state_dict, prefix="", device=None):
         rgb = state_dict[prefix + SIGNATURE]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from emu_video.tests.compatibility.versions import OLDEST
@@ -115,8 +117,7 @@ def test_loads_under_any_name_and_changes_nothing_global(comfyui, tmp_path, name
 def test_older_comfyui_is_told_and_starts_without_the_pack(pack, tmp_path, monkeypatch, caplog, version):
     import comfyui_version
 
-    import nodes
-
+    nodes: Any = importlib.import_module("nodes")
     link = tmp_path / "emu-video"
     link.symlink_to(ROOT, target_is_directory=True)
     monkeypatch.setattr(comfyui_version, "__version__", version)

@@ -16,23 +16,22 @@ def names_used() -> dict[str, str]:
     used: dict[str, str] = {}
     for file in (ROOT / "__init__.py", *sorted((ROOT / "host").glob("*.py")), *sorted((ROOT / "nodes").glob("*.py"))):
         aliases: dict[str, str] = {}
-        tree = ast.parse(file.read_text("utf-8"))
-        for node in ast.walk(tree):
-            names = []
+        nodes = list(ast.walk(ast.parse(file.read_text("utf-8"))))
+        for node in nodes:
             if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-                aliases |= {name.split(".")[0]: name.split(".")[0] for name in names}
+                imported = {alias.name: alias.name for alias in node.names}
+                aliases |= {name.split(".")[0]: name.split(".")[0] for name in imported}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                aliases |= {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-            for name in names:
-                if name.split(".")[0] in ROOTS:
-                    used.setdefault(name, f"{file.relative_to(ROOT)}:{node.lineno}")
-        for node in ast.walk(tree):
-            name = dotted(node, aliases)
-            if name and name.split(".")[0] in ROOTS:
-                used.setdefault(name, f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
-    return used
+                imported = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+                aliases |= imported
+            else:
+                continue
+            for name in imported.values():
+                used.setdefault(name, f"{file.relative_to(ROOT)}:{node.lineno}")
+        for node in nodes:
+            if isinstance(node, (ast.Name, ast.Attribute)) and (name := dotted(node, aliases)):
+                used.setdefault(name, f"{file.relative_to(ROOT)}:{node.lineno}")
+    return {name: where for name, where in used.items() if name.split(".")[0] in ROOTS}
 
 
 def dotted(node: ast.AST, aliases: dict[str, str]) -> str | None:

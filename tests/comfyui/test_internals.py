@@ -104,6 +104,7 @@ INTERNALS = [
         "comfy.model_base.BaseModel", "model_config model_type device unet_model", "host/pocket.py: the pocket's model"
     ),
     Internal("comfy.model_base.BaseModel.encode_adm", "", "host/pocket.py: pooled text, overridden"),
+    Internal("comfy.supported_models_base.BASE.matches", "unet_config state_dict", "host/pocket.py: overridden"),
     Internal("comfy.supported_models_base.BASE.get_model", "state_dict prefix device", "host/pocket.py: overridden"),
     Internal("comfy.supported_models_base.BASE.model_type", "state_dict prefix", "host/pocket.py: overridden"),
     Internal("comfy.supported_models_base.BASE.process_unet_state_dict", "state_dict", "host/pocket.py: overridden"),
@@ -174,10 +175,10 @@ def seen() -> dict[str, Any]:
         seen["network"] = x
         return torch.zeros_like(x[:, : LATENT[0]])
 
-    def sampler(model, x, sigmas, extra_args=None, callback=None, disable=None, **options):
+    def sampler(model, x, sigmas, extra_args: Any, callback: Any, disable=None, **options):
         seen["sampler"] = model.inner_model.inner_model, extra_args, options
         callback({"x": x, "i": 0, "sigma": sigmas[0], "sigma_hat": sigmas[0], "denoised": x})
-        return model(x, sigmas[0] * x.new_ones(len(x)), **(extra_args or {}))
+        return model(x, sigmas[0] * x.new_ones(len(x)), **extra_args)
 
     with torch.inference_mode():
         model = checkpoint().clone()
@@ -344,10 +345,10 @@ def test_unet_is_recognised(model):
 
 def test_base_of_supported_models():
     base = comfy.supported_models_base.BASE
-    names = ("unet_config", "unet_extra_config", "required_keys", "latent_format", "sampling_settings")
-    missing = [
-        name for name in (*names, "memory_usage_factor", "supported_inference_dtypes") if not hasattr(base, name)
-    ]
+    ours = (
+        "unet_config unet_extra_config latent_format sampling_settings memory_usage_factor supported_inference_dtypes"
+    )
+    missing = [name for name in ours.split() if not hasattr(base, name)]
     assert not missing, f"BASE has no {missing} any more: host/pocket.py describes the pocket model by them."
 
 
