@@ -1,10 +1,12 @@
 """Measures the shipped pocket through the shipped graph: every clip is made by a ComfyUI server, then read back.
 
-Writes pocket/measured.json and a contact sheet; prints the table of the README. Interrupted runs go on where they were.
+Writes pocket/measured.json and a contact sheet; prints the table of the README. Interrupted runs go on where they were,
+and a larger --count begins with the clips of a smaller one, while the graph and the weights stay the same.
 """
 
 import argparse
 import asyncio
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -13,12 +15,14 @@ import cv2
 import numpy as np
 
 from ..launcher import client, comfyui, server
+from .export import CHECKPOINT, VIDEO_LAYERS
 from .reader import Reading, read_clip
 from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, OPPOSITES, SHAPES, held_out, spins_visibly
 
 ROOT = Path(__file__).parent.parent
 GRAPH = ROOT / "workflows" / "api" / "text_to_video_pocket.json"
 RESULT = Path(__file__).parent / "measured.json"
+SHIPPED = (GRAPH, CHECKPOINT, VIDEO_LAYERS)
 TRAVELS = (*DIRECTIONS, "getting bigger", "getting smaller")
 
 
@@ -160,8 +164,9 @@ async def measure(running: server.Server, chosen: list[dict], rows: list[dict], 
 
 def main(count: int, pairs: int, seed: int, result: Path) -> None:
     state = json.loads(result.read_text()) if result.exists() else {}
-    if state.get("settings") != [count, pairs, seed]:
-        state = {"settings": [count, pairs, seed], "rows": [], "pairs": []}
+    measured = {"seed": seed, "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in SHIPPED}}
+    if state.get("measured") != measured:
+        state = {"measured": measured, "rows": [], "pairs": []}
 
     def save() -> None:
         result.write_text(json.dumps(state, indent=1) + "\n")
@@ -170,7 +175,7 @@ def main(count: int, pairs: int, seed: int, result: Path) -> None:
         jobs = ((prompts(seed, count), "rows"), (opposite_prompts(seed + 1, pairs), "pairs"))
         for chosen, key in jobs:
             asyncio.run(measure(running, chosen, state[key], save, result.with_name(f"measured_{key}.png")))
-    state["table"] = table(state["rows"], state["pairs"])
+    state["table"] = table(state["rows"][:count], state["pairs"][:pairs])
     save()
     print("| | target | measured |\n|---|---|---|")
     for line in state["table"]:

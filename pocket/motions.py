@@ -69,7 +69,7 @@ def trajectory(
         x, y = np.clip(x, reach, 1 - reach), np.clip(y, reach, 1 - reach)
     elif motion == "spinning":
         step = np.deg2rad(pace((8, 11), (14, 19), (22, 27)))
-        angle = rng.uniform(0, 2 * np.pi) + step * times
+        angle = angle[0] + step * times
     elif motion == "bouncing":
         ground = start.y if start.fixed and rng.random() < 0.6 else 1 - start.radius - FLOOR
         height = min(pace((0.25, 0.4), (0.3, 0.42), (0.3, 0.42)), ground - start.radius - FLOOR)

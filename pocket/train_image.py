@@ -6,6 +6,7 @@ So a linear reading of the activations must name the caption's words; the readin
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +19,10 @@ from .latents import latent_set
 from .text_encoder import Vocabulary, pad_tokens
 
 DROP_TEXT = 0.1
+TURNING = np.array([2.0, 4.0, 7.0])
+"""Later frames of spinning clips: a frozen model cannot draw what it never saw."""
+DROP_TURNED = 0.7
+"""Mostly without their captions, so that the first frame of a spinning clip is still drawn upright."""
 MEANS = 448  # channels of Denoiser.with_means
 
 
@@ -25,6 +30,7 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
     torch.manual_seed(seed)
     stills = latent_set(folder, "stills", seed=11, count=16_000, frames=1, moving=False)
     starts = latent_set(folder, "starts", seed=12, count=16_000, frames=1)
+    turned = latent_set(folder, "turned", seed=14, count=4_000, frames=3, motions=("spinning",), times=TURNING)
     model = Denoiser()
     model.text.load_state_dict(torch.load(folder / "text_average.pt", weights_only=True))
     words = nn.Linear(MEANS, len(Vocabulary()))
@@ -34,9 +40,12 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
 
     def loss(step: int):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        parts = [data.batch(generator, batch // 2) for data in (stills, starts)]
+        parts = [data.batch(generator, batch // 3) for data in (stills, starts, turned)]
+        frame = int(torch.randint(0, len(TURNING), (), generator=generator))
+        parts[2] = tuple(v[:, frame : frame + 1] for v in parts[2][:2]) + parts[2][2:]
         x0, weight, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
-        tokens = torch.where(torch.rand(len(tokens), 1, generator=generator) < DROP_TEXT, empty, tokens)
+        drop = torch.tensor([DROP_TEXT, DROP_TEXT, DROP_TURNED]).repeat_interleave(batch // 3)[:, None]
+        tokens = torch.where(torch.rand(len(tokens), 1, generator=generator) < drop, empty, tokens)
         t = sample_timesteps(len(x0), len(schedule), generator)
         context, pooled = model.encode(tokens)
         means = torch.empty(0)

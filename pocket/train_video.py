@@ -41,7 +41,7 @@ def new_layers(model: Denoiser, seed: int) -> TemporalLayers:
 
 def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
     torch.manual_seed(seed)
-    clips = latent_set(folder, "clips", seed=13, count=8_000)
+    clips = latent_set(folder, "clips", seed=13, count=6_000)
     model = frozen_image_model()
     layers = new_layers(model, seed)
     run = torch.compile(model)
