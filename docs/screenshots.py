@@ -8,6 +8,7 @@ Needs Chromium and the packages of the tests.
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Route, sync_playwright
 
 from ..launcher import comfyui, server
 from ..launcher.environment import ROOT
@@ -67,7 +68,9 @@ SCENES: dict[str, tuple[tuple, tuple]] = {
 # One node for each entry that names another kind than the entry before it, in a column on the left or on the right.
 DRAW_SCENE = """([id, before, after, gap, title]) => {
   const { LiteGraph, app } = window, graph = app.graph;
+  const last_id = graph.last_node_id;
   graph.clear();
+  graph.last_node_id = last_id;  // values and pictures are kept by node id: none is used twice
   const add = (kind, x, y) => {
     const node = LiteGraph.createNode(kind);
     graph.add(node);
@@ -80,6 +83,7 @@ DRAW_SCENE = """([id, before, after, gap, title]) => {
       if (last?.type === kind && kind !== 'CLIPTextEncode' && kind !== 'LoadImage') return last;
       last = add(kind, x, y);
       if (kind === 'CLIPTextEncode') last.setSize([280, 90]);
+      if (kind === 'LoadImage') last.setSize([220, 280]);
       y += last.size[1] + title + 20;
       return last;
     });
@@ -108,24 +112,45 @@ FIT = """([margin, title, top, left, most]) => {
   return { x: left, y: top, width: (x1 - x0) * ds.scale + 2 * margin, height: (y1 - y0) * ds.scale + 2 * margin };
 }"""
 TOP, LEFT = 120, 90  # of the page, where the front end's own bars end
+HIDE = "document.querySelectorAll('[class*=minimap], [data-testid*=minimap]').forEach(e => e.style.display = 'none')"
+
+
+def with_all_files(route: Route) -> None:
+    """ComfyUI's answer to /object_info, as if the files that the graphs name were all there."""
+    answer = route.fetch(timeout=0)
+    info = answer.json()
+    for file in (ROOT / "workflows" / "api").glob("*.json"):
+        for node in json.loads(file.read_text("utf-8")).values():
+            inputs = info.get(node["class_type"], {}).get("input", {}).get("required", {})
+            for name, value in node["inputs"].items():
+                kind, *options = inputs.get(name, [None])
+                choices = kind if isinstance(kind, list) else options[0].get("options") if kind == "COMBO" else None
+                if choices is not None and value not in choices:
+                    choices.append(value)
+    route.fulfill(response=answer, json=info)
 
 
 @contextmanager
 def browser() -> Iterator[Page]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
-        size = {"width": WIDTH, "height": HEIGHT}
         context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=chromium, args=FLAGS, viewport=size, device_scale_factor=2
+            profile,
+            executable_path=chromium,
+            args=FLAGS,
+            viewport={"width": WIDTH, "height": HEIGHT},
+            device_scale_factor=2,
         )
         page = context.pages[0]
         page.set_default_timeout(300_000)
+        page.route("**/object_info", with_all_files)
         yield page
         context.close()
 
 
 def picture(page: Page, target: Path, most: float, size: tuple[int, int], quality: int) -> None:
     clip = page.evaluate(FIT, [MARGIN, TITLE, TOP, LEFT, most])
+    page.evaluate(HIDE)
     page.mouse.move(WIDTH - 5, HEIGHT // 2)
     page.wait_for_timeout(1500)
     image = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
