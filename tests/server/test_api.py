@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import re
 import urllib.request
 
 import av
@@ -73,7 +74,11 @@ def test_help_pages_are_served(server, object_info):
     assert ours
     for name in ours:
         with urllib.request.urlopen(f"{server.url}/extensions/{PACK}/docs/{name}.md") as answer:
-            assert answer.read().startswith(b"#")
+            page = answer.read().decode()
+        assert page.startswith("#")
+        (picture,) = re.findall(r"!\[.+\]\((.+)\)", page)
+        with urllib.request.urlopen(f"{server.url}/extensions/{PACK}/docs/{picture}") as answer:
+            assert answer.headers["Content-Type"] == "image/jpeg"
 
 
 @pytest.mark.parametrize("name", GRAPHS)
