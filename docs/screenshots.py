@@ -91,6 +91,7 @@ DRAW_SCENE = """([id, before, after, gap, title]) => {
   const left = column(before.map(([kind]) => kind), 0);
   const x = before.length ? Math.max(...left.map(node => node.size[0])) + gap : 0;
   const node = add(id, x, 0);
+  for (const widget of node.widgets ?? []) widget.value ??= 'v2_lora_ZoomIn.ckpt';  // where no such file is there
   const right = column(after.map(([, kind]) => kind), x + node.size[0] + gap);
   before.forEach(([, output, input], i) => left[i].connect(output, node, node.findInputSlot(input)));
   after.forEach(([output, , input], i) => node.connect(output, right[i], right[i].findInputSlot(input)));
