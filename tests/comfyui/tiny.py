@@ -93,8 +93,8 @@ def text(seed: int, length: int = 7, known_frames: torch.Tensor | None = None) -
     return [[context, {} if known_frames is None else {"noise_concat": known_frames}]]
 
 
-def first_frame_known(frames: int = FRAMES, seed: int = 5) -> torch.Tensor:
-    first = torch.randn((1, *LATENT), generator=torch.Generator().manual_seed(seed))
+def first_frame_known(frames: int = FRAMES, seed: int = 5, latent: tuple[int, int, int] = LATENT) -> torch.Tensor:
+    first = torch.randn((1, *latent), generator=torch.Generator().manual_seed(seed))
     return concat_known(*first_frame(first, frames))
 
 
@@ -158,11 +158,11 @@ def weights_hash(model) -> str:
 
 
 def lora_file(model, seed: int = 7, rank: int = 2) -> dict[str, torch.Tensor]:
-    """A LoRA in a file's layout for some convolutions and projections, anchors of temporal layers among them."""
+    """A LoRA in a file's layout for some convolutions and projections, anchors among them, that every UNet has."""
     weights, generator = {}, torch.Generator().manual_seed(seed)
     for name in (
         "input_blocks.1.0.in_layers.2",
-        "input_blocks.3.1.proj_in",
+        "middle_block.1.proj_in",
         "output_blocks.3.0.out_layers.3",
     ):
         weight = model.model.diffusion_model.get_submodule(name).weight
