@@ -13,13 +13,10 @@ from ..temporal_layers.files import save_layers
 from ..temporal_layers.info import LayersInfo
 from .denoiser import new_unet
 from .latents import load_autoencoder
+from .shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
 from .text_encoder import Vocabulary
 from .world import FINE_TIMES, FPS, FRAMES, TIMES, render_clips, sample_clips
 
-WEIGHTS = Path(__file__).parent / "weights"
-CHECKPOINT = WEIGHTS / "checkpoints" / "emu_video_pocket.safetensors"
-VIDEO_LAYERS = WEIGHTS / "temporal_layers" / "emu_video_pocket_video.safetensors"
-INTERPOLATION_LAYERS = WEIGHTS / "temporal_layers" / "emu_video_pocket_interpolation.safetensors"
 PREFIXES = {"unet": "model.diffusion_model.", "text": "cond_stage_model.transformer."}
 
 

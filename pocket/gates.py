@@ -19,9 +19,9 @@ from ..diffusion.schedule import Schedule
 from ..temporal_layers.files import load_layers
 from ..training.objective import first_frames, v_error
 from .denoiser import Denoiser
-from .export import VIDEO_LAYERS
 from .latents import latent_set, load_autoencoder
 from .reader import read_clip
+from .shipped import VIDEO_LAYERS
 from .text_encoder import Vocabulary, pad_tokens
 from .train_video import frozen_image_model, new_layers
 from .vocabulary import COLOURS, OPPOSITES, PLACES, SHAPES

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from ..launcher import client, comfyui, server
-from .export import CHECKPOINT, VIDEO_LAYERS
 from .reader import Reading, read_clip
+from .shipped import CHECKPOINT, VIDEO_LAYERS
 from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, OPPOSITES, SHAPES, held_out, spins_visibly
 
 ROOT = Path(__file__).parent.parent

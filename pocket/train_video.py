@@ -13,8 +13,9 @@ from ..temporal_layers.layers import TemporalLayers
 from ..training.loop import Settings, train
 from ..training.objective import Dropout, drop_conditioning, first_frames, sample_timesteps, v_error
 from .denoiser import Denoiser
-from .export import CHECKPOINT, denoiser_weights
+from .export import denoiser_weights
 from .latents import latent_set
+from .shipped import CHECKPOINT
 from .text_encoder import pad_tokens
 from .world import FRAMES
 
