@@ -82,7 +82,7 @@ def _body(rng, motion: str, place: str, taken: set[str], times: np.ndarray, said
     centred = place == "in the middle" or (not place and said and rng.random() < 0.3)
     size = _pick(rng, ("", "", "big", "small"))
     speed = _pick(rng, ("", "", "", "slowly", "fast")) if said and motion != "still" else ""
-    size, radius = start_radius(rng, motion, size, centred, wide=not said and (centred or not place))
+    size, radius = start_radius(rng, motion, size, centred, wide=not said and not place)
     anchors = PLACES[place] if place else (0.5, 0.5) if centred else (None, None)
     free = (radius + MARGIN, 1 - radius - MARGIN)
     x, y = (_between(rng, *free) if a is None else _coordinate(rng, a, radius) for a in anchors)
