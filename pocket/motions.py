@@ -20,7 +20,7 @@ class Start(NamedTuple):
     fixed: bool
 
 
-USUAL_SIZES = {"": (0.17, 0.22), "big": (0.26, 0.3), "small": (0.12, 0.145)}
+USUAL_SIZES = {"": (0.14, 0.25), "big": (0.25, 0.3), "small": (0.11, 0.145)}
 WIDE_SIZES = {"": (0.1, 0.33), "big": (0.26, 0.34), "small": (0.09, 0.145)}
 
 

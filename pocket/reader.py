@@ -68,11 +68,15 @@ def read_motion(sights: list[Sight | None]) -> str:
         return "getting bigger" if growth > 1 else "getting smaller"
     if np.ptp(y) > 0.1 and abs(net[1]) < 0.4 * np.ptp(y) and abs(net[0]) < 0.1:
         return "bouncing"
+    turns = abs(_turned(seen)) > 35
+    # A triangle's centre of area circles about the point that it turns about.
+    if turns and max(map(abs, net)) < 0.1:
+        return "spinning"
     if max(map(abs, net)) > 0.06:
         if abs(net[0]) > abs(net[1]):
             return "moving right" if net[0] > 0 else "moving left"
         return "moving down" if net[1] > 0 else "moving up"
-    return "spinning" if abs(_turned(seen)) > 35 else "still"
+    return "spinning" if turns else "still"
 
 
 def _turned(seen: list[Sight]) -> float:

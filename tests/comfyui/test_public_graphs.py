@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import comfy.supported_models
+import comfy.supported_models_base
 import comfy.utils
 import execution
 import folder_paths
@@ -47,7 +48,7 @@ def prefixed(weights: dict) -> dict:
 class Narrow(EmuVideoPocket):
     """What a narrow checkpoint has of the pocket: its text encoder and its autoencoder."""
 
-    required_keys = {}
+    matches = classmethod(comfy.supported_models_base.BASE.matches.__func__)
     sampling_settings = {}
     process_unet_state_dict = comfy.supported_models.SD15.process_unet_state_dict
     get_model = comfy.supported_models.SD15.get_model
