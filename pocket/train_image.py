@@ -40,9 +40,10 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
 
     def loss(step: int):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        parts = [data.batch(generator, batch // 3) for data in (stills, starts, turned)]
-        frame = int(torch.randint(0, len(TURNING), (), generator=generator))
-        parts[2] = tuple(v[:, frame : frame + 1] for v in parts[2][:2]) + parts[2][2:]
+        upright = [data.batch(generator, batch // 3) for data in (stills, starts)]
+        latents, near, said = turned.batch(generator, batch // 3)
+        frame = torch.randint(0, len(TURNING), (1,), generator=generator)
+        parts = [*upright, (latents[:, frame], near[:, frame], said)]
         x0, weight, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
         drop = torch.tensor([DROP_TEXT, DROP_TEXT, DROP_TURNED]).repeat_interleave(batch // 3)[:, None]
         tokens = torch.where(torch.rand(len(tokens), 1, generator=generator) < drop, empty, tokens)

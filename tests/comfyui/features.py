@@ -5,6 +5,7 @@ Each function takes a Stock and gives what its nodes do to MODEL, positive and n
 
 from __future__ import annotations
 
+import importlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,12 +24,7 @@ from emu_video.tests.comfyui.stock import FRAMES, LATENT, Setup, Stock, on_meta,
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nodes import (  # pyright: ignore[reportAttributeAccessIssue]  (ComfyUI's, not the pack's)
-    ConditioningSetMask,
-    ControlNetApplyAdvanced,
-    GLIGENTextBoxApply,
-    LoraLoaderModelOnly,
-)
+nodes: Any = importlib.import_module("nodes")  # ComfyUI's, not the pack's
 
 PIXELS = (8 * LATENT[1], 8 * LATENT[2])
 GLIGEN_WIDTH = 768  # of its text
@@ -44,7 +40,7 @@ def lora_in_folder(stock: Stock) -> str:
 def lora(stock: Stock) -> Setup:
     name = lora_in_folder(stock)
     return lambda model, positive, negative: (
-        LoraLoaderModelOnly().load_lora_model_only(model, name, 0.7)[0], positive, negative
+        nodes.LoraLoaderModelOnly().load_lora_model_only(model, name, 0.7)[0], positive, negative
     )  # fmt: skip
 
 
@@ -64,7 +60,7 @@ def control_net(stock: Stock, hints: Tensor | None = None) -> Setup:
     if hints is None:
         hints = torch.rand(FRAMES, *PIXELS, 3, generator=torch.Generator().manual_seed(4))
     return lambda model, positive, negative: (
-        model, *ControlNetApplyAdvanced().apply_controlnet(positive, negative, net, hints, 0.8, 0.0, 1.0)
+        model, *nodes.ControlNetApplyAdvanced().apply_controlnet(positive, negative, net, hints, 0.8, 0.0, 1.0)
     )  # fmt: skip
 
 
@@ -113,7 +109,7 @@ def gligen(stock: Stock) -> Setup:
     pooled = torch.randn(1, GLIGEN_WIDTH, generator=torch.Generator().manual_seed(8))
     clip = SimpleNamespace(tokenize=lambda text: text, encode_from_tokens=lambda *_, **__: (None, pooled))
     return lambda model, positive, negative: (
-        model, GLIGENTextBoxApply().append(positive, clip, patcher, "a box", 32, 32, 0, 16)[0], negative
+        model, nodes.GLIGENTextBoxApply().append(positive, clip, patcher, "a box", 32, 32, 0, 16)[0], negative
     )  # fmt: skip
 
 
@@ -125,8 +121,8 @@ def regions(stock: Stock) -> Setup:
 
     def apply(model, positive, negative):
         other = [[stock.prompt(9)[0][0], options] for _, options in positive]
-        (left,) = ConditioningSetMask().append(positive, mask, "default", 1.0)
-        (right,) = ConditioningSetMask().append(other, 1 - mask, "default", 0.8)
+        (left,) = nodes.ConditioningSetMask().append(positive, mask, "default", 1.0)
+        (right,) = nodes.ConditioningSetMask().append(other, 1 - mask, "default", 0.8)
         return model, left + right, negative
 
     return apply
