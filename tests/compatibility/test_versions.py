@@ -6,7 +6,6 @@ COMFYUI_VERSIONS=all tries every version of versions.py; without it the oldest o
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,13 +49,13 @@ def videos(server: Server) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def made(old_or_new) -> dict[str, np.ndarray]:
-    return videos(old_or_new)
-
-
-@functools.cache
-def made_at_hand(server: Server) -> dict[str, np.ndarray]:
+def made_at_hand(server) -> dict[str, np.ndarray]:
     return videos(server)
+
+
+@pytest.fixture(scope="module")
+def made(old_or_new, version, request) -> dict[str, np.ndarray]:
+    return request.getfixturevalue("made_at_hand") if version == AT_HAND else videos(old_or_new)
 
 
 def test_version_is_the_one_asked_for(old_or_new, version):
@@ -78,9 +77,9 @@ def test_smoke_graph(made):
     assert np.array_equal(made["all_in_one"], made["in_parts"])
 
 
-def test_same_videos_as_the_comfyui_at_hand(made, version, server):
+def test_same_videos_as_the_comfyui_at_hand(made, version, made_at_hand):
     if version == AT_HAND:
         pytest.skip("it is the one")
-    for name, expected in made_at_hand(server).items():
+    for name, expected in made_at_hand.items():
         difference = np.abs(made[name].astype(float) - expected).mean()
         assert difference < 0.5, f"{name}: {difference:.2f} of 255 from the video of the ComfyUI at hand"

@@ -3,52 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import av
 from emu_video.launcher.client import execute, saved_files
-from emu_video.launcher.environment import ROOT
+from emu_video.tests.api_graph import ApiGraph
 
 
 def test_extended_and_interpolated_in_windows(server):
-    graph = json.loads((ROOT / "workflows" / "api" / "text_to_video_pocket.json").read_text("utf-8"))
-    ids = {node["_meta"]["title"]: number for number, node in graph.items()}
+    graph = ApiGraph("text_to_video_pocket")
+    link, add = graph.link, graph.add
+    vae = link("Load Checkpoint", 2)
 
-    def link(title: str, output: int = 0) -> list:
-        return [ids[title], output]
-
-    def add(title: str, kind: str, **inputs) -> None:
-        ids[title] = str(len(graph) + 100)
-        graph[ids[title]] = {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
-
-    def sample_and_join(name: str, frames: list) -> None:
-        inputs = graph[ids["Emu Video Sampler"]]["inputs"]
+    def sample_and_join(name: str, frames: list) -> list:
         conditioning = {key: link(name, i) for i, key in enumerate(("positive", "image_only", "negative", "latent"))}
-        add(f"{name}: sampler", "EmuVideoSampler", **{**inputs, **conditioning})
-        add(f"{name}: decode", "VAEDecode", samples=link(f"{name}: sampler"), vae=link("Load Checkpoint", 2))
-        add(
-            f"{name}: join", "EmuVideoJoin", images=link(f"{name}: decode"), layout=link(name, 4), frames=frames
-        )  # fmt: skip
+        sampled = add(f"{name}: sampler", "EmuVideoSampler", **{**graph.inputs("Emu Video Sampler"), **conditioning})
+        images = add(f"{name}: decode", "VAEDecode", samples=sampled, vae=vae)
+        return add(f"{name}: join", "EmuVideoJoin", images=images, layout=link(name, 4), frames=frames)
 
-    common = {
-        "model": link("Load Temporal Layers"),
-        "vae": link("Load Checkpoint", 2),
-        "positive": link("Video prompt"),
-        "negative": link("Null text"),
-    }
+    texts = {"positive": link("Video prompt"), "negative": link("Null text")}
+    common = {"model": link("Load Temporal Layers"), "vae": vae, **texts}
     video = link("Decode video")
     add("Extend", "EmuVideoExtend", **common, video=video, frames=8, known=2)
-    sample_and_join("Extend", video)
-    video = link("Extend: join")
+    video = sample_and_join("Extend", video)
     settings = {"factor": 4, "margin": 4, "noise_level": 100, "seed": 0, "seam": "continuous"}
     add("Interpolate", "EmuVideoInterpolation", **common, frames=video, **settings)
-    sample_and_join("Interpolate", video)
-    graph[ids["Create Video"]]["inputs"].update(images=link("Interpolate: join"), fps=32)
-    for node in graph.values():
-        if "steps" in node["inputs"]:
-            node["inputs"]["steps"] = 1
+    graph.inputs("Create Video").update(images=sample_and_join("Interpolate", video), fps=32)
+    graph.set_steps(1)
 
-    outputs = asyncio.run(execute(server.url, graph, lambda *_: None))
+    outputs = asyncio.run(execute(server.url, graph.nodes, lambda *_: None))
     (file,) = saved_files(outputs, server.output)
     with av.open(str(file)) as saved:
         frames = list(saved.decode(video=0))

@@ -9,6 +9,7 @@ import comfy.utils
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from emu_video.benchmarks import unets
 from emu_video.host.injection import load_patcher
 from emu_video.temporal_layers.attach import attach
 from emu_video.temporal_layers.info import LayersInfo
@@ -18,42 +19,16 @@ from torch import Tensor
 
 FRAMES = 5
 CONTEXT = 24
-COMMON: dict[str, Any] = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "use_spatial_transformer": True,
-    "legacy": False,
-}
-SD15 = COMMON | {
-    "model_channels": public.SD15[0],
-    "channel_mult": [1, 2, 2, 2],
-    "num_res_blocks": [2, 2, 2, 2],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_middle": 1,
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "use_linear_in_transformer": False,
-    "context_dim": CONTEXT,
-    "num_heads": 8,
-}
-SD21 = SD15 | {
-    "model_channels": public.SD21[0],
-    "channel_mult": [1, 1, 2, 2],
-    "use_linear_in_transformer": True,
-    "num_heads": -1,
-    "num_head_channels": 64,
-}
-SDXL = COMMON | {
+SD15 = unets.SD15 | {"model_channels": public.SD15[0], "channel_mult": [1, 2, 2, 2], "context_dim": CONTEXT}
+SD21 = unets.SD21 | {"model_channels": public.SD21[0], "channel_mult": [1, 1, 2, 2], "context_dim": CONTEXT}
+SDXL = unets.SDXL | {
     "model_channels": public.SDXL[0],
     "channel_mult": [1, 2, 2],
-    "num_res_blocks": [2, 2, 2],
     "transformer_depth": [0, 0, 2, 2, 3, 3],
     "transformer_depth_middle": 3,
     "transformer_depth_output": [0, 0, 0, 2, 2, 2, 3, 3, 3],
-    "use_linear_in_transformer": True,
     "context_dim": CONTEXT,
     "num_head_channels": 32,
-    "num_classes": "sequential",
     "adm_in_channels": 6 * 8 + 10,
 }
 CONFIGS = {"sd15": SD15, "sd21": SD21, "sdxl": SDXL}
