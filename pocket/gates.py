@@ -1,8 +1,9 @@
 """Quick looks between stages, outside ComfyUI: is the image model, is the video model good enough to go on?
 
-`python run.py pocket gates image` or `video` prints accuracies and writes a contact sheet; `words` prints, for both
-steps, the denoising error with the right caption and with one word replaced: a word whose replacement costs nothing
-is not heard. Unfinished work in `--folder` is looked at, or the shipped weights where there is none.
+`python run.py pocket gates autoencoder`, `image`, `starts` or `video` prints accuracies, all but the first write a
+contact sheet; `starts` are first frames by the captions of videos. `words` prints, for both steps, the denoising error
+with the right caption and with one word replaced: a word whose replacement costs nothing is not heard. Unfinished work
+in `--folder` is looked at, or the shipped weights where there is none.
 """
 
 import argparse
@@ -20,12 +21,13 @@ from ..temporal_layers.files import load_layers
 from ..training.objective import first_frames, v_error
 from .denoiser import Denoiser
 from .latents import latent_set, load_autoencoder
+from .measure import prompts
 from .reader import read_clip
 from .shipped import VIDEO_LAYERS
 from .text_encoder import Vocabulary, pad_tokens
-from .train_video import frozen_image_model, new_layers
-from .vocabulary import COLOURS, OPPOSITES, PLACES, SHAPES
-from .world import FRAMES, sample_clips
+from .train_layers import frozen_image_model, new_layers
+from .vocabulary import COLOURS, MOTIONS, OPPOSITES, PLACES, SHAPES
+from .world import FRAMES, render_clips, sample_clips
 
 SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)
 CHECK = {"name": "check", "seed": 77, "count": 256}
@@ -52,7 +54,7 @@ def image_model(folder: Path) -> Denoiser:
 
 def video_model(folder: Path) -> Denoiser:
     model = frozen_image_model()
-    layers = new_layers(model, 0)
+    layers = new_layers(model, FRAMES, seed=0)
     if not averaged(folder, "video", "layers", layers):
         layers.load_state_dict({k: v.float() for k, v in load_layers(VIDEO_LAYERS)[0].items()})
     return model
@@ -112,6 +114,26 @@ def sheet(path: str, rows: list[np.ndarray]) -> None:
     cv2.imwrite(path, np.concatenate([np.concatenate(list(row), 1) for row in rows])[:, :, ::-1])
 
 
+def single_shapes() -> list[int]:
+    """Those clips of the check that show one shape in steady light."""
+    clips = sample_clips(CHECK["seed"], CHECK["count"])
+    return [i for i, c in enumerate(clips) if len(c.bodies) == 1 and c.light[0] == c.light[-1]]
+
+
+@torch.no_grad()
+def autoencoder_gate(folder: Path, count: int) -> None:
+    clips = sample_clips(CHECK["seed"], CHECK["count"])
+    chosen = [clips[i] for i in single_shapes()[:count]]
+    pictures = render_clips(chosen)[0].flatten(0, 1)
+    latents = torch.cat([load_autoencoder(folder).encode(part.float() / 255) for part in pictures.split(64)])
+    decoded = decode(folder, latents).reshape(len(chosen), FRAMES, *pictures.shape[2:], 3)
+    truth = pictures.movedim(1, -1).numpy().reshape(decoded.shape)
+    error = np.square(decoded.astype(np.float64) - truth).mean((1, 2, 3, 4))
+    shapes = [read_clip(v).majority("shape") == c.bodies[0].shape for v, c in zip(decoded, chosen, strict=True)]
+    figures = {"psnr": 10 * np.log10(255**2 / error).mean(), "shape": np.mean(shapes)}
+    print({k: round(float(v), 3) for k, v in figures.items()} | {"clips": len(chosen)})
+
+
 def image_gate(folder: Path, steps: int, scale: float, count: int) -> None:
     model = image_model(folder)
     rng = np.random.default_rng(99)
@@ -135,21 +157,36 @@ def image_gate(folder: Path, steps: int, scale: float, count: int) -> None:
     sheet(str(folder / "image.png"), [pictures[i : i + 8] for i in range(0, min(count, 48), 8)])
 
 
+def starts_gate(folder: Path, steps: int, scale: float, count: int) -> None:
+    chosen = prompts(CHECK["seed"], count)
+    pictures = decode(
+        folder, pictures_from_text(image_model(folder), [p["text"] for p in chosen], steps, scale, seed=6)
+    )
+    sights = [read_clip(picture[None]).sights[0] for picture in pictures]
+    for motion in MOTIONS:
+        members = [(p, s) for p, s in zip(chosen, sights, strict=True) if p["motion"] == motion]
+        right = sum(s is not None and s.shape == p["shape"] for p, s in members)
+        print(f"{motion}: shape right in {right} of {len(members)}")
+    order = sorted(range(count), key=lambda i: MOTIONS.index(chosen[i]["motion"]))
+    sheet(str(folder / "starts.png"), [pictures[order[i : i + 12]] for i in range(0, count // 12 * 12, 12)])
+
+
 def video_gate(folder: Path, steps: int, text: float, image: float, count: int) -> None:
     model = video_model(folder)
     data = latent_set(folder, **CHECK)
     clips = sample_clips(CHECK["seed"], CHECK["count"])
-    plain = [i for i, c in enumerate(clips) if len(c.bodies) == 1 and c.light[0] == c.light[-1]][:count]
+    plain = single_shapes()[:count]
     captions = [clips[i].caption for i in plain]
     videos = decode(
         folder,
         videos_from_first(model, data.latents[plain, 0].float(), captions, steps, text, image, 6).flatten(0, 1),
     )
     videos = videos.reshape(len(plain), FRAMES, *videos.shape[1:])
-    hits = {"motion": 0, "colour": 0, "shape": 0, "same": 0, "present": 0}
+    hits = {"motion": 0, "colour": 0, "shape": 0, "same": 0, "present": 0, "drift": 0.0}
     for i, video in zip(plain, videos, strict=True):
         body, reading = clips[i].bodies[0], read_clip(video)
         hits["present"] += reading.present
+        hits["drift"] += reading.drift
         hits["motion"] += reading.motion == body.motion
         hits["colour"] += reading.majority("colour") == body.colour
         hits["shape"] += reading.majority("shape") == body.shape
@@ -206,15 +243,19 @@ def words_gate(folder: Path, count: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=("image", "video", "words"))
+    parser.add_argument("stage", choices=("autoencoder", "image", "starts", "video", "words"))
     parser.add_argument("--folder", type=Path, default=Path("runs/pocket"), help="unfinished work")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--text", type=float, default=4.0)
     parser.add_argument("--image", type=float, default=1.5)
     parser.add_argument("--count", type=int, default=64)
     options = parser.parse_args()
-    if options.stage == "image":
+    if options.stage == "autoencoder":
+        autoencoder_gate(options.folder, options.count)
+    elif options.stage == "image":
         image_gate(options.folder, options.steps, options.text, options.count)
+    elif options.stage == "starts":
+        starts_gate(options.folder, options.steps, options.text, options.count)
     elif options.stage == "video":
         video_gate(options.folder, options.steps, options.text, options.image, options.count)
     else:

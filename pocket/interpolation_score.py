@@ -7,11 +7,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from ..diffusion.known_frames import interleave
 from .reader import SMALLEST
-from .world import FRAMES, Clip, render_clips
+from .world import FINE_TIMES, GIVEN, Clip, render_clips
 
-GIVEN, LENGTH = interleave(FRAMES, factor=4, margins=(4, 4))
 INNER = slice(GIVEN[0], GIVEN[-1] + 1)  # the frames that every method makes
 MODEL = "model"
 METHODS = (MODEL, "repetition", "blending", "optical flow")
@@ -80,9 +78,9 @@ def score(clip: Clip, truth: np.ndarray, videos: dict[str, np.ndarray]) -> dict:
     truth: uint8 [37, h, w, 3]; videos: the model's is [37, h, w, 3], with the given frames as it sampled them, all
     others [29, h, w, 3], from the first given frame to the last.
     """
-    inner = np.arange(LENGTH)[INNER]
+    inner = np.arange(len(FINE_TIMES))[INNER]
     new = np.setdiff1d(inner, GIVEN)
-    outer = np.setdiff1d(np.arange(LENGTH), inner)
+    outer = np.setdiff1d(np.arange(len(FINE_TIMES)), inner)
     real = places(truth, clip)
     sampled = videos[MODEL]
     pasted = sampled.copy()

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..training.progress import load_checkpoint, save_checkpoint
 from .autoencoder import Autoencoder
+from .shipped import CHECKPOINT
 from .text_encoder import Vocabulary, pad_tokens
 from .vocabulary import MOTIONS
 from .world import FRAMES, TIMES, render_clips, sample_clips
@@ -32,8 +34,14 @@ class LatentSet:
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:
-    model = Autoencoder()
-    model.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True)["model"])
+    """The one in `folder`, or the shipped one where there is none."""
+    model, path, prefix = Autoencoder(), folder / "autoencoder.pt", "first_stage_model."
+    if path.exists():
+        weights = torch.load(path, weights_only=True)["model"]
+    else:
+        shipped = {k.removeprefix(prefix): v.float() for k, v in load_file(CHECKPOINT).items() if k.startswith(prefix)}
+        weights = {key: shipped[key] for key in model.state_dict()}
+    model.load_state_dict(weights)
     return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 
@@ -78,3 +86,9 @@ def latent_set(
     state = {"latents": torch.cat(latents), "near": torch.cat(near), "tokens": tokens}
     save_checkpoint(path, **state)
     return LatentSet(**state)
+
+
+def picture_sets(folder: Path) -> tuple[LatentSet, LatentSet]:
+    """Single pictures: those whose captions say what they show, and first frames whose captions name the motion."""
+    stills = latent_set(folder, "stills", seed=11, count=16_000, frames=1, moving=False)
+    return stills, latent_set(folder, "starts", seed=12, count=16_000, frames=1)

@@ -6,7 +6,6 @@ and a larger --count begins with the clips of a smaller one, while the graph and
 
 import argparse
 import asyncio
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -15,14 +14,16 @@ import cv2
 import numpy as np
 
 from ..launcher import client, comfyui, server
+from . import reader
 from .reader import Reading, read_clip
+from .rows import load_rows, save_rows
 from .shipped import CHECKPOINT, VIDEO_LAYERS
 from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, OPPOSITES, SHAPES, held_out, spins_visibly
 
 ROOT = Path(__file__).parent.parent
 GRAPH = ROOT / "workflows" / "api" / "text_to_video_pocket.json"
 RESULT = Path(__file__).parent / "measured.json"
-SHIPPED = (GRAPH, CHECKPOINT, VIDEO_LAYERS)
+FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(reader.__file__))
 TRAVELS = (*DIRECTIONS, "getting bigger", "getting smaller")
 
 
@@ -163,20 +164,15 @@ async def measure(running: server.Server, chosen: list[dict], rows: list[dict], 
 
 
 def main(count: int, pairs: int, seed: int, result: Path) -> None:
-    state = json.loads(result.read_text()) if result.exists() else {}
-    measured = {"seed": seed, "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in SHIPPED}}
-    if state.get("measured") != measured:
-        state = {"measured": measured, "rows": [], "pairs": []}
-
-    def save() -> None:
-        result.write_text(json.dumps(state, indent=1) + "\n")
+    state = {"rows": [], "pairs": []} | load_rows(result, FILES, seed=seed)
 
     with server.running(comfyui.find(None) or comfyui.fetch(), comfyui.make_base()) as running:
         jobs = ((prompts(seed, count), "rows"), (opposite_prompts(seed + 1, pairs), "pairs"))
         for chosen, key in jobs:
-            asyncio.run(measure(running, chosen, state[key], save, result.with_name(f"measured_{key}.png")))
+            sheet = result.with_name(f"measured_{key}.png")
+            asyncio.run(measure(running, chosen, state[key], lambda: save_rows(result, state), sheet))
     state["table"] = table(state["rows"][:count], state["pairs"][:pairs])
-    save()
+    save_rows(result, state)
     print("| | target | measured |\n|---|---|---|")
     for line in state["table"]:
         print("| " + " | ".join(line) + " |")

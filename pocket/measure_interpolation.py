@@ -17,13 +17,17 @@ import torch
 
 from ..launcher import client, comfyui, server
 from ..optical_flow.between import frames_between
-from .interpolation_score import GIVEN, INNER, METHODS, MODEL, score, tables
+from . import interpolation_score
+from .interpolation_score import INNER, METHODS, MODEL, score, tables
 from .measure import ROOT, read_picture
+from .rows import load_rows, save_rows
+from .shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
 from .vocabulary import COLOURS, MOTIONS, SHAPES, held_out, spins_visibly
-from .world import CROSSING, FINE_TIMES, Clip, render_clips, sample_clips
+from .world import CROSSING, FINE_TIMES, GIVEN, Clip, render_clips, sample_clips
 
 GRAPH = ROOT / "workflows" / "api" / "animate_image_interpolated_pocket.json"
 RESULT = Path(__file__).parent / "measured_interpolation.json"
+FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, INTERPOLATION_LAYERS, Path(interpolation_score.__file__))
 KINDS = (*MOTIONS, *CROSSING)
 
 
@@ -119,10 +123,7 @@ def input_name(index: int) -> str:
 
 def main(count: int, seed: int, result: Path, **settings) -> None:
     settings = {name: value for name, value in settings.items() if value is not None}
-    state = json.loads(result.read_text()) if result.exists() else {}
-    asked = {"count": count, "seed": seed, **settings}
-    if state.get("settings") != asked:
-        state = {"settings": asked, "rows": []}
+    state = {"rows": []} | load_rows(result, FILES, seed=seed, **settings)
     names, strips, base = [input_name(i) for i in range(len(GIVEN))], [], comfyui.make_base()
     with server.running(comfyui.find(None) or comfyui.fetch(), base) as running:
         for i, (kind, unseen, clip) in enumerate(chosen_clips(seed, count)):
@@ -139,9 +140,9 @@ def main(count: int, seed: int, result: Path, **settings) -> None:
                 strips.append(np.concatenate(list(video[:16]), 1))
             if (i + 1) % 8 == 0 or i + 1 == count:
                 print(f"{i + 1} of {count}", flush=True)
-                result.write_text(json.dumps(state, indent=1) + "\n")
+                save_rows(result, state)
                 cv2.imwrite(str(result.with_suffix(".png")), np.concatenate(strips[-24:])[:, :, ::-1])
-    print(tables(state["rows"]))
+    print(tables(state["rows"][:count]))
 
 
 if __name__ == "__main__":

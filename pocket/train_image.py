@@ -15,21 +15,19 @@ from ..diffusion.schedule import Schedule
 from ..training.loop import Settings, train
 from ..training.objective import sample_timesteps, v_error
 from .denoiser import Denoiser
-from .latents import latent_set
+from .latents import latent_set, picture_sets
 from .text_encoder import Vocabulary, pad_tokens
 
 DROP_TEXT = 0.1
 TURNING = np.array([2.0, 4.0, 7.0])
-"""Later frames of spinning clips: a frozen model cannot draw what it never saw."""
-DROP_TURNED = 0.7
-"""Mostly without their captions, so that the first frame of a spinning clip is still drawn upright."""
+"""Later frames of spinning clips: a frozen model cannot draw what it never saw. They are seen without their captions,
+so that the first frame of a spinning clip is still drawn upright."""
 MEANS = 448  # channels of Denoiser.with_means
 
 
 def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
     torch.manual_seed(seed)
-    stills = latent_set(folder, "stills", seed=11, count=16_000, frames=1, moving=False)
-    starts = latent_set(folder, "starts", seed=12, count=16_000, frames=1)
+    stills, starts = picture_sets(folder)
     turned = latent_set(folder, "turned", seed=14, count=4_000, frames=3, motions=("spinning",), times=TURNING)
     model = Denoiser()
     model.text.load_state_dict(torch.load(folder / "text_average.pt", weights_only=True))
@@ -40,13 +38,16 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
 
     def loss(step: int):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        upright = [data.batch(generator, batch // 3) for data in (stills, starts)]
-        latents, near, said = turned.batch(generator, batch // 3)
+        latents, near, said = turned.batch(generator, batch // 6)
         frame = torch.randint(0, len(TURNING), (1,), generator=generator)
-        parts = [*upright, (latents[:, frame], near[:, frame], said)]
+        parts = (
+            stills.batch(generator, batch // 3),
+            starts.batch(generator, batch // 2),
+            (latents[:, frame], near[:, frame], empty.expand_as(said)),
+        )
         x0, weight, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
-        drop = torch.tensor([DROP_TEXT, DROP_TEXT, DROP_TURNED]).repeat_interleave(batch // 3)[:, None]
-        tokens = torch.where(torch.rand(len(tokens), 1, generator=generator) < drop, empty, tokens)
+        dropped = torch.rand(len(tokens), 1, generator=generator) < DROP_TEXT
+        tokens = torch.where(dropped, empty, tokens)
         t = sample_timesteps(len(x0), len(schedule), generator)
         context, pooled = model.encode(tokens)
         means = torch.empty(0)

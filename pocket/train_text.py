@@ -9,16 +9,13 @@ import torch
 from torch import nn
 
 from ..training.loop import Settings, train
-from .latents import latent_set
+from .latents import picture_sets
 from .text_encoder import WIDTH, TextEncoder, Vocabulary
 
 
 def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
     torch.manual_seed(seed)
-    sets = [
-        latent_set(folder, "stills", seed=11, count=16_000, frames=1, moving=False),
-        latent_set(folder, "starts", seed=12, count=16_000, frames=1),
-    ]
+    sets = picture_sets(folder)
     encoder = TextEncoder(len(Vocabulary()))
     painter = nn.Sequential(nn.Linear(3 * WIDTH, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, 1024))
 

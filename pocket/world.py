@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..diffusion.known_frames import interleave
 from .motions import FRAMES, MARGIN, Start, start_radius, trajectory
 from .render import SIZE, coverage
 from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, PLACES, SHAPES, held_out, spins_visibly
@@ -16,6 +17,7 @@ from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, PLACES, SHAPE
 FPS = 8
 TIMES = np.arange(float(FRAMES))
 FINE_TIMES = np.arange(-4, 4 * FRAMES + 1) / 4  # 37 frames: four times the rate, and one frame more at both ends
+GIVEN, _ = interleave(FRAMES, factor=4, margins=(4, 4))  # of the 37: the frames at whole times
 CROSSING = ("crossing",)
 
 

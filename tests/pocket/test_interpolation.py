@@ -7,7 +7,7 @@ from emu_video.diffusion.known_frames import add_known_noise, concat_known
 from emu_video.diffusion.schedule import Schedule
 from emu_video.diffusion.windows import interpolated
 from emu_video.pocket.vocabulary import MOTIONS
-from emu_video.pocket.world import CROSSING, FINE_TIMES, FRAMES, TIMES, render_clips, sample_clips
+from emu_video.pocket.world import CROSSING, FINE_TIMES, FRAMES, GIVEN, TIMES, render_clips, sample_clips
 
 PATHS = ("x", "y", "radius", "angle")
 
@@ -68,7 +68,7 @@ def test_training_gives_what_the_node_gives():
     assert given.shape == (3, 37, 5, 2, 2)
     layout = interpolated(FRAMES, 4, (4, 4))
     (window,) = layout.windows
-    assert tuple(train_interpolation.GIVEN) == layout.positions and window.frames == train_interpolation.LENGTH
+    assert GIVEN == layout.positions and window.frames == len(FINE_TIMES)
     exact = concat_known(*layout.known(x0[0, 4:33:4], window))
     assert torch.equal(given[0], exact)
     assert not given[2].any()

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from emu_video.pocket.interpolation_score import GIVEN, INNER, METHODS, MODEL, score, tables
+from emu_video.pocket.interpolation_score import INNER, METHODS, MODEL, score, tables
 from emu_video.pocket.measure_interpolation import KINDS, chosen_clips, graph, simpler_ways
 from emu_video.pocket.text_encoder import Vocabulary
 from emu_video.pocket.vocabulary import held_out
-from emu_video.pocket.world import render_clips
+from emu_video.pocket.world import GIVEN, render_clips
 
 NEW = [i for i in range(29) if i % 4]
 

@@ -1,0 +1,19 @@
+"""What a measurement leaves behind: rows that count as long as what made and what judged them stays the same."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+
+def load_rows(result: Path, files: tuple[Path, ...], **settings) -> dict:
+    """The state of an earlier run into `result` if `files` and `settings` were the same, else a state without rows."""
+    measured = {**settings, "sha256": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}}
+    state = json.loads(result.read_text()) if result.exists() else {}
+    return state if state.get("measured") == measured else {"measured": measured}
+
+
+def save_rows(result: Path, state: dict) -> None:
+    temporary = result.with_suffix(".tmp")
+    temporary.write_text(json.dumps(state, indent=1) + "\n")
+    os.replace(temporary, result)
