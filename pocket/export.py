@@ -80,7 +80,7 @@ def export_layers(folder: Path, role: str, frames: int, fps: float, data: str, p
 
 
 def export_video_layers(folder: Path, path: Path = VIDEO_LAYERS) -> None:
-    export_layers(folder, "video", FRAMES, FPS, "procedural world, 6000 clips of 8 frames", path)
+    export_layers(folder, "video", FRAMES, FPS, "procedural world, 7000 clips of 8 frames", path)
 
 
 def export_interpolation_layers(folder: Path, path: Path = INTERPOLATION_LAYERS) -> None:

@@ -33,6 +33,10 @@ class LatentSet:
         return self.latents[index].float(), 1 + 4 * self.near[index].float(), self.tokens[index]
 
 
+def joined(*sets: LatentSet) -> LatentSet:
+    return LatentSet(*(torch.cat([getattr(s, name) for s in sets]) for name in ("latents", "near", "tokens")))
+
+
 def load_autoencoder(folder: Path) -> Autoencoder:
     """The one in `folder`, or the shipped one where there is none."""
     model, path, prefix = Autoencoder(), folder / "autoencoder.pt", "first_stage_model."

@@ -11,11 +11,11 @@ FOLDER = Path("runs/pocket")
 STAGES = (
     ("autoencoder.pt", lambda folder: train_autoencoder.main(folder, 1600, batch=32, rate=2e-3, seed=1)),
     ("text_average.pt", lambda folder: train_text.main(folder, 800, batch=128, rate=2e-3, seed=4)),
-    ("image_average.pt", lambda folder: train_image.main(folder, 7300, batch=66, rate=1.2e-3, seed=2)),
+    ("image_average.pt", lambda folder: train_image.main(folder, 11000, batch=66, rate=1.2e-3, seed=2)),
     (CHECKPOINT.name, lambda folder: export_checkpoint(folder)),
-    ("video_average.pt", lambda folder: train_video.main(folder, 6600, batch=16, rate=1e-3, seed=3)),
+    ("video_average.pt", lambda folder: train_video.main(folder, 9400, batch=16, rate=1e-3, seed=3)),
     (VIDEO_LAYERS.name, lambda folder: export_video_layers(folder)),
-    ("interpolation_average.pt", lambda folder: train_interpolation.main(folder, 2000, batch=4, rate=5e-4, seed=5)),
+    ("interpolation_average.pt", lambda folder: train_interpolation.main(folder, 1000, batch=4, rate=5e-4, seed=5)),
     (INTERPOLATION_LAYERS.name, lambda folder: export_interpolation_layers(folder)),
 )
 

@@ -68,7 +68,7 @@ def trajectory(
         reach = max(start.radius, end) + MARGIN
         x, y = np.clip(x, reach, 1 - reach), np.clip(y, reach, 1 - reach)
     elif motion == "spinning":
-        step = np.deg2rad(pace((8, 11), (14, 19), (22, 27)))
+        step = np.deg2rad(pace((6, 7), (9, 10.5), (14, 16)))
         angle = angle[0] + step * times
     elif motion == "bouncing":
         ground = start.y if start.fixed and rng.random() < 0.6 else 1 - start.radius - FLOOR

@@ -13,9 +13,8 @@ from ..diffusion.known_frames import add_known_noise
 from ..diffusion.schedule import Schedule
 from ..training.loop import Settings
 from ..training.objective import known_frames
-from .latents import LatentSet, latent_set
+from .latents import LatentSet, joined, latent_set
 from .train_layers import frozen_image_model, new_layers, train_layers
-from .vocabulary import MOTIONS
 from .world import CROSSING, FINE_TIMES, GIVEN
 
 NOISE = 250  # highest level of the given frames' noise, as in the paper
@@ -24,11 +23,10 @@ NOISE = 250  # highest level of the given frames' noise, as in the paper
 def fine_clips(folder: Path) -> LatentSet:
     """Clips of 37 frames; one in six shows shapes that cross, which the world of single frames and videos lacks."""
     fine = {"frames": len(FINE_TIMES), "times": FINE_TIMES}
-    sets = [
-        latent_set(folder, name, seed, count, motions=motions, **fine)
-        for name, seed, count, motions in (("fine", 15, 1_500, MOTIONS), ("fine_crossing", 16, 300, CROSSING))
-    ]
-    return LatentSet(*(torch.cat([getattr(s, name) for s in sets]) for name in ("latents", "near", "tokens")))
+    return joined(
+        latent_set(folder, "fine", seed=15, count=1_500, **fine),
+        latent_set(folder, "fine_crossing", seed=16, count=300, motions=CROSSING, **fine),
+    )
 
 
 def given_frames(x0: Tensor, levels: Tensor, dropped: Tensor, schedule: Schedule, generator: torch.Generator) -> Tensor:
