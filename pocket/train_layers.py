@@ -1,6 +1,6 @@
 """Training of temporal layers on the frozen image model: what the stages of videos and of interpolation share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -47,7 +47,7 @@ def train_layers(
     clips: LatentSet,
     model: Denoiser,
     layers: TemporalLayers,
-    positions: tuple[int, ...],
+    positions: Sequence[int],
     known: Callable[[Tensor, Tensor, torch.Generator], Tensor],
     settings: Settings,
     batch: int,
