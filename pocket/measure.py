@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 
 from ..launcher import client, comfyui, server
-from . import reader
 from .reader import Reading, read_clip
 from .rows import load_rows, save_rows
 from .shipped import CHECKPOINT, VIDEO_LAYERS
@@ -23,7 +22,7 @@ from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, OPPOSITES, SH
 ROOT = Path(__file__).parent.parent
 GRAPH = ROOT / "workflows" / "api" / "text_to_video_pocket.json"
 RESULT = Path(__file__).parent / "measured.json"
-FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(reader.__file__))
+FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(__file__).with_name("reader.py"))
 TRAVELS = (*DIRECTIONS, "getting bigger", "getting smaller")
 
 

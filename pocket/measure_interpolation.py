@@ -17,7 +17,6 @@ import torch
 
 from ..launcher import client, comfyui, server
 from ..optical_flow.between import frames_between
-from . import interpolation_score
 from .interpolation_score import INNER, METHODS, MODEL, score, tables
 from .measure import ROOT, read_picture
 from .rows import load_rows, save_rows
@@ -27,7 +26,7 @@ from .world import CROSSING, FINE_TIMES, GIVEN, Clip, render_clips, sample_clips
 
 GRAPH = ROOT / "workflows" / "api" / "animate_image_interpolated_pocket.json"
 RESULT = Path(__file__).parent / "measured_interpolation.json"
-FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, INTERPOLATION_LAYERS, Path(interpolation_score.__file__))
+FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, INTERPOLATION_LAYERS, Path(__file__).with_name("interpolation_score.py"))
 KINDS = (*MOTIONS, *CROSSING)
 
 

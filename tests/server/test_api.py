@@ -15,6 +15,7 @@ from emu_video.launcher.client import execute, fill, saved_files
 from emu_video.launcher.comfyui import PACK
 from emu_video.launcher.environment import ROOT, Failed
 from emu_video.launcher.server import get_json
+from emu_video.tests.api_graph import ApiGraph
 
 GRAPHS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 VIDEOS = {  # frames, frames per second
@@ -26,11 +27,9 @@ STEPS = 2
 
 
 def read(name: str, steps: int = STEPS) -> dict:
-    workflow = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
-    for node in workflow.values():
-        if "steps" in node["inputs"]:
-            node["inputs"]["steps"] = steps
-    return workflow
+    graph = ApiGraph(name)
+    graph.set_steps(steps)
+    return graph.nodes
 
 
 def by_title(workflow: dict, title: str) -> dict:
