@@ -17,8 +17,8 @@ from pathlib import Path
 from launcher import comfyui, environment, server
 from launcher.environment import ROOT, Failed
 
-WORKFLOW = ROOT / "workflows" / "api" / "text_to_video_pocket.json"
-TEMPLATE = "text_to_video_pocket"
+TEMPLATE = "text_to_video_cascade_pocket"
+WORKFLOW = ROOT / "workflows" / "api" / f"{TEMPLATE}.json"
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
     pocket = commands.add_parser(
         "pocket", help="remake the pocket's weights, look at them between stages, or measure them"
     )
-    pocket.add_argument("task", choices=("make", "gates", "measure", "measure_interpolation"))
+    pocket.add_argument("task", choices=("make", "gates", "measure", "measure_interpolation", "measure_extension"))
     for command in (demo, serve, test, pocket):
         command.add_argument(
             "--comfyui", metavar="DIR", help="your own ComfyUI (default: COMFYUI_PATH, or one is fetched)"

@@ -43,7 +43,7 @@ def first_frame_conditioning(
             f"A video needs at least 2 frames, got {frames}: set frames to the number that the temporal "
             "layers were trained on, or make a single image with KSampler alone."
         )
-    check_layers(model)
+    check_role(model, "video")
     if len(image) != 1:
         raise ValueError(f"The first frame is one image, but {len(image)} were given: pick one with ImageFromBatch.")
     latent = known_latents(model, vae, image)
@@ -57,17 +57,18 @@ def layout_conditioning(
     positive: list,
     negative: list,
     layout: Layout,
+    role: str = "video",
     noise_level: int = 0,
     seed: int = 0,
 ) -> list[Conditionings]:
     """One set of conditionings for each window of `layout`, to be sampled one by one.
 
-    images: IMAGE [n, H, W, 3], all given frames. noise_level: timestep of their noise augmentation, drawn from
-    `seed`; a frame that two windows know has the same noise in both. The LATENTs carry `batch_index`, the place of
-    each frame in the whole video, by which ComfyUI draws the initial noise: one seed serves all windows, and where
-    windows overlap their noise is the same.
+    images: IMAGE [n, H, W, 3], all given frames. role: of the temporal layers that can do it. noise_level: timestep of
+    the given frames' noise augmentation, drawn from `seed`; a frame that two windows know has the same noise in both.
+    The LATENTs carry `batch_index`, the place of each frame in the whole video, by which ComfyUI draws the initial
+    noise: one seed serves all windows, and where windows overlap their noise is the same.
     """
-    check_layers(model)
+    check_role(model, role)
     check_windows(layout, images)
     first, last = layout.windows[0].given.start, layout.windows[-1].given.stop
     latents = known_latents(model, vae, images[first:last])
@@ -83,6 +84,16 @@ def layout_conditioning(
         result[-1]["batch_index"] = list(range(window.start, window.start + window.frames))
         results.append(result)
     return results
+
+
+def check_role(model: comfy.model_patcher.ModelPatcher, role: str) -> None:
+    check_layers(model)
+    info = layers_info(model)
+    if info is not None and info.role != role:
+        raise ValueError(
+            f"These temporal layers have the role {info.role}, this node needs ones with the role {role}: pick another "
+            "file in Load Temporal Layers."
+        )
 
 
 def conditionings(known: Tensor, positive: list, negative: list) -> Conditionings:

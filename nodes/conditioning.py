@@ -169,7 +169,9 @@ class InterpolationConditioning(io.ComfyNode):
         cls, model, vae, frames, positive, negative, factor, margin, noise_level, seed, seam="continuous"
     ) -> io.NodeOutput:
         layout = interpolated(len(frames), factor, (margin, margin), paper=seam == PAPER)
-        results = layout_conditioning(model, vae, frames, positive, negative, layout, noise_level, seed)
+        results = layout_conditioning(
+            model, vae, frames, positive, negative, layout, "interpolation", noise_level, seed
+        )
         return io.NodeOutput(*map(list, zip(*results, strict=True)), layout)
 
 

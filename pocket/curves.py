@@ -6,7 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-STAGES = ("autoencoder", "text", "image", "video")
+STAGES = ("autoencoder", "text", "image", "video", "interpolation")
+COLUMNS = 3
 PICTURE = Path(__file__).parent / "losses.png"
 WIDTH, HEIGHT, MARGIN = 420, 260, 48
 INK, GRID, LINE = (40, 40, 40), (215, 215, 215), (180, 90, 20)
@@ -43,4 +44,6 @@ def panel(title: str, steps: np.ndarray, losses: np.ndarray) -> np.ndarray:
 
 def draw(folder: Path, picture: Path = PICTURE) -> None:
     panels = [panel(name, *read_log(folder / f"{name}.csv")) for name in STAGES]
-    cv2.imwrite(str(picture), np.concatenate([np.concatenate(panels[:2], 1), np.concatenate(panels[2:], 1)]))
+    panels += [np.full_like(panels[0], 255)] * (-len(panels) % COLUMNS)
+    rows = [np.concatenate(panels[i : i + COLUMNS], 1) for i in range(0, len(panels), COLUMNS)]
+    cv2.imwrite(str(picture), np.concatenate(rows))

@@ -1,6 +1,5 @@
 """Writes what was trained as files that users load: the checkpoint and its temporal layers, in half precision."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from ..host.pocket import SIGNATURE
 from ..temporal_layers.anchors import find_anchors
 from ..temporal_layers.files import save_layers
 from ..temporal_layers.info import LayersInfo
+from ..training.progress import written_whole
 from .denoiser import new_unet
 from .latents import load_autoencoder
 from .shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
@@ -54,10 +54,8 @@ def export_checkpoint(folder: Path, path: Path = CHECKPOINT) -> None:
     tensors["first_stage_model.vae_shift"] = torch.tensor(0.0)
     tensors[f"model.diffusion_model.{SIGNATURE}"] = latent_colours(folder)
     tensors["cond_stage_model.vocabulary"] = Vocabulary().to_tensor()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
-    os.replace(temporary, path)
+    with written_whole(path) as temporary:
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
 
 
 def export_layers(folder: Path, role: str, frames: int, fps: float, data: str, path: Path) -> None:

@@ -13,7 +13,7 @@ STAGES = (
     ("text_average.pt", lambda folder: train_text.main(folder, 800, batch=128, rate=2e-3, seed=4)),
     ("image_average.pt", lambda folder: train_image.main(folder, 11000, batch=66, rate=1.2e-3, seed=2)),
     (CHECKPOINT.name, lambda folder: export_checkpoint(folder)),
-    ("video_average.pt", lambda folder: train_video.main(folder, 12400, batch=16, rate=1e-3, seed=3)),
+    ("video_average.pt", lambda folder: train_video.main(folder, 14200, batch=16, rate=1e-3, seed=3)),
     (VIDEO_LAYERS.name, lambda folder: export_video_layers(folder)),
     ("interpolation_average.pt", lambda folder: train_interpolation.main(folder, 1000, batch=4, rate=5e-4, seed=5)),
     (INTERPOLATION_LAYERS.name, lambda folder: export_interpolation_layers(folder)),

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
+
+from ..training.progress import written_whole
 
 
 def load_rows(result: Path, files: tuple[Path, ...], **settings) -> dict:
@@ -14,6 +15,5 @@ def load_rows(result: Path, files: tuple[Path, ...], **settings) -> dict:
 
 
 def save_rows(result: Path, state: dict) -> None:
-    temporary = result.with_suffix(".tmp")
-    temporary.write_text(json.dumps(state, indent=1) + "\n")
-    os.replace(temporary, result)
+    with written_whole(result) as temporary:
+        temporary.write_text(json.dumps(state, indent=1) + "\n")

@@ -51,9 +51,9 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
     layers.load_state_dict(torch.load(folder / "video_average.pt", weights_only=True))
     schedule = Schedule.from_betas(zero_terminal_snr=True)
 
-    def known(x0: Tensor, dropped: Tensor, generator: torch.Generator) -> Tensor:
+    def arrange(x0: Tensor, weight: Tensor, dropped: Tensor, generator: torch.Generator):
         levels = torch.randint(0, NOISE + 1, (batch,), generator=generator)
-        return given_frames(x0, levels, dropped, schedule, generator)
+        return x0, weight, given_frames(x0, levels, dropped, schedule, generator)
 
     settings = Settings(iterations, rate)
-    train_layers(folder, "interpolation", clips, model, layers, GIVEN, known, settings, batch, seed)
+    train_layers(folder, "interpolation", clips, model, layers, GIVEN, arrange, settings, batch, seed)

@@ -24,6 +24,10 @@ CONDITIONING_CHANNELS = 5  # known frames' latents and mask
 PATCH = 4  # latents per side; the error of a patch's mean is a drifting background, which single latents hardly show
 PATCH_WEIGHT = 10.0
 
+Arrange = Callable[[Tensor, Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor, Tensor]]
+"""(clips x0 [clips, frames, c, h, w], loss weights [clips, frames, h, w], bool [clips] of those that are given nothing,
+generator) -> clips and weights as they are to be learned, known frames and mask [clips, frames, c + 1, h, w]."""
+
 
 def frozen_image_model(path: Path = CHECKPOINT) -> Denoiser:
     """The image model as it is shipped, rounded to half precision, never to change again."""
@@ -48,15 +52,14 @@ def train_layers(
     model: Denoiser,
     layers: TemporalLayers,
     positions: Sequence[int],
-    known: Callable[[Tensor, Tensor, torch.Generator], Tensor],
+    arrange: Arrange,
     settings: Settings,
     batch: int,
     seed: int,
 ) -> None:
     """Trains `layers`, writes `folder`/`name`.pt and csv on the way and `name`_average.pt at the end.
 
-    positions: the given frames of a clip. known: (clips x0 [clips, frames, c, h, w], bool [clips] of those that are
-    given nothing, generator) to known frames and mask [clips, frames, c + 1, h, w].
+    positions: frames that are always given; the log has their error.
     """
     run = torch.compile(model)
     schedule = Schedule.from_betas(zero_terminal_snr=True)
@@ -73,11 +76,11 @@ def train_layers(
         with torch.no_grad():
             context, pooled = (z.repeat_interleave(frames, 0) for z in model.encode(tokens))
         t = sample_timesteps(batch, len(schedule), generator)
-        conditioning = known(x0, nothing, generator).flatten(0, 1)
-        x0, times = x0.flatten(0, 1), t.repeat_interleave(frames)
+        x0, weight, conditioning = (z.flatten(0, 1) for z in arrange(x0, weight, nothing, generator))
+        times = t.repeat_interleave(frames)
         error, v, noisy = v_error(lambda x, t: run(x, t, context, pooled), x0, times, schedule, generator, conditioning)
         patches = F.avg_pool2d(x0_from_v(noisy, v, times, schedule) - x0, PATCH).square().mean()
-        error = (error.mean(1) * weight.flatten(0, 1)).mean((1, 2)).unflatten(0, (batch, frames))
+        error = (error.mean(1) * weight).mean((1, 2)).unflatten(0, (batch, frames))
         high = t >= 900
         figures = {
             "error_high": error[high].mean().item() if high.any() else 0.0,

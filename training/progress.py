@@ -3,6 +3,8 @@
 import csv
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -37,12 +39,18 @@ class Log:
         self.sums, self.count = {}, 0
 
 
-def save_checkpoint(path: Path, **state) -> None:
-    """torch.save under a temporary name, then rename."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to, renamed to `path` at the end: nothing is ever half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
+    yield temporary
     os.replace(temporary, path)
+
+
+def save_checkpoint(path: Path, **state) -> None:
+    with written_whole(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_checkpoint(path: Path) -> dict | None:

@@ -25,6 +25,13 @@ def video_model(model):
     return with_temporal_layers(model)
 
 
+@pytest.fixture
+def interpolation_model(model):
+    from emu_video.tests.comfyui.tiny import with_temporal_layers
+
+    return with_temporal_layers(model, role="interpolation")
+
+
 @pytest.fixture(scope="session")
 def vae():
     """A small image VAE with random weights."""

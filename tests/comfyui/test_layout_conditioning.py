@@ -67,29 +67,29 @@ def check_three(positive, image_only, negative):
 # What they give
 
 
-def test_8_frames_to_37(video_model, vae):
+def test_8_frames_to_37(interpolation_model, vae):
     images = pictures(8)
-    positive, image_only, negative, latent, layout = interpolation(video_model, vae, images)
+    positive, image_only, negative, latent, layout = interpolation(interpolation_model, vae, images)
     assert [len(each) for each in (positive, image_only, negative, latent)] == [1, 1, 1, 1]
     check_three(positive[0], image_only[0], negative[0])
     assert known(positive[0]).shape == (37, 5, 8, 8)
     assert positions(positive[0]) == [4, 8, 12, 16, 20, 24, 28, 32]
-    torch.testing.assert_close(known(positive[0])[4:33:4, :4], network_latents(video_model, vae, images))
+    torch.testing.assert_close(known(positive[0])[4:33:4, :4], network_latents(interpolation_model, vae, images))
     between = [i for i in range(37) if i % 4 or i in (0, 36)]
     assert not known(positive[0])[between].any()
     assert latent[0]["samples"].shape == (37, 4, 8, 8) and not latent[0]["samples"].any()
     assert layout.frames == 37
 
 
-def test_16_frames_are_two_windows(video_model, vae):
+def test_16_frames_are_two_windows(interpolation_model, vae):
     images = pictures(16)
-    positive, *_, latent, layout = interpolation(video_model, vae, images)
+    positive, *_, latent, layout = interpolation(interpolation_model, vae, images)
     assert [positions(each) for each in positive] == [[4, 8, 12, 16, 20, 24, 28, 32]] * 2
-    latents = network_latents(video_model, vae, images)
+    latents = network_latents(interpolation_model, vae, images)
     for each, given in zip(positive, latents.split(8), strict=True):
         torch.testing.assert_close(known(each)[4:33:4, :4], given)
     assert layout.frames == 69
-    assert interpolation(video_model, vae, images, seam="as in the paper")[-1].frames == 65
+    assert interpolation(interpolation_model, vae, images, seam="as in the paper")[-1].frames == 65
 
 
 def test_first_and_last(video_model, vae):
@@ -117,11 +117,11 @@ def test_one_known_frame_is_first_frame_conditioning(video_model, vae):
     torch.testing.assert_close(known(extended[0]), known(first[0]))
 
 
-def test_noise_on_the_given_frames(video_model, vae):
+def test_noise_on_the_given_frames(interpolation_model, vae):
     """x_t of each, the same in both guided conditionings; mask, unknown frames and negative stay as they are."""
     images = pictures(8)
-    clean = known(interpolation(video_model, vae, images)[0][0])
-    positive, image_only, negative, *_ = interpolation(video_model, vae, images, noise_level=100, seed=1)
+    clean = known(interpolation(interpolation_model, vae, images)[0][0])
+    positive, image_only, negative, *_ = interpolation(interpolation_model, vae, images, noise_level=100, seed=1)
     noisy = known(positive[0])
     check_three(positive[0], image_only[0], negative[0])
     at = slice(4, 33, 4)
@@ -130,18 +130,18 @@ def test_noise_on_the_given_frames(video_model, vae):
     expected = torch.randn(noise.shape, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(noise, expected, rtol=0, atol=1e-4)
     assert torch.equal(noisy[:, 4], clean[:, 4]) and not noisy[:4].any() and not noisy[33:].any()
-    other = interpolation(video_model, vae, images, noise_level=100, seed=2)[0][0]
+    other = interpolation(interpolation_model, vae, images, noise_level=100, seed=2)[0][0]
     assert not torch.equal(known(other), noisy)
 
 
-def test_a_frame_known_to_two_windows_is_the_same_in_both(video_model, vae):
-    positive, *_, layout = interpolation(video_model, vae, pictures(9), margin=0, noise_level=100)
+def test_a_frame_known_to_two_windows_is_the_same_in_both(interpolation_model, vae):
+    positive, *_, layout = interpolation(interpolation_model, vae, pictures(9), margin=0, noise_level=100)
     assert [list(window.given) for window in layout.windows] == [[*range(8)], [*range(1, 9)]]
     assert torch.equal(known(positive[0])[4:], known(positive[1])[:-4])
 
 
-def test_overlapping_windows_start_from_the_same_noise(video_model, vae):
-    *_, latents, layout = interpolation(video_model, vae, pictures(16))
+def test_overlapping_windows_start_from_the_same_noise(interpolation_model, vae):
+    *_, latents, layout = interpolation(interpolation_model, vae, pictures(16))
     first, second = (prepare_noise(each["samples"], 0, each["batch_index"]) for each in latents)
     assert torch.equal(first[32:], second[:5]) and not torch.equal(first[:5], second[:5])
 
@@ -154,7 +154,7 @@ def sampled(model, vae, positive, image_only, negative, latent, steps=1):
     return VAEDecode().decode(vae, video)[0]
 
 
-def test_windows_through_comfyui(video_model, vae):
+def test_windows_through_comfyui(interpolation_model, vae):
     """ComfyUI runs sampler and decoder once for each window, and Join Video once for all of them."""
     images = pictures(3, 32, 32)
     frames = pictures(10, 32, 32)
@@ -166,11 +166,11 @@ def test_windows_through_comfyui(video_model, vae):
 
     def run(given):
         *conds, latent, layout = node(
-            InterpolationConditioning, model=[video_model], vae=[vae], frames=[given], positive=[TEXT[0]],
+            InterpolationConditioning, model=[interpolation_model], vae=[vae], frames=[given], positive=[TEXT[0]],
             negative=[TEXT[1]], factor=[2], margin=[2], noise_level=[0], seed=[0], seam=["continuous"],
         )  # fmt: skip
         (latents,) = node(
-            EmuVideoSampler, model=[video_model], positive=conds[0], image_only=conds[1], negative=conds[2],
+            EmuVideoSampler, model=[interpolation_model], positive=conds[0], image_only=conds[1], negative=conds[2],
             latent=latent, seed=[0], steps=[1], text_guidance=[1.0], image_guidance=[1.0], guidance_rescale=[0.0],
             eta=[0.0],
         )  # fmt: skip
@@ -218,8 +218,9 @@ def test_extending_twice_repeats_nothing_and_keeps_the_video(video_model, vae):
             lambda m, v: interpolation(m, v, pictures(9), seam="as in the paper"),
             "multiple of 8 frames, got 9: use the continuous seam",
         ),
-        (lambda m, v: interpolation(m, v, pictures(8, 60, 64)), "60x64, but .* multiples of 8"),
-        (lambda m, v: interpolation(m, None, pictures(8)), "There is no VAE"),
+        (lambda m, v: interpolation(m, v, pictures(8)), "have the role video, this node needs ones .* interpolation"),
+        (lambda m, v: extension(m, v, pictures(2, 60, 64), 8, 1), "60x64, but .* multiples of 8"),
+        (lambda m, v: extension(m, None, pictures(2), 8, 1), "There is no VAE"),
         (lambda m, v: extension(m, v, pictures(2), 8, 3), "has 2 frames, so 1 to 2 of them can be known, not 3"),
         (lambda m, v: extension(m, v, pictures(8), 4, 4), "adds nothing: set frames above 4"),
         (lambda m, v: first_last(m, v, pictures(1), pictures(1, 72)), "first .* 64x64, but the last is 72x64: scale"),
@@ -241,33 +242,38 @@ def test_models_without_a_place_for_known_frames(model, vae, call):
         call(tiny.with_temporal_layers(model, conditioning_channels=0), vae, pictures(8))
 
 
-def test_memory_is_estimated_before_anything_is_done(video_model, monkeypatch):
+def test_memory_is_estimated_before_anything_is_done(interpolation_model, monkeypatch):
     """37 frames, twice, of 64x64 pixels in float32: 3.5 MiB."""
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 3 * 1024**2)
     with pytest.raises(ValueError, match="^37 frames of 64x64 take about 0.0 GiB .* lower the factor"):
-        interpolation(video_model, None, pictures(8))
+        interpolation(interpolation_model, None, pictures(8))
     with pytest.raises(ValueError, match="^400005 frames of 64x64 take about 39.5 GiB"):
-        interpolation(video_model, None, torch.zeros(1).expand(100_000, 64, 64, 3))
+        interpolation(interpolation_model, None, torch.zeros(1).expand(100_000, 64, 64, 3))
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 4 * 1024**2)
     with pytest.raises(ValueError, match="There is no VAE"):
-        interpolation(video_model, None, pictures(8))
+        interpolation(interpolation_model, None, pictures(8))
 
 
-def test_joining_what_does_not_belong_together(video_model, vae):
-    *_, layout = interpolation(video_model, vae, pictures(8))
+def test_joining_what_does_not_belong_together(interpolation_model, vae):
+    *_, layout = interpolation(interpolation_model, vae, pictures(8))
     with pytest.raises(ValueError, match="Expected 1 x 37 frames, got 1 x 8 frames"):
         JoinVideo.execute([pictures(8)], [layout])
     with pytest.raises(ValueError, match="8 given frames, but 7 are connected"):
         JoinVideo.execute([pictures(37)], [layout], [pictures(7)])
     with pytest.raises(ValueError, match="one size, but there are 32x32 and 64x64"):
         JoinVideo.execute([pictures(37)], [layout], [pictures(8, 32, 32)])
-    *_, layout = extension(video_model, vae, pictures(8))
+    *_, layout = extension(interpolation_model, vae, pictures(8))
     with pytest.raises(ValueError, match="extended is missing: connect it to frames"):
         JoinVideo.execute([pictures(8)], [layout])
 
 
-def test_transparent_frames_are_put_back_opaque(video_model, vae):
+def test_transparent_frames_are_put_back_opaque(interpolation_model, vae):
     given = pictures(2, channels=4)
-    *_, layout = interpolation(video_model, vae, given)
+    *_, layout = interpolation(interpolation_model, vae, given)
     (joined,) = JoinVideo.execute([pictures(13)], [layout], [given]).args
     assert joined.shape == (13, 64, 64, 3) and torch.equal(joined[[4, 8]], given[..., :3])
+
+
+def test_interpolation_layers_make_no_video(interpolation_model, vae):
+    with pytest.raises(ValueError, match="have the role interpolation, this node needs ones with the role video"):
+        FirstFrameConditioning.execute(interpolation_model, vae, pictures(1), *TEXT, 8)

@@ -59,13 +59,15 @@ def checkpoint(seed: int = 0, **changes) -> comfy.model_patcher.ModelPatcher:
     return patcher
 
 
-def temporal(model, seed: int = 1, conditioning_channels: int = LATENT[0] + 1, fresh: bool = False):
+def temporal(
+    model, seed: int = 1, conditioning_channels: int = LATENT[0] + 1, fresh: bool = False, role: str = "video"
+):
     """(state_dict, info) of temporal layers for `model`: random ones that change its output, or fresh ones."""
     unet = model.model.diffusion_model
     anchors = find_anchors(unet)
     info = LayersInfo(
         base=identify_base(unet),
-        role="video",
+        role=role,
         anchors=anchors,
         frames=FRAMES,
         fps=8.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from emu_video.pocket.shipped import INTERPOLATION_LAYERS
 from emu_video.tests.api_graph import ApiGraph
 
 SEED = 7
@@ -38,9 +39,11 @@ def smoke_graph() -> dict:
     frames = link("Decode video")
     texts = {"positive": link("Video prompt"), "negative": link("Null text")}
     settings = {"factor": 4, "margin": 4, "noise_level": 100, "seed": SEED, "seam": "continuous"}
-    add("Interpolate", "EmuVideoInterpolation", model=model, vae=vae, frames=frames, **texts, **settings)
+    loader = {**graph.inputs("Load Temporal Layers"), "temporal_layers": INTERPOLATION_LAYERS.name}
+    fine = add("Fine layers", "EmuVideoLoadTemporalLayers", **loader)
+    add("Interpolate", "EmuVideoInterpolation", model=fine, vae=vae, frames=frames, **texts, **settings)
     windows = {key: link("Interpolate", i) for i, key in enumerate((*conds, "latent"))}
-    images = decode("Windows", add("Sample windows", "EmuVideoSampler", **{**sampler, **windows}))
+    images = decode("Windows", add("Sample windows", "EmuVideoSampler", **{**sampler, "model": fine, **windows}))
     save("interpolated", add("Join", "EmuVideoJoin", images=images, layout=link("Interpolate", 4), frames=frames))
     save("optical_flow", add("Optical flow", "EmuVideoInterpolateFlow", images=frames, factor=2))
     graph.set_steps(2)

@@ -22,6 +22,8 @@ VIDEOS = {  # frames, frames per second
     "text_to_video_pocket": (8, 8),
     "animate_image_pocket": (8, 8),
     "extend_three_prompts_pocket": (22, 8),
+    "text_to_video_cascade_pocket": (37, 32),
+    "animate_image_interpolated_pocket": (37, 32),
 }
 STEPS = 2
 

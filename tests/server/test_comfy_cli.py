@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from emu_video.launcher.environment import ROOT, child_environment
+from emu_video.tests.api_graph import ApiGraph
 
 
 def comfy(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -18,14 +19,11 @@ def comfy(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_comfy_run(server, tmp_path):
-    workflow = json.loads((ROOT / "workflows" / "api" / "text_to_video_pocket.json").read_text("utf-8"))
-    for node in workflow.values():
-        if "steps" in node["inputs"]:
-            node["inputs"]["steps"] = 2
-        if node["class_type"] == "SaveVideo":
-            node["inputs"]["filename_prefix"] = "by_comfy_cli"
+    graph = ApiGraph("text_to_video_pocket")
+    graph.set_steps(2)
+    graph.inputs("Save Video")["filename_prefix"] = "by_comfy_cli"
     file = tmp_path / "workflow.json"
-    file.write_text(json.dumps(workflow))
+    file.write_text(json.dumps(graph.nodes))
     address = urlsplit(server.url)
     options = ["--wait", "--host", address.hostname, "--port", address.port, "--timeout", 600]
     result = comfy("--no-json", "run", "--workflow", file, *options)

@@ -6,6 +6,7 @@ import asyncio
 
 import av
 from emu_video.launcher.client import execute, saved_files
+from emu_video.pocket.shipped import INTERPOLATION_LAYERS
 from emu_video.tests.api_graph import ApiGraph
 
 
@@ -14,20 +15,22 @@ def test_extended_and_interpolated_in_windows(server):
     link, add = graph.link, graph.add
     vae = link("Load Checkpoint", 2)
 
-    def sample_and_join(name: str, frames: list) -> list:
+    def sample_and_join(name: str, model: list, frames: list) -> list:
         conditioning = {key: link(name, i) for i, key in enumerate(("positive", "image_only", "negative", "latent"))}
-        sampled = add(f"{name}: sampler", "EmuVideoSampler", **{**graph.inputs("Emu Video Sampler"), **conditioning})
+        inputs = {**graph.inputs("Emu Video Sampler"), **conditioning, "model": model}
+        sampled = add(f"{name}: sampler", "EmuVideoSampler", **inputs)
         images = add(f"{name}: decode", "VAEDecode", samples=sampled, vae=vae)
         return add(f"{name}: join", "EmuVideoJoin", images=images, layout=link(name, 4), frames=frames)
 
-    texts = {"positive": link("Video prompt"), "negative": link("Null text")}
-    common = {"model": link("Load Temporal Layers"), "vae": vae, **texts}
-    video = link("Decode video")
-    add("Extend", "EmuVideoExtend", **common, video=video, frames=8, known=2)
-    video = sample_and_join("Extend", video)
+    common = {"vae": vae, "positive": link("Video prompt"), "negative": link("Null text")}
+    model, video = link("Load Temporal Layers"), link("Decode video")
+    add("Extend", "EmuVideoExtend", **common, model=model, video=video, frames=8, known=2)
+    video = sample_and_join("Extend", model, video)
+    loader = {**graph.inputs("Load Temporal Layers"), "temporal_layers": INTERPOLATION_LAYERS.name}
+    model = add("Fine layers", "EmuVideoLoadTemporalLayers", **loader)
     settings = {"factor": 4, "margin": 4, "noise_level": 100, "seed": 0, "seam": "continuous"}
-    add("Interpolate", "EmuVideoInterpolation", **common, frames=video, **settings)
-    graph.inputs("Create Video").update(images=sample_and_join("Interpolate", video), fps=32)
+    add("Interpolate", "EmuVideoInterpolation", **common, model=model, frames=video, **settings)
+    graph.inputs("Create Video").update(images=sample_and_join("Interpolate", model, video), fps=32)
     graph.set_steps(1)
 
     outputs = asyncio.run(execute(server.url, graph.nodes, lambda *_: None))
