@@ -234,12 +234,12 @@ def test_wrong_frames(video_model, vae, call, message):
         call(video_model, vae)
 
 
-@pytest.mark.parametrize("call", [interpolation, extension])
-def test_models_without_a_place_for_known_frames(model, vae, call):
+@pytest.mark.parametrize(("call", "role"), [(interpolation, "interpolation"), (extension, "video")])
+def test_models_without_a_place_for_known_frames(model, vae, call, role):
     with pytest.raises(ValueError, match="no temporal layers: connect the one that Load Temporal Layers gives"):
         call(model, vae, pictures(8))
     with pytest.raises(ValueError, match="take no first frame"):
-        call(tiny.with_temporal_layers(model, conditioning_channels=0), vae, pictures(8))
+        call(tiny.with_temporal_layers(model, conditioning_channels=0, role=role), vae, pictures(8))
 
 
 def test_memory_is_estimated_before_anything_is_done(interpolation_model, monkeypatch):
