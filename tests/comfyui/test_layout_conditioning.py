@@ -254,7 +254,7 @@ def test_memory_is_estimated_before_anything_is_done(interpolation_model, monkey
         interpolation(interpolation_model, None, pictures(8))
 
 
-def test_joining_what_does_not_belong_together(interpolation_model, vae):
+def test_joining_what_does_not_belong_together(interpolation_model, video_model, vae):
     *_, layout = interpolation(interpolation_model, vae, pictures(8))
     with pytest.raises(ValueError, match="Expected 1 x 37 frames, got 1 x 8 frames"):
         JoinVideo.execute([pictures(8)], [layout])
@@ -262,7 +262,7 @@ def test_joining_what_does_not_belong_together(interpolation_model, vae):
         JoinVideo.execute([pictures(37)], [layout], [pictures(7)])
     with pytest.raises(ValueError, match="one size, but there are 32x32 and 64x64"):
         JoinVideo.execute([pictures(37)], [layout], [pictures(8, 32, 32)])
-    *_, layout = extension(interpolation_model, vae, pictures(8))
+    *_, layout = extension(video_model, vae, pictures(8))
     with pytest.raises(ValueError, match="extended is missing: connect it to frames"):
         JoinVideo.execute([pictures(8)], [layout])
 
