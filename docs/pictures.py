@@ -26,7 +26,9 @@ def frames(video: Path) -> tuple[list[Image.Image], int]:
     return large, round(1000 / rate)
 
 
-def sheet(pictures: list[Image.Image], columns: int = 4, gap: int = 4) -> Image.Image:
+def sheet(pictures: list[Image.Image], columns: int = 4, gap: int = 4, most: int = 16) -> Image.Image:
+    """All pictures, or every n-th of more than `most`."""
+    pictures = pictures[:: -(-len(pictures) // most)]
     width, height = pictures[0].size
     rows = -(-len(pictures) // columns)
     page = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
