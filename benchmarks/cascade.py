@@ -7,6 +7,7 @@ steps without guidance, through the same server. The first run, which loads the 
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import statistics
 import time
@@ -19,16 +20,16 @@ STEPS = 25, 225
 REPEATS = 3
 
 
-def seconds(url: str, graph: dict, seed: int) -> float:
+def seconds(url: str, graph: dict) -> float:
     started = time.perf_counter()
-    asyncio.run(client.execute(url, client.fill(graph, None, None, seed), lambda *_: None))
+    asyncio.run(client.execute(url, graph, lambda *_: None))
     return time.perf_counter() - started
 
 
 def image_step(graph: dict, steps: int) -> dict:
     """The first frame alone, one pass of the UNet for each step."""
     kept = ("CheckpointLoaderSimple", "PrimitiveStringMultiline", "CLIPTextEncode", "EmptyLatentImage", "KSampler")
-    own = json.loads(json.dumps({k: n for k, n in graph.items() if n["class_type"] in kept}))
+    own = {key: copy.deepcopy(node) for key, node in graph.items() if node["class_type"] in kept}
     (sampler,) = (key for key, node in own.items() if node["class_type"] == "KSampler")
     own[sampler]["inputs"] |= {"steps": steps, "cfg": 1.0}
     vae = [own[sampler]["inputs"]["model"][0], 2]
@@ -40,11 +41,12 @@ def image_step(graph: dict, steps: int) -> dict:
 def main() -> None:
     graph = json.loads(GRAPH.read_text())
     with server.running(comfyui.find(None) or comfyui.fetch(), comfyui.make_base()) as running:
-        seconds(running.url, graph, seed=0)
+        seconds(running.url, client.fill(graph, None, None, seed=0))
         whole, passes = [], []
         for seed in range(1, REPEATS + 1):
-            whole.append(seconds(running.url, graph, seed))
-            few, many = (seconds(running.url, image_step(graph, steps), 1000 * seed + steps) for steps in STEPS)
+            seeded = client.fill(graph, None, None, seed)
+            whole.append(seconds(running.url, seeded))
+            few, many = (seconds(running.url, image_step(seeded, steps)) for steps in STEPS)
             passes.append((many - few) / (STEPS[1] - STEPS[0]))
     total, one = statistics.median(whole), statistics.median(passes)
     print(f"cascade {total:.1f} s, one plain pass {1000 * one:.1f} ms, ratio {total / one:.0f}")

@@ -87,9 +87,9 @@ def layout_conditioning(
 
 
 def check_role(model: comfy.model_patcher.ModelPatcher, role: str) -> None:
-    check_layers(model)
-    info = layers_info(model)
-    if info is not None and info.role != role:
+    """Raises ValueError where the MODEL's temporal layers were trained for another role."""
+    info = check_layers(model)
+    if info.role != role:
         raise ValueError(
             f"These temporal layers have the role {info.role}, this node needs ones with the role {role}: pick another "
             "file in Load Temporal Layers."

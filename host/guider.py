@@ -9,6 +9,7 @@ import comfy.samplers
 from torch import Tensor
 
 from ..diffusion.guidance import emu_guidance, rescale_guidance
+from ..temporal_layers.info import LayersInfo
 from .injection import layers_info
 from .zero_snr import signal_and_noise
 
@@ -69,9 +70,12 @@ class EmuVideoGuider(comfy.samplers.CFGGuider):
         return signal - rescale_guidance(signal - x0, signal - full, self.guidance_rescale, frames)
 
 
-def check_layers(model: comfy.model_patcher.ModelPatcher) -> None:
-    if layers_info(model) is None:
+def check_layers(model: comfy.model_patcher.ModelPatcher) -> LayersInfo:
+    """What is known of the MODEL's temporal layers; raises ValueError where it has none."""
+    info = layers_info(model)
+    if info is None:
         raise ValueError("This model has no temporal layers: connect the one that Load Temporal Layers gives.")
+    return info
 
 
 def make_guider(

@@ -78,16 +78,19 @@ def read_picture(file: Path) -> np.ndarray:
     return picture[:, :, ::-1]
 
 
+def saved_frames(running: server.Server, outputs: dict[str, dict], name: str) -> np.ndarray:
+    """uint8 [n, h, w, 3]: what the Save Image node `name` saved; its files are deleted."""
+    files = client.saved_files({name: outputs[name]}, running.output)
+    pictures = np.stack([read_picture(file) for file in files])
+    for file in files:
+        file.unlink()
+    return pictures
+
+
 async def clip(running: server.Server, workflow: dict) -> tuple[np.ndarray, np.ndarray]:
     """(first frame, frames [8, h, w, 3]) as uint8 RGB."""
     outputs = await client.execute(running.url, workflow, lambda *_: None)
-    pictures = {}
-    for name in ("first", "frames"):
-        files = client.saved_files({name: outputs[name]}, running.output)
-        pictures[name] = np.stack([read_picture(file) for file in files])
-        for file in files:
-            file.unlink()
-    return pictures["first"][0], pictures["frames"]
+    return saved_frames(running, outputs, "first")[0], saved_frames(running, outputs, "frames")
 
 
 def judge(prompt: dict, first: np.ndarray, frames: np.ndarray) -> dict:

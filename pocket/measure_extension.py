@@ -6,6 +6,7 @@ were. Writes pocket/measured_extension.json and a contact sheet; prints the tabl
 
 import argparse
 import asyncio
+import copy
 import json
 import math
 from pathlib import Path
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 
 from ..launcher import client, comfyui, server
-from .measure import ROOT, mean, read_picture, share
+from .measure import ROOT, mean, saved_frames, share
 from .reader import read_clip
 from .rows import load_rows, save_rows
 from .shipped import CHECKPOINT, VIDEO_LAYERS
@@ -67,7 +68,7 @@ def graph(chain: dict, seed: int, known: int | None) -> dict:
         renamed = {last[part]: key for part, key in new.items()}
         renamed[before["join"]] = stages[-1]["join"]
         for part, key in new.items():
-            node = json.loads(json.dumps(filled[last[part]]))
+            node = copy.deepcopy(filled[last[part]])
             for name, value in node["inputs"].items():
                 if isinstance(value, list):
                     node["inputs"][name] = [renamed.get(value[0], value[0]), value[1]]
@@ -89,13 +90,7 @@ def graph(chain: dict, seed: int, known: int | None) -> dict:
 async def sampled_clips(running: server.Server, workflow: dict) -> list[np.ndarray]:
     """Six of uint8 [8, h, w, 3]."""
     outputs = await client.execute(running.url, workflow, lambda *_: None)
-    clips = []
-    for i in range(CLIPS):
-        files = client.saved_files({"clip": outputs[f"clip {i}"]}, running.output)
-        clips.append(np.stack([read_picture(file) for file in files]))
-        for file in files:
-            file.unlink()
-    return clips
+    return [saved_frames(running, outputs, f"clip {i}") for i in range(CLIPS)]
 
 
 def judge(chain: dict, clips: list[np.ndarray], known: int) -> tuple[dict, np.ndarray]:
@@ -110,7 +105,7 @@ def judge(chain: dict, clips: list[np.ndarray], known: int) -> tuple[dict, np.nd
     for i, clip in enumerate(clips[1:], 1):
         start = i * (FRAMES - known)
         seen = read_clip(video[start : start + FRAMES])
-        given, drawn = seen.sights[known - 1], read_clip(clip).sights[known - 1]
+        given, drawn = seen.sights[known - 1], read_clip(clip[known - 1 : known]).sights[0]
         jump = math.hypot(given.x - drawn.x, given.y - drawn.y) * video.shape[2] if given and drawn else math.nan
         row["extensions"].append(
             {
@@ -123,7 +118,7 @@ def judge(chain: dict, clips: list[np.ndarray], known: int) -> tuple[dict, np.nd
                 "jump": jump,
             }
         )
-    row["drift"] = read_clip(video).drift
+    row["drift"] = read_clip(video[[0, -1]]).drift
     return row, video
 
 

@@ -18,7 +18,7 @@ import torch
 from ..launcher import client, comfyui, server
 from ..optical_flow.between import frames_between
 from .interpolation_score import INNER, METHODS, MODEL, score, tables
-from .measure import ROOT, read_picture
+from .measure import ROOT, saved_frames
 from .rows import load_rows, save_rows
 from .shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
 from .vocabulary import COLOURS, MOTIONS, SHAPES, held_out, spins_visibly
@@ -109,11 +109,7 @@ async def by_the_model(running: server.Server, folder: Path, workflow: dict, giv
     for i, frame in enumerate(given):
         cv2.imwrite(str(folder / input_name(i)), frame[:, :, ::-1])
     outputs = await client.execute(running.url, workflow, lambda *_: None)
-    files = client.saved_files({"frames": outputs["frames"]}, running.output)
-    video = np.stack([read_picture(file) for file in files])
-    for file in files:
-        file.unlink()
-    return video
+    return saved_frames(running, outputs, "frames")
 
 
 def input_name(index: int) -> str:

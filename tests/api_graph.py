@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from emu_video.launcher.environment import ROOT
+from emu_video.pocket.shipped import INTERPOLATION_LAYERS
 
 
 class ApiGraph:
@@ -25,6 +26,11 @@ class ApiGraph:
         self.ids[title] = str(len(self.nodes) + 100)
         self.nodes[self.ids[title]] = {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
         return self.link(title)
+
+    def add_interpolation_layers(self) -> list:
+        """The shipped ones, loaded as the graph loads the video layers; returns the link to the MODEL."""
+        loader = {**self.inputs("Load Temporal Layers"), "temporal_layers": INTERPOLATION_LAYERS.name}
+        return self.add("Interpolation layers", "EmuVideoLoadTemporalLayers", **loader)
 
     def set_steps(self, steps: int) -> None:
         for node in self.nodes.values():

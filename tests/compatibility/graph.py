@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from emu_video.pocket.shipped import INTERPOLATION_LAYERS
 from emu_video.tests.api_graph import ApiGraph
 
 SEED = 7
@@ -39,8 +38,7 @@ def smoke_graph() -> dict:
     frames = link("Decode video")
     texts = {"positive": link("Video prompt"), "negative": link("Null text")}
     settings = {"factor": 4, "margin": 4, "noise_level": 100, "seed": SEED, "seam": "continuous"}
-    loader = {**graph.inputs("Load Temporal Layers"), "temporal_layers": INTERPOLATION_LAYERS.name}
-    fine = add("Fine layers", "EmuVideoLoadTemporalLayers", **loader)
+    fine = graph.add_interpolation_layers()
     add("Interpolate", "EmuVideoInterpolation", model=fine, vae=vae, frames=frames, **texts, **settings)
     windows = {key: link("Interpolate", i) for i, key in enumerate((*conds, "latent"))}
     images = decode("Windows", add("Sample windows", "EmuVideoSampler", **{**sampler, "model": fine, **windows}))

@@ -6,7 +6,6 @@ import asyncio
 
 import av
 from emu_video.launcher.client import execute, saved_files
-from emu_video.pocket.shipped import INTERPOLATION_LAYERS
 from emu_video.tests.api_graph import ApiGraph
 
 
@@ -26,8 +25,7 @@ def test_extended_and_interpolated_in_windows(server):
     model, video = link("Load Temporal Layers"), link("Decode video")
     add("Extend", "EmuVideoExtend", **common, model=model, video=video, frames=8, known=2)
     video = sample_and_join("Extend", model, video)
-    loader = {**graph.inputs("Load Temporal Layers"), "temporal_layers": INTERPOLATION_LAYERS.name}
-    model = add("Fine layers", "EmuVideoLoadTemporalLayers", **loader)
+    model = graph.add_interpolation_layers()
     settings = {"factor": 4, "margin": 4, "noise_level": 100, "seed": 0, "seam": "continuous"}
     add("Interpolate", "EmuVideoInterpolation", **common, model=model, frames=video, **settings)
     graph.inputs("Create Video").update(images=sample_and_join("Interpolate", model, video), fps=32)
