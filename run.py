@@ -34,7 +34,8 @@ def main() -> int:
     pocket = commands.add_parser(
         "pocket", help="remake the pocket's weights, look at them between stages, or measure them"
     )
-    pocket.add_argument("task", choices=("make", "gates", "measure", "measure_interpolation", "measure_extension"))
+    measures = "measure", "measure_interpolation", "measure_first_last", "measure_extension"
+    pocket.add_argument("task", choices=("make", "gates", *measures))
     for command in (demo, serve, test, pocket):
         command.add_argument(
             "--comfyui", metavar="DIR", help="your own ComfyUI (default: COMFYUI_PATH, or one is fetched)"

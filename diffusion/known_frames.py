@@ -55,12 +55,20 @@ def add_known_noise(latents: Tensor, level: int, schedule: Schedule, generator: 
     """Noise augmentation of given frames [n, C, h, w]: their x_t at t = `level`, or the frames as they are for 0.
 
     Emu Video trains interpolation with levels drawn from 0..250 and samples at 100. The noise is independent for
-    every frame; the network is not told the level.
+    every frame. Whether the network is told the level the paper does not say: see `tell_noise`.
     """
     if level == 0:
         return latents
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     return add_noise(latents, noise, level, schedule)
+
+
+def tell_noise(mask: Tensor, level: int, schedule: Schedule) -> Tensor:
+    """The mask for layers that are told the level: a known frame's 1 becomes its share of signal, alphas_cumprod.
+
+    Frames that are known exactly keep their 1, so that such layers read a binary mask as any others do.
+    """
+    return mask * schedule.alphas_cumprod[level].to(mask) if level else mask
 
 
 def concat_known(known: Tensor, mask: Tensor) -> Tensor:

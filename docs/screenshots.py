@@ -91,7 +91,6 @@ DRAW_SCENE = """([id, before, after, gap, title]) => {
   const left = column(before.map(([kind]) => kind), 0);
   const x = before.length ? Math.max(...left.map(node => node.size[0])) + gap : 0;
   const node = add(id, x, 0);
-  for (const widget of node.widgets ?? []) widget.value ??= 'v2_lora_ZoomIn.ckpt';  // where no such file is there
   const right = column(after.map(([, kind]) => kind), x + node.size[0] + gap);
   before.forEach(([, output, input], i) => left[i].connect(output, node, node.findInputSlot(input)));
   after.forEach(([output, , input], i) => node.connect(output, right[i], right[i].findInputSlot(input)));
@@ -120,14 +119,16 @@ def with_all_files(route: Route) -> None:
     """ComfyUI's answer to /object_info, as if the files that the graphs name were all there."""
     answer = route.fetch(timeout=0)
     info = answer.json()
+    nodes = [{"class_type": "EmuVideoLoadMotionLoRA", "inputs": {"motion_lora": "v2_lora_ZoomIn.ckpt"}}]
     for file in (ROOT / "workflows" / "api").glob("*.json"):
-        for node in json.loads(file.read_text("utf-8")).values():
-            inputs = info.get(node["class_type"], {}).get("input", {}).get("required", {})
-            for name, value in node["inputs"].items():
-                kind, *options = inputs.get(name, [None])
-                choices = kind if isinstance(kind, list) else options[0].get("options") if kind == "COMBO" else None
-                if choices is not None and value not in choices:
-                    choices.append(value)
+        nodes += json.loads(file.read_text("utf-8")).values()
+    for node in nodes:
+        inputs = info.get(node["class_type"], {}).get("input", {}).get("required", {})
+        for name, value in node["inputs"].items():
+            kind, *options = inputs.get(name, [None])
+            choices = kind if isinstance(kind, list) else options[0].get("options") if kind == "COMBO" else None
+            if choices is not None and value not in choices:
+                choices.append(value)
     route.fulfill(response=answer, json=info)
 
 

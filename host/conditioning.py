@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management
 import comfy.model_patcher
@@ -12,10 +12,10 @@ import node_helpers
 import torch
 from torch import Tensor
 
-from ..diffusion.known_frames import add_known_noise, concat_known, first_frame
+from ..diffusion.known_frames import add_known_noise, concat_known, first_frame, tell_noise
 from ..diffusion.schedule import Schedule
 from ..diffusion.windows import Layout
-from ..temporal_layers.info import AFFINITY, KNOWN_FRAMES
+from ..temporal_layers.info import AFFINITY, KNOWN_FRAMES, LayersInfo
 from .guider import check_layers
 from .injection import layers_info
 from .memory import GIB, check_memory
@@ -53,7 +53,7 @@ def first_frame_conditioning(
 def layout_conditioning(
     model: comfy.model_patcher.ModelPatcher,
     vae: comfy.sd.VAE | None,
-    images: Tensor,
+    images: Tensor | dict[str, Any],
     positive: list,
     negative: list,
     layout: Layout,
@@ -63,37 +63,43 @@ def layout_conditioning(
 ) -> list[Conditionings]:
     """One set of conditionings for each window of `layout`, to be sampled one by one.
 
-    images: IMAGE [n, H, W, 3], all given frames. role: of the temporal layers that can do it. noise_level: timestep of
-    the given frames' noise augmentation, drawn from `seed`; a frame that two windows know has the same noise in both.
+    images: IMAGE [n, H, W, 3] or LATENT, all given frames. role: of the temporal layers that can do it. noise_level:
+    timestep of the given frames' noise augmentation, drawn from `seed`; a frame that two windows know has the same
+    noise in both. Layers that were trained to be told the level are told it by the mask.
     The LATENTs carry `batch_index`, the place of each frame in the whole video, by which ComfyUI draws the initial
     noise: one seed serves all windows, and where windows overlap their noise is the same.
     """
-    check_role(model, role)
-    check_windows(layout, images)
+    info = check_role(model, role)
     first, last = layout.windows[0].given.start, layout.windows[-1].given.stop
-    latents = known_latents(model, vae, images[first:last])
-    if noise_level:
-        info = layers_info(model)
-        assert info is not None
-        schedule = Schedule.from_betas(**info.betas, zero_terminal_snr=info.zero_terminal_snr)
-        latents = add_known_noise(latents, noise_level, schedule, torch.Generator().manual_seed(seed))
+    if isinstance(images, dict):
+        samples, ratio = frame_latents(images), compression(vae)
+        check_windows(layout, samples.shape[2] * ratio, samples.shape[3] * ratio)
+        latents = network_latents(model, samples[first:last])
+    else:
+        check_windows(layout, *images.shape[1:3])
+        latents = known_latents(model, vae, images[first:last])
+    schedule = Schedule.from_betas(**info.betas, zero_terminal_snr=info.zero_terminal_snr)
+    latents = add_known_noise(latents, noise_level, schedule, torch.Generator().manual_seed(seed))
     results = []
     for window in layout.windows:
-        given = latents[window.given.start - first : window.given.stop - first]
-        result = conditionings(concat_known(*layout.known(given, window)), positive, negative)
+        known, mask = layout.known(latents[window.given.start - first : window.given.stop - first], window)
+        if info.noise_told:
+            mask = tell_noise(mask, noise_level, schedule)
+        result = conditionings(concat_known(known, mask), positive, negative)
         result[-1]["batch_index"] = list(range(window.start, window.start + window.frames))
         results.append(result)
     return results
 
 
-def check_role(model: comfy.model_patcher.ModelPatcher, role: str) -> None:
-    """Raises ValueError where the MODEL's temporal layers were trained for another role."""
+def check_role(model: comfy.model_patcher.ModelPatcher, role: str) -> LayersInfo:
+    """What is known of the MODEL's temporal layers; raises ValueError where they were trained for another role."""
     info = check_layers(model)
     if info.role != role:
         raise ValueError(
             f"These temporal layers have the role {info.role}, this node needs ones with the role {role}: pick another "
             "file in Load Temporal Layers."
         )
+    return info
 
 
 def conditionings(known: Tensor, positive: list, negative: list) -> Conditionings:
@@ -116,17 +122,23 @@ def conditionings(known: Tensor, positive: list, negative: list) -> Conditioning
 def known_latents(
     model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE | None, images: Tensor, conditioning: str = KNOWN_FRAMES
 ) -> Tensor:
-    """IMAGE [n, H, W, 3] -> latents [n, C, h, w] in the scale that the network sees.
+    """IMAGE [n, H, W, 3] -> latents [n, C, h, w] in the scale that the network sees. Errors: see `network_latents`."""
+    return network_latents(model, encode(vae, images), conditioning)
 
-    conditioning: the order of channels that the caller makes of them. Raises ValueError for a VAE of another model, and
-    for temporal layers that take no known frames, or in another order.
+
+def network_latents(
+    model: comfy.model_patcher.ModelPatcher, latents: Tensor, conditioning: str = KNOWN_FRAMES
+) -> Tensor:
+    """Latents [n, C, h, w] in the VAE's own scale -> in the scale that the network sees.
+
+    conditioning: the order of channels that the caller makes of them. Raises ValueError for latents of another model,
+    and for temporal layers that take no known frames, or in another order.
     """
-    latents = encode(vae, images)
     latent_format: Any = model.get_model_object("latent_format")
     if latents.shape[1] != latent_format.latent_channels:
         raise ValueError(
             f"This VAE makes latents of {latents.shape[1]} channels, but the model takes "
-            f"{latent_format.latent_channels}: use the VAE of the same checkpoint."
+            f"{latent_format.latent_channels}: use the VAE, and latents, of the same checkpoint."
         )
     info = layers_info(model)
     if info is None or info.conditioning_channels != latents.shape[1] + 1:
@@ -143,20 +155,33 @@ def known_latents(
 
 def encode(vae: comfy.sd.VAE | None, images: Tensor) -> Tensor:
     """IMAGE [n, H, W, 3] -> latents [n, C, h, w] in the VAE's own scale."""
-    if vae is None:
-        raise ValueError("There is no VAE: this checkpoint has none, so load one with Load VAE.")
+    ratio = compression(vae)
     height, width = images.shape[1:3]
-    ratio: Any = vae.spacial_compression_encode()
     if height % ratio or width % ratio:
         fitting = "x".join(str(max(1, round(size / ratio)) * ratio) for size in (width, height))
         raise ValueError(
             f"The image is {width}x{height}, but width and height must be multiples of {ratio}: "
             f"scale it, for example to {fitting}."
         )
-    latents = vae.encode(images[..., :3])
+    latents = cast(comfy.sd.VAE, vae).encode(images[..., :3])
     if latents.ndim != 4:
         raise ValueError("This VAE is for whole videos: use the image VAE of the checkpoint.")
     return latents
+
+
+def compression(vae: comfy.sd.VAE | None) -> int:
+    """Pixels to a latent, along each side."""
+    if vae is None:
+        raise ValueError("There is no VAE: this checkpoint has none, so load one with Load VAE.")
+    return cast(int, vae.spacial_compression_encode())
+
+
+def frame_latents(latent: dict[str, Any]) -> Tensor:
+    """The frames [n, C, h, w] of a LATENT, in the VAE's own scale."""
+    samples = latent["samples"]
+    if samples.ndim != 4:
+        raise ValueError("This latent is a whole video of a video model: decode it and connect the frames as images.")
+    return samples
 
 
 def two_images(first: Tensor, last: Tensor) -> Tensor:
@@ -172,12 +197,11 @@ def two_images(first: Tensor, last: Tensor) -> Tensor:
     return torch.cat((first[..., :3], last[..., :3]))
 
 
-def check_windows(layout: Layout, images: Tensor) -> None:
+def check_windows(layout: Layout, height: int, width: int) -> None:
     """Says what the finished frames will take, and raises ValueError where the computer has not that much left.
 
     They are counted twice, as the windows' decoded frames and as the joined video; float32, as an IMAGE is.
     """
-    height, width = images.shape[1:3]
     frames = sum(window.frames for window in layout.windows) + layout.frames
     needed = frames * height * width * 3 * 4
     what = f"{layout.frames} frames of {width}x{height}"

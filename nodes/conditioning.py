@@ -138,7 +138,9 @@ class InterpolationConditioning(io.ComfyNode):
             search_aliases=["frame interpolation", "more fps", "smooth", "slow motion"],
             inputs=[
                 *model_inputs("Load Temporal Layers with layers of the role interpolation."),
-                io.Image.Input("frames", tooltip="The frames to keep, two or more."),
+                io.MultiType.Input(
+                    "frames", types=[io.Image, io.Latent], tooltip="The frames to keep, two or more: images or latents."
+                ),
                 *text_inputs(),
                 io.Int.Input(
                     "factor", default=4, min=2, max=64,
@@ -168,7 +170,8 @@ class InterpolationConditioning(io.ComfyNode):
     def execute(
         cls, model, vae, frames, positive, negative, factor, margin, noise_level, seed, seam="continuous"
     ) -> io.NodeOutput:
-        layout = interpolated(len(frames), factor, (margin, margin), paper=seam == PAPER)
+        count = len(frames["samples"] if isinstance(frames, dict) else frames)  # LATENT or IMAGE
+        layout = interpolated(count, factor, (margin, margin), paper=seam == PAPER)
         results = layout_conditioning(
             model, vae, frames, positive, negative, layout, "interpolation", noise_level, seed
         )

@@ -58,7 +58,9 @@ def export_checkpoint(folder: Path, path: Path = CHECKPOINT) -> None:
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
 
 
-def export_layers(folder: Path, role: str, frames: int, fps: float, data: str, path: Path) -> None:
+def export_layers(
+    folder: Path, role: str, frames: int, fps: float, data: str, path: Path, noise_told: bool = False
+) -> None:
     """The averaged layers that the stage `role` left in `folder`; data: what they learned from."""
     weights = torch.load(folder / f"{role}_average.pt", weights_only=True)
     info = LayersInfo(
@@ -72,6 +74,7 @@ def export_layers(folder: Path, role: str, frames: int, fps: float, data: str, p
         betas={"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000},
         zero_terminal_snr=True,
         training={"iterations": torch.load(folder / f"{role}.pt", weights_only=True)["step"], "data": data},
+        noise_told=noise_told,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_layers(path, {key: tensor.half() for key, tensor in weights.items()}, info)
@@ -83,4 +86,4 @@ def export_video_layers(folder: Path, path: Path = VIDEO_LAYERS) -> None:
 
 def export_interpolation_layers(folder: Path, path: Path = INTERPOLATION_LAYERS) -> None:
     data = "procedural world, 1800 clips of 37 frames, 8 of them given"
-    export_layers(folder, "interpolation", len(FINE_TIMES), 4 * FPS, data, path)
+    export_layers(folder, "interpolation", len(FINE_TIMES), 4 * FPS, data, path, noise_told=True)

@@ -23,7 +23,7 @@ from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, OPPOSITES, SHAPES, spi
 
 GRAPH = ROOT / "workflows" / "api" / "extend_three_prompts_pocket.json"
 RESULT = Path(__file__).parent / "measured_extension.json"
-FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(__file__).with_name("reader.py"), Path(__file__))
+FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(__file__).with_name("reader.py"))
 CLIPS = 6
 FRAMES = 8  # of a clip as it is sampled
 

@@ -30,12 +30,12 @@ FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, INTERPOLATION_LAYERS, Path(__file__).w
 KINDS = (*MOTIONS, *CROSSING)
 
 
-def chosen_clips(seed: int, count: int) -> list[tuple[str, bool, Clip]]:
+def chosen_clips(seed: int, count: int, times: np.ndarray = FINE_TIMES) -> list[tuple[str, bool, Clip]]:
     """(kind, unseen, clip): motions in turn, every other clip with a combination that training never showed."""
     clips = []
     for i in range(count):
         kind, unseen = KINDS[i // 2 % len(KINDS)], i % 2 == 1
-        (clip,) = sample_clips(seed * 100_003 + i, 1, FINE_TIMES, motions=(kind,))
+        (clip,) = sample_clips(seed * 100_003 + i, 1, times, motions=(kind,))
         clips.append((kind, unseen, with_held_out_shape(clip, seed + i) if unseen else clip))
     return clips
 
@@ -59,16 +59,16 @@ def with_held_out_shape(clip: Clip, seed: int) -> Clip:
     return replace(clip, caption=caption, bodies=[other, *others])
 
 
-def simpler_ways(given: np.ndarray) -> dict[str, np.ndarray]:
-    """The 29 frames from the first given frame to the last, by every method but the model; uint8, as `given`."""
-    count = 4 * (len(given) - 1) + 1
-    before = np.arange(count) // 4
-    after, share = np.minimum(before + 1, len(given) - 1), (np.arange(count) % 4 / 4)[:, None, None, None]
+def simpler_ways(given: np.ndarray, factor: int = 4) -> dict[str, np.ndarray]:
+    """All frames from the first given one to the last, by every method but the model; uint8, as `given`."""
+    count = factor * (len(given) - 1) + 1
+    before, step = np.divmod(np.arange(count), factor)
+    after, share = np.minimum(before + 1, len(given) - 1), (step / factor)[:, None, None, None]
     blended = given[before] * (1 - share) + given[after] * share
     flowed = given[before].copy()
     frames = torch.from_numpy(given).float() / 255
-    new = torch.stack(list(frames_between(frames, 4))).mul(255).round().to(torch.uint8).numpy()
-    flowed[np.arange(count) % 4 > 0] = new
+    new = torch.stack(list(frames_between(frames, factor))).mul(255).round().to(torch.uint8).numpy()
+    flowed[step > 0] = new
     ways = (given[before], blended.round().astype(np.uint8), flowed)
     return dict(zip(METHODS[1:], ways, strict=True))
 

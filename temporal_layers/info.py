@@ -31,8 +31,9 @@ class LayersInfo:
         on every frame (PIA).
     modules: options of the modules of each kind of anchor, {kind: {option: value}}.
     family: whose layers these are, for people.
+    noise_told: whether the mask tells how noisy the known frames are, see `diffusion.known_frames.tell_noise`.
 
-    The last three are written only where they differ from the defaults.
+    The last four are written only where they differ from the defaults.
     """
 
     base: str
@@ -49,6 +50,7 @@ class LayersInfo:
     conditioning: str = KNOWN_FRAMES
     modules: dict[str, dict[str, Any]] = field(default_factory=dict)
     family: str = "Emu Video"
+    noise_told: bool = False
 
     def __post_init__(self) -> None:
         _require(self.format_version == FORMAT_VERSION, "format_version", self.format_version, f"{FORMAT_VERSION}")
@@ -63,12 +65,8 @@ class LayersInfo:
             self.conditioning_channels,
             "a whole number",
         )
-        _require(
-            isinstance(self.zero_terminal_snr, bool),
-            "zero_terminal_snr",
-            self.zero_terminal_snr,
-            "true or false",
-        )
+        for key in ("zero_terminal_snr", "noise_told"):
+            _require(isinstance(getattr(self, key), bool), key, getattr(self, key), "true or false")
         _require(isinstance(self.training, dict), "training", self.training, "an object")
         _require(
             isinstance(self.betas, dict)

@@ -134,6 +134,27 @@ def test_noise_on_the_given_frames(interpolation_model, vae):
     assert not torch.equal(known(other), noisy)
 
 
+def test_layers_that_are_told_the_noise(model, vae):
+    told = tiny.with_temporal_layers(model, role="interpolation", noise_told=True)
+    untold = tiny.with_temporal_layers(model, role="interpolation")
+    for level in (0, 100):
+        one, other = (known(interpolation(m, vae, pictures(8), noise_level=level)[0][0]) for m in (told, untold))
+        share = Schedule.from_betas(zero_terminal_snr=True).alphas_cumprod[level].item() if level else 1.0
+        assert torch.equal(one[:, :4], other[:, :4])
+        torch.testing.assert_close(one[:, 4], share * other[:, 4])
+
+
+def test_latents_in_place_of_images(interpolation_model, vae):
+    """As a sampler gives them, without a way through the VAE and back."""
+    latents = {"samples": vae.encode(pictures(16, 48, 32)), "batch_index": [0] * 16}
+    for one, other in zip(
+        interpolation(interpolation_model, vae, latents, noise_level=50, seed=3)[:3],
+        interpolation(interpolation_model, vae, pictures(16, 48, 32), noise_level=50, seed=3)[:3],
+        strict=True,
+    ):
+        assert [torch.equal(known(a), known(b)) for a, b in zip(one, other, strict=True)] == [True, True]
+
+
 def test_a_frame_known_to_two_windows_is_the_same_in_both(interpolation_model, vae):
     positive, *_, layout = interpolation(interpolation_model, vae, pictures(9), margin=0, noise_level=100)
     assert [list(window.given) for window in layout.windows] == [[*range(8)], [*range(1, 9)]]
@@ -213,6 +234,7 @@ def test_extending_twice_repeats_nothing_and_keeps_the_video(video_model, vae):
     "call, message",
     [
         (lambda m, v: interpolation(m, v, pictures(1)), "at least 2 frames, got 1: animate one with First Frame"),
+        (lambda m, v: interpolation(m, v, {"samples": torch.zeros(1, 4, 8, 8)}), "at least 2 frames, got 1"),
         (lambda m, v: interpolation(m, v, pictures(8), factor=1), "factor of 1 adds no frames"),
         (
             lambda m, v: interpolation(m, v, pictures(9), seam="as in the paper"),
@@ -242,11 +264,28 @@ def test_models_without_a_place_for_known_frames(model, vae, call, role):
         call(tiny.with_temporal_layers(model, conditioning_channels=0, role=role), vae, pictures(8))
 
 
-def test_memory_is_estimated_before_anything_is_done(interpolation_model, monkeypatch):
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 4, 8, 8, 8), "a whole video of a video model: decode it"),
+        (
+            (2, 8, 8, 8),
+            "latents of 8 channels, but the model takes 4: use the VAE, and latents, of the same checkpoint",
+        ),
+    ],
+)
+def test_latents_of_another_kind(interpolation_model, vae, shape, message):
+    with pytest.raises(ValueError, match=message):
+        interpolation(interpolation_model, vae, {"samples": torch.zeros(shape)})
+
+
+def test_memory_is_estimated_before_anything_is_done(interpolation_model, vae, monkeypatch):
     """37 frames, twice, of 64x64 pixels in float32: 3.5 MiB."""
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 3 * 1024**2)
     with pytest.raises(ValueError, match="^37 frames of 64x64 take about 0.0 GiB .* lower the factor"):
         interpolation(interpolation_model, None, pictures(8))
+    with pytest.raises(ValueError, match="^37 frames of 64x64 take about 0.0 GiB"):
+        interpolation(interpolation_model, vae, {"samples": torch.zeros(8, 4, 8, 8)})
     with pytest.raises(ValueError, match="^400005 frames of 64x64 take about 39.5 GiB"):
         interpolation(interpolation_model, None, torch.zeros(1).expand(100_000, 64, 64, 3))
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 4 * 1024**2)

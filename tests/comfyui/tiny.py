@@ -60,9 +60,17 @@ def checkpoint(seed: int = 0, **changes) -> comfy.model_patcher.ModelPatcher:
 
 
 def temporal(
-    model, seed: int = 1, conditioning_channels: int = LATENT[0] + 1, fresh: bool = False, role: str = "video"
+    model,
+    seed: int = 1,
+    conditioning_channels: int = LATENT[0] + 1,
+    fresh: bool = False,
+    role: str = "video",
+    **entries,
 ):
-    """(state_dict, info) of temporal layers for `model`: random ones that change its output, or fresh ones."""
+    """(state_dict, info) of temporal layers for `model`: random ones that change its output, or fresh ones.
+
+    entries: further ones of the info.
+    """
     unet = model.model.diffusion_model
     anchors = find_anchors(unet)
     info = LayersInfo(
@@ -76,6 +84,7 @@ def temporal(
         betas={"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000},
         zero_terminal_snr=True,
         training={},
+        **entries,
     )
     state_dict = TemporalLayers(anchors, conditioning_channels).fresh_state_dict()
     if not fresh:

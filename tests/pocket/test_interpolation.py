@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from emu_video.diffusion.known_frames import add_known_noise, concat_known
+from emu_video.diffusion.known_frames import add_known_noise, concat_known, tell_noise
 from emu_video.diffusion.schedule import Schedule
 from emu_video.diffusion.windows import interpolated
 from emu_video.pocket.vocabulary import MOTIONS
@@ -64,7 +64,10 @@ def test_training_gives_what_the_node_gives():
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     x0 = torch.randn(3, 37, 4, 2, 2, generator=torch.Generator().manual_seed(1))
     levels, dropped = torch.tensor([0, 100, 250]), torch.tensor([False, False, True])
-    given = train_interpolation.given_frames(x0, levels, dropped, schedule, torch.Generator().manual_seed(2))
+    told, given = (
+        train_interpolation.given_frames(x0, levels, dropped, schedule, torch.Generator().manual_seed(2), told)
+        for told in (True, False)
+    )
     assert given.shape == (3, 37, 5, 2, 2)
     layout = interpolated(FRAMES, 4, (4, 4))
     (window,) = layout.windows
@@ -74,6 +77,9 @@ def test_training_gives_what_the_node_gives():
     assert not given[2].any()
     generator = torch.Generator().manual_seed(2)
     noised = add_known_noise(x0[1], 100, schedule, generator)  # level 0 draws nothing
-    assert torch.equal(given[1], concat_known(*layout.known(noised[4:33:4], window)))
+    known, mask = layout.known(noised[4:33:4], window)
+    assert torch.equal(given[1], concat_known(known, mask))
+    assert torch.equal(told[1], concat_known(known, tell_noise(mask, 100, schedule)))
+    assert torch.equal(told[0], exact) and not told[2].any()
     shifts = (given[1, 4:33:4, :4] - schedule.alpha(100).float() * x0[1, 4:33:4]) / schedule.sigma(100).float()
     assert 0.8 < shifts.std() < 1.2 and not torch.equal(shifts[0], shifts[1])

@@ -149,6 +149,7 @@ def test_integers(path, state_dict, info):
         ({"fps": "8"}, "\"fps\" is '8'"),
         ({"conditioning_channels": -1}, '"conditioning_channels" is -1'),
         ({"zero_terminal_snr": "yes"}, "\"zero_terminal_snr\" is 'yes'"),
+        ({"noise_told": 1}, '"noise_told" is 1'),
         ({"training": []}, '"training" is []'),
         ({"betas": {"schedule": "cosine"}}, '"betas"'),
         ({"anchors": []}, '"anchors" is []'),
