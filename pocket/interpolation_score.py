@@ -12,7 +12,9 @@ from .world import FINE_TIMES, GIVEN, Clip, render_clips
 
 INNER = slice(GIVEN[0], GIVEN[-1] + 1)  # the frames that every method makes
 MODEL = "model"
-METHODS = (MODEL, "repetition", "blending", "optical flow")
+SIMPLER = ("repetition", "blending", "optical flow")
+CEILING = "true frames through the autoencoder"  # no model in its latents can do better
+METHODS = (MODEL, *SIMPLER, CEILING)
 
 
 def places(video: np.ndarray, clip: Clip) -> np.ndarray:

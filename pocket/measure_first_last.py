@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from ..launcher import client, comfyui, server
-from .interpolation_score import METHODS, MODEL, at, compare, places, table
+from .interpolation_score import CEILING, METHODS, MODEL, SIMPLER, at, compare, places, table
 from .measure import ROOT, saved_frames
-from .measure_interpolation import chosen_clips, input_name, simpler_ways
+from .measure_interpolation import chosen_clips, input_name, simpler_ways, through_autoencoder
 from .rows import load_rows, save_rows
 from .shipped import CHECKPOINT, VIDEO_LAYERS
 from .world import FRAMES, TIMES, render_clips
@@ -66,11 +66,11 @@ def main(count: int, seed: int, result: Path) -> None:
                 cv2.imwrite(str(base / "input" / input_name(j)), frame[:, :, ::-1])
             outputs = asyncio.run(client.execute(running.url, graph(clip.caption, i), lambda *_: None))
             sampled = saved_frames(running, outputs, "frames")
-            videos = {MODEL: sampled, **simpler_ways(given, FRAMES - 1)}
+            videos = {MODEL: sampled, **simpler_ways(given, FRAMES - 1), CEILING: through_autoencoder(truth)}
             real, between = places(truth, clip)[:, BETWEEN], at(clip, BETWEEN)
             scores = {name: compare(video[BETWEEN], truth[BETWEEN], between, real) for name, video in videos.items()}
             state["rows"].append({"kind": kind, "unseen": unseen, "caption": clip.caption, "methods": scores})
-            strips += [np.concatenate(list(video), 1) for video in (truth, sampled, videos[METHODS[-1]])]
+            strips += [np.concatenate(list(video), 1) for video in (truth, sampled, videos[SIMPLER[-1]])]
             if (i + 1) % 8 == 0 or i + 1 == count:
                 print(f"{i + 1} of {count}", flush=True)
                 save_rows(result, state)

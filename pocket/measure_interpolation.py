@@ -1,8 +1,9 @@
 """Measures the shipped interpolation layers through the shipped graph, against the world itself at the finer rate.
 
 Of every clip 8 frames are given, pixel for pixel; a ComfyUI server makes 37 of them, and between the given ones three
-simpler ways make frames, too: repetition, linear blending, optical flow. Interrupted runs go on where they were.
-Writes pocket/measured_interpolation.json and a contact sheet; prints the tables of pocket/README.md.
+simpler ways make frames, too: repetition, linear blending, optical flow. The true frames, encoded and decoded, show
+what the autoencoder alone costs. Interrupted runs go on where they were. Writes
+pocket/measured_interpolation.json and a contact sheet; prints the tables of pocket/README.md.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import torch
 
 from ..launcher import client, comfyui, server
 from ..optical_flow.between import frames_between
-from .interpolation_score import INNER, METHODS, MODEL, score, tables
+from .interpolation_score import CEILING, INNER, MODEL, SIMPLER, score, tables
+from .latents import load_autoencoder
 from .measure import ROOT, saved_frames
 from .rows import load_rows, save_rows
 from .shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
@@ -70,7 +72,15 @@ def simpler_ways(given: np.ndarray, factor: int = 4) -> dict[str, np.ndarray]:
     new = torch.stack(list(frames_between(frames, factor))).mul(255).round().to(torch.uint8).numpy()
     flowed[step > 0] = new
     ways = (given[before], blended.round().astype(np.uint8), flowed)
-    return dict(zip(METHODS[1:], ways, strict=True))
+    return dict(zip(SIMPLER, ways, strict=True))
+
+
+@torch.no_grad()
+def through_autoencoder(frames: np.ndarray) -> np.ndarray:
+    """uint8 [n, h, w, 3] -> the same, encoded and decoded by the shipped autoencoder."""
+    model = load_autoencoder(CHECKPOINT.parent)
+    decoded = model.decode(model.encode(torch.from_numpy(frames).movedim(-1, 1).float() / 255))
+    return decoded.clamp(0, 1).mul(255).round().to(torch.uint8).movedim(1, -1).numpy()
 
 
 def graph(caption: str, files: list[str], seed: int, settings: dict) -> dict:
@@ -128,10 +138,10 @@ def main(count: int, seed: int, result: Path, **settings) -> None:
             given = truth[list(GIVEN)]
             workflow = graph(clip.caption, names, i, settings)
             sampled = asyncio.run(by_the_model(running, base / "input", workflow, given))
-            videos = {MODEL: sampled, **simpler_ways(given)}
+            videos = {MODEL: sampled, **simpler_ways(given), CEILING: through_autoencoder(truth[INNER])}
             row = {"kind": kind, "unseen": unseen, "caption": clip.caption}
             state["rows"].append(row | score(clip, truth, videos))
-            for video in (truth[INNER], sampled[INNER], videos[METHODS[-1]]):
+            for video in (truth[INNER], sampled[INNER], videos[SIMPLER[-1]]):
                 strips.append(np.concatenate(list(video[:16]), 1))
             if (i + 1) % 8 == 0 or i + 1 == count:
                 print(f"{i + 1} of {count}", flush=True)
