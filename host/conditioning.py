@@ -137,8 +137,8 @@ def network_latents(
     latent_format: Any = model.get_model_object("latent_format")
     if latents.shape[1] != latent_format.latent_channels:
         raise ValueError(
-            f"This VAE makes latents of {latents.shape[1]} channels, but the model takes "
-            f"{latent_format.latent_channels}: use the VAE, and latents, of the same checkpoint."
+            f"There are latents of {latents.shape[1]} channels, but the model takes {latent_format.latent_channels}: "
+            "use the VAE of the same checkpoint, and latents that were made with it."
         )
     info = layers_info(model)
     if info is None or info.conditioning_channels != latents.shape[1] + 1:

@@ -270,7 +270,7 @@ def test_models_without_a_place_for_known_frames(model, vae, call, role):
         ((2, 4, 8, 8, 8), "a whole video of a video model: decode it"),
         (
             (2, 8, 8, 8),
-            "latents of 8 channels, but the model takes 4: use the VAE, and latents, of the same checkpoint",
+            "latents of 8 channels, but the model takes 4: use the VAE of the same checkpoint, and latents",
         ),
     ],
 )
