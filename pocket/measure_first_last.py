@@ -10,16 +10,14 @@ import asyncio
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from ..launcher import client, comfyui, server
+from ..launcher import client, server
 from .interpolation_score import CEILING, METHODS, MODEL, SIMPLER, at, compare, places, table
-from .measure import ROOT, saved_frames
-from .measure_interpolation import chosen_clips, input_name, simpler_ways, through_autoencoder
-from .rows import load_rows, save_rows
+from .measure import ROOT
+from .measure_interpolation import by_the_model, input_name, measure_clips, simpler_ways, through_autoencoder
 from .shipped import CHECKPOINT, VIDEO_LAYERS
-from .world import FRAMES, TIMES, render_clips
+from .world import FRAMES, TIMES, Clip
 
 GRAPH = ROOT / "workflows" / "api" / "animate_image_pocket.json"
 RESULT = Path(__file__).parent / "measured_first_last.json"
@@ -54,28 +52,15 @@ def tables(rows: list[dict]) -> str:
 
 
 def main(count: int, seed: int, result: Path) -> None:
-    state = {"rows": []} | load_rows(result, FILES, seed=seed)
-    base, strips = comfyui.make_base(), []
-    with server.running(comfyui.find(None) or comfyui.fetch(), base) as running:
-        for i, (kind, unseen, clip) in enumerate(chosen_clips(seed, count, TIMES)):
-            if i < len(state["rows"]):
-                continue
-            truth = render_clips([clip])[0][0].movedim(1, -1).numpy()
-            given = truth[[0, -1]]
-            for j, frame in enumerate(given):
-                cv2.imwrite(str(base / "input" / input_name(j)), frame[:, :, ::-1])
-            outputs = asyncio.run(client.execute(running.url, graph(clip.caption, i), lambda *_: None))
-            sampled = saved_frames(running, outputs, "frames")
-            videos = {MODEL: sampled, **simpler_ways(given, FRAMES - 1), CEILING: through_autoencoder(truth)}
-            real, between = places(truth, clip)[:, BETWEEN], at(clip, BETWEEN)
-            scores = {name: compare(video[BETWEEN], truth[BETWEEN], between, real) for name, video in videos.items()}
-            state["rows"].append({"kind": kind, "unseen": unseen, "caption": clip.caption, "methods": scores})
-            strips += [np.concatenate(list(video), 1) for video in (truth, sampled, videos[SIMPLER[-1]])]
-            if (i + 1) % 8 == 0 or i + 1 == count:
-                print(f"{i + 1} of {count}", flush=True)
-                save_rows(result, state)
-                cv2.imwrite(str(result.with_suffix(".png")), np.concatenate(strips[-24:])[:, :, ::-1])
-    print(tables(state["rows"][:count]))
+    def measure(running: server.Server, folder: Path, i: int, clip: Clip, truth: np.ndarray):
+        given = truth[[0, -1]]
+        sampled = asyncio.run(by_the_model(running, folder, graph(clip.caption, i), given))
+        videos = {MODEL: sampled, **simpler_ways(given, FRAMES - 1), CEILING: through_autoencoder(truth)}
+        real, between = places(truth, clip)[:, BETWEEN], at(clip, BETWEEN)
+        scores = {name: compare(video[BETWEEN], truth[BETWEEN], between, real) for name, video in videos.items()}
+        return {"methods": scores}, [truth, sampled, videos[SIMPLER[-1]]]
+
+    print(tables(measure_clips(result, FILES, count, seed, TIMES, measure)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ pocket/measured_interpolation.json and a contact sheet; prints the tables of poc
 import argparse
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,7 @@ import torch
 
 from ..launcher import client, comfyui, server
 from ..optical_flow.between import frames_between
+from .autoencoder import Autoencoder
 from .interpolation_score import CEILING, INNER, MODEL, SIMPLER, score, tables
 from .latents import load_autoencoder
 from .measure import ROOT, saved_frames
@@ -30,6 +33,9 @@ GRAPH = ROOT / "workflows" / "api" / "animate_image_interpolated_pocket.json"
 RESULT = Path(__file__).parent / "measured_interpolation.json"
 FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, INTERPOLATION_LAYERS, Path(__file__).with_name("interpolation_score.py"))
 KINDS = (*MOTIONS, *CROSSING)
+
+Measure = Callable[[server.Server, Path, int, Clip, np.ndarray], tuple[dict, list[np.ndarray]]]
+"""(server, its input folder, seed, clip, true frames) -> figures, and videos [frames, h, w, 3] to look at."""
 
 
 def chosen_clips(seed: int, count: int, times: np.ndarray = FINE_TIMES) -> list[tuple[str, bool, Clip]]:
@@ -75,10 +81,15 @@ def simpler_ways(given: np.ndarray, factor: int = 4) -> dict[str, np.ndarray]:
     return dict(zip(SIMPLER, ways, strict=True))
 
 
+@cache
+def shipped_autoencoder() -> Autoencoder:
+    return load_autoencoder(CHECKPOINT.parent)
+
+
 @torch.no_grad()
 def through_autoencoder(frames: np.ndarray) -> np.ndarray:
     """uint8 [n, h, w, 3] -> the same, encoded and decoded by the shipped autoencoder."""
-    model = load_autoencoder(CHECKPOINT.parent)
+    model = shipped_autoencoder()
     decoded = model.decode(model.encode(torch.from_numpy(frames).movedim(-1, 1).float() / 255))
     return decoded.clamp(0, 1).mul(255).round().to(torch.uint8).movedim(1, -1).numpy()
 
@@ -115,7 +126,7 @@ def graph(caption: str, files: list[str], seed: int, settings: dict) -> dict:
 
 
 async def by_the_model(running: server.Server, folder: Path, workflow: dict, given: np.ndarray) -> np.ndarray:
-    """uint8 [37, h, w, 3]: the frames as they are sampled, the given ones among them."""
+    """uint8 [frames, h, w, 3]: what the workflow saves as "frames" when its input files are the `given` frames."""
     for i, frame in enumerate(given):
         cv2.imwrite(str(folder / input_name(i)), frame[:, :, ::-1])
     outputs = await client.execute(running.url, workflow, lambda *_: None)
@@ -126,28 +137,42 @@ def input_name(index: int) -> str:
     return f"measured_given_{index}.png"
 
 
-def main(count: int, seed: int, result: Path, **settings) -> None:
-    settings = {name: value for name, value in settings.items() if value is not None}
-    state = {"rows": []} | load_rows(result, FILES, seed=seed, **settings)
-    names, strips, base = [input_name(i) for i in range(len(GIVEN))], [], comfyui.make_base()
+def measure_clips(
+    result: Path, files: tuple[Path, ...], count: int, seed: int, times: np.ndarray, measure: Measure, **settings
+) -> list[dict]:
+    """A row for each of `count` clips of the world at `times`, made with `measure` on one ComfyUI server.
+
+    Rows that `result` has already are kept as long as `files` and `settings` are the same; it is written on the way,
+    with a sheet of the last clips' strips beside it.
+    """
+    state = {"rows": []} | load_rows(result, files, seed=seed, **settings)
+    strips, base = [], comfyui.make_base()
     with server.running(comfyui.find(None) or comfyui.fetch(), base) as running:
-        for i, (kind, unseen, clip) in enumerate(chosen_clips(seed, count)):
+        for i, (kind, unseen, clip) in enumerate(chosen_clips(seed, count, times)):
             if i < len(state["rows"]):
                 continue
             truth = render_clips([clip])[0][0].movedim(1, -1).numpy()
-            given = truth[list(GIVEN)]
-            workflow = graph(clip.caption, names, i, settings)
-            sampled = asyncio.run(by_the_model(running, base / "input", workflow, given))
-            videos = {MODEL: sampled, **simpler_ways(given), CEILING: through_autoencoder(truth[INNER])}
-            row = {"kind": kind, "unseen": unseen, "caption": clip.caption}
-            state["rows"].append(row | score(clip, truth, videos))
-            for video in (truth[INNER], sampled[INNER], videos[SIMPLER[-1]]):
-                strips.append(np.concatenate(list(video[:16]), 1))
+            figures, videos = measure(running, base / "input", i, clip, truth)
+            state["rows"].append({"kind": kind, "unseen": unseen, "caption": clip.caption} | figures)
+            strips += [np.concatenate(list(video[:16]), 1) for video in videos]
             if (i + 1) % 8 == 0 or i + 1 == count:
                 print(f"{i + 1} of {count}", flush=True)
                 save_rows(result, state)
                 cv2.imwrite(str(result.with_suffix(".png")), np.concatenate(strips[-24:])[:, :, ::-1])
-    print(tables(state["rows"][:count]))
+    return state["rows"][:count]
+
+
+def main(count: int, seed: int, result: Path, **settings) -> None:
+    settings = {name: value for name, value in settings.items() if value is not None}
+    names = [input_name(i) for i in range(len(GIVEN))]
+
+    def measure(running: server.Server, folder: Path, i: int, clip: Clip, truth: np.ndarray):
+        given = truth[list(GIVEN)]
+        sampled = asyncio.run(by_the_model(running, folder, graph(clip.caption, names, i, settings), given))
+        videos = {MODEL: sampled, **simpler_ways(given), CEILING: through_autoencoder(truth[INNER])}
+        return score(clip, truth, videos), [truth[INNER], sampled[INNER], videos[SIMPLER[-1]]]
+
+    print(tables(measure_clips(result, FILES, count, seed, FINE_TIMES, measure, **settings)))
 
 
 if __name__ == "__main__":

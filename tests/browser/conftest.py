@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from emu_video.launcher.comfyui import PACK
 from playwright.sync_api import Page, sync_playwright
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -33,3 +34,13 @@ def page(tmp_path) -> Iterator[Page]:
         page.set_default_timeout(5 * MINUTE)
         yield page
         context.close()
+
+
+@pytest.fixture
+def template(server, page) -> tuple[Page, list[str]]:
+    """The page with the template *text to video* open in it, and the errors that the page has raised so far."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(f"{server.url}/?template=text_to_video_pocket&source={PACK}")
+    page.wait_for_function("window.app?.graph?.nodes?.some(node => node.type === 'EmuVideoSampler')")
+    return page, problems

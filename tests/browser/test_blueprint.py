@@ -41,11 +41,8 @@ def by_type(prompt: dict, kind: str) -> list[tuple[str, dict]]:
 
 
 @pytest.mark.timeout(1800)
-def test_chained_extensions(server, page, tmp_path):
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(f"{server.url}/?template=text_to_video_pocket&source={PACK}")
-    page.wait_for_function("window.app?.graph?.nodes?.some(node => node.type === 'EmuVideoSampler')")
+def test_chained_extensions(template, tmp_path):
+    page, problems = template
     pack, prompt = page.evaluate(CHAIN, [NAME, PROMPTS])
     page.screenshot(path=tmp_path / "chained.png")
     assert pack == f"custom_nodes.{PACK}"

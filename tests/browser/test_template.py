@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from emu_video.launcher.comfyui import PACK
 from emu_video.launcher.environment import ROOT
 
 MINUTE = 60_000  # ms
@@ -13,12 +12,8 @@ GRAPH = json.loads((ROOT / "workflows" / "text_to_video_pocket.json").read_text(
 
 
 @pytest.mark.timeout(1800)
-def test_run_shows_the_video(server, page, tmp_path):
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(f"{server.url}/?template=text_to_video_pocket&source={PACK}")
-    page.wait_for_function("window.app?.graph?.nodes?.some(node => node.type === 'EmuVideoSampler')")
-
+def test_run_shows_the_video(template, tmp_path):
+    page, problems = template
     nodes = page.evaluate("window.app.graph.nodes.map(node => ({type: node.type, errors: node.has_errors}))")
     assert len(nodes) == len(GRAPH["nodes"]) and not any(node["errors"] for node in nodes), nodes
     page.evaluate(
