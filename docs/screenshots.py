@@ -31,6 +31,14 @@ MARGIN, TITLE, GAP = 24, 30, 70
 LAYERS = "EmuVideoLoadTemporalLayers"
 SAMPLER = "EmuVideoSampler"
 CHECKPOINT = "CheckpointLoaderSimple"
+VIDEO_FILE = "emu_video_pocket_video.safetensors"
+FILES = {  # of Load Temporal Layers, where a scene is not about the pocket's videos
+    "EmuVideoInterpolation": "emu_video_pocket_interpolation.safetensors",
+    "EmuVideoLoadMotionLoRA": "mm_sd_v15_v2.ckpt",
+    "EmuVideoTemporalStrength": "mm_sd_v15_v2.ckpt",
+    "EmuVideoFrameRateAndMotion": "mp_rank_00_model_states.pt",
+    "EmuVideoAffinity": "pia.ckpt",
+}
 TEXTS = (("CLIPTextEncode", 0, "positive"), ("CLIPTextEncode", 0, "negative"))
 CONDITIONED = tuple((i, SAMPLER, name) for i, name in enumerate(("positive", "image_only", "negative", "latent")))
 # Node id -> (what comes before it: node, output, our input; what comes after it: our output, node, input).
@@ -66,7 +74,7 @@ SCENES: dict[str, tuple[tuple, tuple]] = {
 }
 
 # One node for each entry that names another kind than the entry before it, in a column on the left or on the right.
-DRAW_SCENE = """([id, before, after, gap, title]) => {
+DRAW_SCENE = """([id, before, after, gap, title, layers, file]) => {
   const { LiteGraph, app } = window, graph = app.graph;
   const last_id = graph.last_node_id;
   graph.clear();
@@ -75,6 +83,7 @@ DRAW_SCENE = """([id, before, after, gap, title]) => {
     const node = LiteGraph.createNode(kind);
     graph.add(node);
     node.pos = [x, y];
+    if (kind === layers) node.widgets[0].value = file;
     return node;
   };
   const column = (kinds, x) => {
@@ -170,7 +179,7 @@ def opened(page: Page, url: str) -> None:
 def node_pictures(page: Page, url: str) -> None:
     opened(page, f"{url}/?template=text_to_video_pocket&source={comfyui.PACK}")
     for name, (before, after) in SCENES.items():
-        page.evaluate(DRAW_SCENE, [name, before, after, GAP, TITLE])
+        page.evaluate(DRAW_SCENE, [name, before, after, GAP, TITLE, LAYERS, FILES.get(name, VIDEO_FILE)])
         picture(page, ROOT / "web" / "docs" / f"{name}.jpg", 1.0, NODE_SIZE, 75)
 
 
