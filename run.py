@@ -1,4 +1,4 @@
-"""demo: text to a short video. serve: ComfyUI with the graph in the browser. test: the tests.
+"""demo: text to a short video. serve: ComfyUI with the graph in the browser. test: the tests. layers: what a file is.
 
 The first run makes all it needs inside this folder. Needs Python 3.10 to 3.13 and a network connection.
 """
@@ -36,15 +36,18 @@ def main() -> int:
     )
     measures = "measure", "measure_interpolation", "measure_first_last", "measure_extension"
     pocket.add_argument("task", choices=("make", "gates", *measures))
+    commands.add_parser(
+        "layers", add_help=False, help="say what a file of temporal layers is, and save it in the pack's own format"
+    )
     for command in (demo, serve, test, pocket):
         command.add_argument(
             "--comfyui", metavar="DIR", help="your own ComfyUI (default: COMFYUI_PATH, or one is fetched)"
         )
     args, rest = parser.parse_known_args()
-    if rest and args.command not in ("test", "pocket"):
+    if rest and args.command not in ("test", "pocket", "layers"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
 
-    own = comfyui.find(args.comfyui)
+    own = comfyui.find(getattr(args, "comfyui", None))
     environment.ensure(test=args.command in ("test", "pocket"), comfyui=own)
     if not environment.inside():
         return environment.again_inside(Path(__file__))
@@ -53,10 +56,9 @@ def main() -> int:
         return run_demo(folder, args.prompt, args.image_prompt, args.seed)
     if args.command == "serve":
         return run_serve(folder, args.port)
-    if args.command == "pocket":
-        return subprocess.call(
-            [sys.executable, "-m", f"emu_video.pocket.{args.task}", *rest], env=comfyui.importable(folder)
-        )
+    if args.command in ("pocket", "layers"):
+        module = f"pocket.{args.task}" if args.command == "pocket" else "temporal_layers.formats"
+        return subprocess.call([sys.executable, "-m", f"emu_video.{module}", *rest], env=comfyui.importable(folder))
     return run_tests(folder, rest)
 
 

@@ -30,6 +30,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # noqa: E4
 
 from ..temporal_layers.anchors import Anchor, find_anchors  # noqa: E402
 from ..temporal_layers.attach import attach, detach  # noqa: E402
+from ..temporal_layers.formats.modelscope import options_of, places  # noqa: E402
 from ..temporal_layers.formats.placement import blocks, last_module, resnet_norms  # noqa: E402
 from ..temporal_layers.layers import TemporalLayers  # noqa: E402
 from .memory import PeakMemory  # noqa: E402
@@ -67,11 +68,25 @@ def motion_modules_over_clips(unet: Any) -> TemporalLayers:
     return motion_modules(unet, over_clip=True)
 
 
+def modelscope(unet: Any) -> TemporalLayers:
+    """Four convolutions behind each residual block, transformers, and one transformer at the first resolution."""
+    anchors, modules = [], {}
+    for place in places():
+        module = unet.get_submodule(place.anchor)
+        channels = module.in_channels if place.kind == "transformer" else module.out_channels
+        anchors.append(Anchor(place.anchor, place.kind, channels))
+        modules[place.kind] = options_of(place.kind)
+    return TemporalLayers(anchors, 0, comfy.ops.disable_weight_init, modules)
+
+
 LAYERS: dict[str, Callable[[Any], TemporalLayers]] = {
     "Emu Video's": ours,
     "motion modules": motion_modules,
     "motion modules, norms over clips": motion_modules_over_clips,
+    "ModelScope's": modelscope,
 }
+MOTION_MODULES = ["Emu Video's", "motion modules", "motion modules, norms over clips"]
+FAMILIES = {"SD1.5": MOTION_MODULES, "SD2.1": ["Emu Video's", "ModelScope's"], "SDXL": MOTION_MODULES}
 
 
 @dataclass
@@ -97,7 +112,7 @@ HEADER = """\
 |---|---|---|---|---|---|---|"""
 
 
-def measure(name: str, families: list[str]) -> list[Row]:
+def measure(name: str) -> list[Row]:
     kind, config, size = UNETS[name]
     shape = [PROMPTS * FRAMES, 4, size, size]
     model: Any = kind(config | {"disable_unet_model_creation": True}).get_model({}, device=torch.device("cpu"))
@@ -111,7 +126,7 @@ def measure(name: str, families: list[str]) -> list[Row]:
         if config.get("adm_in_channels"):
             inputs["y"] = torch.empty(shape[0], config["adm_in_channels"])
         plain = peak(unet, torch.empty(shape), inputs)
-        for family in families:
+        for family in FAMILIES[name]:
             layers = LAYERS[family](unet)
             layers.frames = FRAMES
             x = torch.empty(shape[0], 4 + layers.conditioning_channels, size, size)
@@ -133,7 +148,7 @@ def peak(unet: Any, x: Tensor, inputs: dict[str, Tensor]) -> int:
 def main() -> None:
     print(HEADER, flush=True)
     for name in UNETS:
-        for row in measure(name, list(LAYERS)):
+        for row in measure(name):
             print(row, flush=True)
 
 

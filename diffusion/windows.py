@@ -82,7 +82,8 @@ def interpolated(
     """
     if count < 2:
         raise ValueError(
-            f"Interpolation needs at least 2 frames, got {count}: animate one with First Frame Conditioning."
+            f"Interpolation needs at least 2 frames, got {count}: put single images together with Batch Images, or "
+            "animate one with First Frame Conditioning."
         )
     if window < 2:
         raise ValueError(f"A window needs at least 2 given frames, got {window}.")
@@ -107,14 +108,49 @@ def first_and_last(frames: int) -> Layout:
     return Layout(frames, (0, frames - 1), (Window(0, frames, range(2)),))
 
 
+def known_at(positions: Sequence[int], frames: int) -> Layout:
+    """Given frame i at positions[i] of a video of `frames` frames; a negative position counts from its end."""
+    wrong = [p for p in positions if not -frames <= p < frames]
+    if wrong:
+        raise ValueError(f"A video of {frames} frames has no frame {wrong[0]}: use positions from 0 to {frames - 1}.")
+    places = tuple(p % frames for p in positions)
+    if len(set(places)) < len(places):
+        raise ValueError(f"The positions {', '.join(map(str, positions))} name a frame twice: name each once.")
+    if not 1 <= len(places) < frames:
+        raise ValueError(f"{len(places)} of {frames} frames are given: give at least one, and leave one to be made.")
+    return Layout(frames, places, (Window(0, frames, range(len(places))),))
+
+
 def extended(count: int, known: int, frames: int) -> Layout:
     """A video of `count` frames whose last `known` ones are the first of a new window of `frames` frames."""
     if not 1 <= known <= count:
-        raise ValueError(f"The video has {count} frames, so 1 to {count} of them can be known, not {known}.")
+        raise ValueError(
+            f"The video is {count} frames long, so {known} of them cannot be known: set known between 1 and {count}, "
+            "or put single images together with Batch Images."
+        )
     if frames <= known:
         raise ValueError(f"A clip of {frames} frames, {known} of them known, adds nothing: set frames above {known}.")
     start = count - known
     return Layout(start + frames, tuple(range(count)), (Window(start, frames, range(start, count)),))
+
+
+def join_all(layouts: Sequence[Layout], videos: Sequence[Tensor], given: Sequence[Tensor] = ()) -> list[Tensor]:
+    """Joins several videos, whose windows follow each other in `videos`; given: of each, or of none.
+
+    Frames lose an alpha channel. Raises ValueError where windows or given frames are missing, or too many.
+    """
+    videos, given = [video[..., :3] for video in videos], [frames[..., :3] for frames in given]
+    if given and len(given) != len(layouts):
+        raise ValueError(
+            f"There are {len(layouts)} layouts, but the given frames of {len(given)} videos: connect those that the "
+            "conditioning node was given."
+        )
+    joined, begin = [], 0
+    for i, layout in enumerate(layouts):
+        end = len(videos) if i == len(layouts) - 1 else begin + len(layout.windows)
+        joined.append(layout.join(videos[begin:end], given[i] if given else None))
+        begin = end
+    return joined
 
 
 def _videos(lengths: list[int]) -> str:

@@ -46,6 +46,7 @@ SCENES: dict[str, tuple[tuple, tuple]] = {
     LAYERS: (((CHECKPOINT, 0, "model"),), ((0, "EmuVideoFirstFrame", "model"),)),
     "EmuVideoFirstFrame": (((LAYERS, 0, "model"), ("VAEDecode", 0, "image"), *TEXTS), CONDITIONED),
     "EmuVideoFirstLast": (((LAYERS, 0, "model"), ("LoadImage", 0, "first"), ("LoadImage", 0, "last")), CONDITIONED),
+    "EmuVideoKnownFrames": (((LAYERS, 0, "model"), ("LoadImage", 0, "images"), *TEXTS), CONDITIONED),
     "EmuVideoExtend": (((LAYERS, 0, "model"), ("VAEDecode", 0, "video"), *TEXTS), CONDITIONED),
     "EmuVideoInterpolation": (((LAYERS, 0, "model"), ("VAEDecode", 0, "frames"), *TEXTS), CONDITIONED),
     "EmuVideoJoin": (

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..diffusion.affinity import affinities, concat_affinity
 from ..temporal_layers.info import AFFINITY
 from .conditioning import conditionings, known_latents
-from .guider import check_layers
+from .injection import check_layers
 
 
 def affinity_conditioning(
@@ -29,7 +29,7 @@ def affinity_conditioning(
     """
     check_layers(model)
     if len(image) != 1:
-        raise ValueError(f"PIA animates one image, but {len(image)} were given: pick one with ImageFromBatch.")
+        raise ValueError(f"PIA animates one image, but {len(image)} were given: pick one with Get Image from Batch.")
     latent = known_latents(model, vae, image, AFFINITY)
     known = concat_affinity(latent, affinities(motion, frames))
     positive, negative, _, empty = conditionings(known, positive, negative)

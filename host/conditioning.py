@@ -16,11 +16,13 @@ from ..diffusion.known_frames import add_known_noise, concat_known, first_frame,
 from ..diffusion.schedule import Schedule
 from ..diffusion.windows import Layout
 from ..temporal_layers.info import AFFINITY, KNOWN_FRAMES, LayersInfo
-from .guider import check_layers
-from .injection import layers_info
+from .injection import check_layers, layers_info
 from .memory import GIB, check_memory
 
+KNOWN_NOISE = 0x6B6E6F776E  # keeps the given frames' noise apart from the initial noise of the same seed
 NOISE_CONCAT = "noise_concat"  # the conditioning key that ComfyUI appends to the noisy latent's channels
+FEWER = "make it of fewer or smaller frames"
+FEWER_BETWEEN = "lower the factor or the size, or go through the video in parts with Get Image from Batch"
 
 Conditionings = tuple[list, list, list, dict[str, Any]]
 """(text and known frames, known frames only, neither, empty LATENT)"""
@@ -45,7 +47,10 @@ def first_frame_conditioning(
         )
     check_role(model, "video")
     if len(image) != 1:
-        raise ValueError(f"The first frame is one image, but {len(image)} were given: pick one with ImageFromBatch.")
+        raise ValueError(
+            f"The first frame is one image, but {len(image)} were given: pick one with Get Image from Batch."
+        )
+    check_room(frames, frames, image.shape[1], image.shape[2], FEWER)
     latent = known_latents(model, vae, image)
     return conditionings(concat_known(*first_frame(latent, frames)), positive, negative)
 
@@ -70,16 +75,18 @@ def layout_conditioning(
     noise: one seed serves all windows, and where windows overlap their noise is the same.
     """
     info = check_role(model, role)
+    advice = FEWER if role == "video" else FEWER_BETWEEN
+    held = layout.frames + sum(window.frames for window in layout.windows)
     first, last = layout.windows[0].given.start, layout.windows[-1].given.stop
     if isinstance(images, dict):
         samples, ratio = frame_latents(images), compression(vae)
-        check_windows(layout, samples.shape[2] * ratio, samples.shape[3] * ratio)
+        check_room(layout.frames, held, samples.shape[2] * ratio, samples.shape[3] * ratio, advice)
         latents = network_latents(model, samples[first:last])
     else:
-        check_windows(layout, *images.shape[1:3])
+        check_room(layout.frames, held, images.shape[1], images.shape[2], advice)
         latents = known_latents(model, vae, images[first:last])
     schedule = Schedule.from_betas(**info.betas, zero_terminal_snr=info.zero_terminal_snr)
-    latents = add_known_noise(latents, noise_level, schedule, torch.Generator().manual_seed(seed))
+    latents = add_known_noise(latents, noise_level, schedule, torch.Generator().manual_seed(seed ^ KNOWN_NOISE))
     results = []
     for window in layout.windows:
         known, mask = layout.known(latents[window.given.start - first : window.given.stop - first], window)
@@ -189,7 +196,7 @@ def two_images(first: Tensor, last: Tensor) -> Tensor:
     for name, image in (("first", first), ("last", last)):
         if len(image) != 1:
             raise ValueError(
-                f"The {name} frame is one image, but {len(image)} were given: pick one with ImageFromBatch."
+                f"The {name} frame is one image, but {len(image)} were given: pick one with Get Image from Batch."
             )
     if first.shape[1:3] != last.shape[1:3]:
         sizes = [f"{image.shape[2]}x{image.shape[1]}" for image in (first, last)]
@@ -197,14 +204,12 @@ def two_images(first: Tensor, last: Tensor) -> Tensor:
     return torch.cat((first[..., :3], last[..., :3]))
 
 
-def check_windows(layout: Layout, height: int, width: int) -> None:
-    """Says what the finished frames will take, and raises ValueError where the computer has not that much left.
+def check_room(frames: int, held: int, height: int, width: int, advice: str) -> None:
+    """Logs what the decoded frames of a video will take, and raises ValueError where there is not that much left.
 
-    They are counted twice, as the windows' decoded frames and as the joined video; float32, as an IMAGE is.
+    held: how many frames are in memory at once: the video's, and those of its windows before they are joined.
     """
-    frames = sum(window.frames for window in layout.windows) + layout.frames
-    needed = frames * height * width * 3 * 4
-    what = f"{layout.frames} frames of {width}x{height}"
-    logging.info(f"Emu Video: {what} in windows of {layout.windows[0].frames} take about {needed / GIB:.2f} GiB.")
-    advice = "lower the factor or the size, or go through the video in parts with Get Image from Batch"
-    check_memory(needed, what, advice, torch.device("cpu"))
+    needed = held * height * width * 3 * 4  # float32, as an IMAGE is
+    what = f"{frames} frames of {width}x{height}"
+    logging.info(f"Emu Video: {what} take about {needed / GIB:.2f} GiB when they are decoded.")
+    check_memory(needed, what, advice, comfy.model_management.intermediate_device())

@@ -9,8 +9,7 @@ import comfy.samplers
 from torch import Tensor
 
 from ..diffusion.guidance import emu_guidance, rescale_guidance
-from ..temporal_layers.info import LayersInfo
-from .injection import layers_info
+from .injection import check_layers
 from .zero_snr import signal_and_noise
 
 
@@ -68,14 +67,6 @@ class EmuVideoGuider(comfy.samplers.CFGGuider):
         known = self.conds["positive"][0].get("noise_concat")
         frames = len(x) if known is None else len(known)
         return signal - rescale_guidance(signal - x0, signal - full, self.guidance_rescale, frames)
-
-
-def check_layers(model: comfy.model_patcher.ModelPatcher) -> LayersInfo:
-    """What is known of the MODEL's temporal layers; raises ValueError where it has none."""
-    info = layers_info(model)
-    if info is None:
-        raise ValueError("This model has no temporal layers: connect the one that Load Temporal Layers gives.")
-    return info
 
 
 def make_guider(

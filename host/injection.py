@@ -21,7 +21,7 @@ from ..temporal_layers.attach import attach, detach
 from ..temporal_layers.files import check_fits
 from ..temporal_layers.info import LayersInfo
 from ..temporal_layers.layers import TemporalLayers
-from .zero_snr import set_schedule
+from .zero_snr import FRAMES, frames_per_video, predicts_v, set_schedule
 
 KEY = "emu_video"
 STRENGTH = "emu_video_strength"
@@ -41,17 +41,24 @@ def inject(
     frames: frames of one video; 0 takes the whole batch for one video.
 
     Layers that `model` already carries are replaced, not added to. Raises ValueError for a base model that the
-    layers were not trained on, and for one with image channels of its own (inpainting).
+    layers were not trained on, for one with image channels of its own (inpainting), and for one that predicts v where
+    the layers were trained on one that predicts eps. Layers trained for v on an eps checkpoint, as FancyVideo's, fit.
     """
     check_fits(model.model.diffusion_model, info, name)
+    if info.prediction == "eps" and layers_info(model) is None and predicts_v(model):
+        raise ValueError(
+            f"{name} was trained on a checkpoint that predicts noise (eps), but this one predicts v, which would give "
+            "noise: use an eps checkpoint (of SD 2.1 the 512 one)."
+        )
     clone = model.clone()
     weights = load_patcher(state_dict, info, model.load_device, model.offload_device, model.model.get_dtype_inference())
     clone.set_additional_models(KEY, [weights])
     clone.set_attachments(KEY, info)
+    clone.set_attachments(FRAMES, frames)
     for setting in (STRENGTH, VALUES):
         clone.remove_attachments(setting)
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, KEY)
-    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, with_layers(frames))
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, with_layers)
     set_schedule(clone, info.prediction, info.betas, info.zero_terminal_snr)
     return clone
 
@@ -59,6 +66,14 @@ def inject(
 def layers_info(model: comfy.model_patcher.ModelPatcher) -> LayersInfo | None:
     """What is known of the temporal layers that a MODEL carries; None where it carries none."""
     return model.get_attachment(KEY)
+
+
+def check_layers(model: comfy.model_patcher.ModelPatcher) -> LayersInfo:
+    """The same, but raises ValueError where the MODEL has no temporal layers."""
+    info = layers_info(model)
+    if info is None:
+        raise ValueError("This model has no temporal layers: connect the one that Load Temporal Layers gives.")
+    return info
 
 
 def load_patcher(
@@ -80,36 +95,23 @@ def load_patcher(
     return patcher
 
 
-def with_layers(frames: int):
+def with_layers(executor, x, t, c_concat, c_crossattn, control, transformer_options, **conds):
     """The APPLY_MODEL wrapper that runs one call of the model with the layers on.
 
     It finds the model and its layers through the call that it serves, because ComfyUI gives the same wrapper to
     clones with a model of their own (other devices, torch.compile). The number of frames is set on the layers
     before the call, outside of anything that torch.compile traces: guards on `transformer_options` are dropped there.
     """
-
-    def apply_model(executor, x, t, c_concat, c_crossattn, control, transformer_options, **conds):
-        model = executor.class_obj
-        unet = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)  # under torch.compile
-        patcher = model.current_patcher
-        layers = patcher.get_additional_models_with_key(KEY)[0].model
-        layers.frames = frames_per_video(x.shape[0] // len(transformer_options["cond_or_uncond"]), frames)
-        layers.strength = patcher.get_attachment(STRENGTH) or {}
-        layers.set_values(patcher.get_attachment(VALUES))
-        attach(unet, layers, owner=layers)
-        try:
-            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
-        finally:
-            detach(unet, owner=layers)
-
-    return apply_model
-
-
-def frames_per_video(batch: int, frames: int) -> int:
-    """Frames of one video in a latent batch of `batch` frames; `frames` = 0 takes them all for one video."""
-    if frames and batch % frames:
-        raise ValueError(
-            f"The latent batch holds {batch} frames, which is not a whole number of {frames}-frame videos; set frames "
-            f"of Load Temporal Layers to 0 for one video of any length, or make the batch a multiple of {frames}."
-        )
-    return frames or batch
+    model = executor.class_obj
+    unet = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)  # under torch.compile
+    patcher = model.current_patcher
+    layers = patcher.get_additional_models_with_key(KEY)[0].model
+    batch = x.shape[0] // len(transformer_options["cond_or_uncond"])
+    layers.frames = frames_per_video(batch, patcher.get_attachment(FRAMES))
+    layers.strength = patcher.get_attachment(STRENGTH) or {}
+    layers.set_values(patcher.get_attachment(VALUES))
+    attach(unet, layers, owner=layers)
+    try:
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+    finally:
+        detach(unet, owner=layers)

@@ -18,7 +18,10 @@ def interpolate(images: Tensor, factor: int) -> Tensor:
     """IMAGE [n, H, W, C] -> IMAGE [(n - 1) * factor + 1, H, W, C]; the given frames are in it unchanged."""
     count, height, width, channels = images.shape
     if count < 2:
-        raise ValueError(f"Interpolation needs at least 2 frames, got {count}: connect all frames of a video.")
+        raise ValueError(
+            f"Interpolation needs at least 2 frames, got {count}: connect all frames of a video, or "
+            "put single images together with Batch Images."
+        )
     out = comfy.model_management.intermediate_device()
     device = comfy.model_management.get_torch_device()
     if device.type != "cuda":  # others lack bicubic look-ups in some versions of torch

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..diffusion.schedule import Schedule
 
 KEY = "emu_video_schedule"
+FRAMES = "emu_video_frames"  # attachment of a MODEL with temporal layers: frames of one video, 0 = the whole batch
 # ComfyUI's sampler functions that take x for x0 plus noise, or stop before the last step; and their names.
 NOT_FOR_FLOWS = {
     "sample_ddpm": "ddpm",
@@ -115,10 +116,15 @@ def set_schedule(
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, check_sampling)
 
 
+def predicts_v(model: comfy.model_patcher.ModelPatcher) -> bool:
+    sampling = model.get_model_object("model_sampling")
+    return isinstance(sampling, (ZeroSNRFlow, comfy.model_sampling.V_PREDICTION))
+
+
 def native_schedule(model: comfy.model_patcher.ModelPatcher) -> tuple[str, dict[str, Any]]:
     """Prediction and betas that ComfyUI found for a checkpoint. Raises ValueError where there are none."""
     sampling = model.get_model_object("model_sampling")
-    if isinstance(sampling, (ZeroSNRFlow, comfy.model_sampling.V_PREDICTION)):
+    if predicts_v(model):
         prediction = "v"
     elif isinstance(sampling, comfy.model_sampling.EPS):
         prediction = "eps"
@@ -160,18 +166,31 @@ def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: 
                 "A zero-terminal-SNR model must start at its last timestep, which this schedule leaves out: "
                 "use the scheduler simple with denoise 1, or Trailing Timesteps."
             )
+    frames = guider.model_patcher.get_attachment(FRAMES)
     for conds in guider.conds.values():
         for cond in conds:
-            if "noise_concat" in cond:
-                check_known_frames(cond["noise_concat"].shape, noise.shape)
+            if "noise_concat" in cond and frames is not None:
+                check_known_frames(cond["noise_concat"].shape, noise.shape, frames_per_video(len(noise), frames))
     return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
 
-def check_known_frames(known: torch.Size, latent: torch.Size) -> None:
-    if latent[0] % known[0]:
+def frames_per_video(batch: int, frames: int) -> int:
+    """Frames of one video in a latent batch of `batch` frames; `frames` = 0 takes them all for one video."""
+    if frames and batch % frames:
         raise ValueError(
-            f"The conditioning is for videos of {known[0]} frames, but the latent has {latent[0]}, "
-            "no multiple of it: connect the latent of the node that made the conditioning."
+            f"The latent batch holds {batch} frames, which is not a whole number of {frames}-frame videos; set frames "
+            f"of Load Temporal Layers to 0 for one video of any length, or make the batch a multiple of {frames}."
+        )
+    return frames or batch
+
+
+def check_known_frames(known: torch.Size, latent: torch.Size, frames: int) -> None:
+    """frames: of one video; its known frames serve all videos of the batch, or there are known ones for each."""
+    if known[0] not in (frames, latent[0]):
+        raise ValueError(
+            f"The conditioning is for videos of {known[0]} frames, but the latent has {latent[0]} in videos of "
+            f"{frames}: connect the latent of the node that made the conditioning, or for several videos at once set "
+            f"frames of Load Temporal Layers to {known[0]}."
         )
     if latent[2:] != known[2:]:
         raise ValueError(

@@ -14,7 +14,10 @@ from .environment import Failed
 
 
 def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int | None) -> dict:
-    """A copy with new texts in the nodes titled Prompt and Image prompt, and a new seed; None keeps."""
+    """A copy with new texts in the nodes titled Prompt and Image prompt, and new seeds; None keeps.
+
+    The lowest seed of the workflow becomes `seed`, the others stay as far above it as they were.
+    """
     filled = json.loads(json.dumps(workflow))
     for title, text in (("Prompt", prompt), ("Image prompt", image_prompt)):
         if text is None:
@@ -24,9 +27,10 @@ def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int
             raise Failed(f"The workflow has no node titled {title!r}. Give one this title, or leave the option out.")
         node["inputs"]["value" if "value" in node["inputs"] else "text"] = text
     if seed is not None:
-        for node in filled.values():
-            if "seed" in node["inputs"]:
-                node["inputs"]["seed"] = seed
+        seeded = [node["inputs"] for node in filled.values() if "seed" in node["inputs"]]
+        lowest = min((inputs["seed"] for inputs in seeded), default=0)
+        for inputs in seeded:
+            inputs["seed"] += seed - lowest
     return filled
 
 

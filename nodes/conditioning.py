@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..diffusion.windows import extended, first_and_last, interpolated
-from ..host.conditioning import first_frame_conditioning, layout_conditioning, two_images
+from ..diffusion.windows import extended, first_and_last, interpolated, join_all, known_at
+from ..host.conditioning import first_frame_conditioning, frame_latents, layout_conditioning, two_images
 
 CATEGORY = "Emu Video/conditioning"
 PAPER = "as in the paper"
@@ -94,6 +94,47 @@ class FirstLastConditioning(io.ComfyNode):
         return io.NodeOutput(*results, layout)
 
 
+class KnownFramesConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoKnownFrames",
+            display_name="Known Frames Conditioning",
+            category=CATEGORY,
+            description="Makes the three conditionings of a video of which any frames are given, and the others made.",
+            search_aliases=["keyframes", "key frames", "inpainting in time", "middle frame"],
+            inputs=[
+                *model_inputs(),
+                io.Image.Input("images", tooltip="The given frames."),
+                *text_inputs(),
+                frames_input("Frames of the video, the given ones among them."),
+                io.String.Input(
+                    "positions", default="0, -1",
+                    tooltip="Where each of the images lies in the video, with commas between: 0 is the first frame, "
+                    "-1 the last.",
+                ),
+            ],
+            outputs=[*conditioning_outputs(), layout_output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, vae, images, positive, negative, frames, positions) -> io.NodeOutput:
+        layout = known_at(read_positions(positions, len(images)), frames)
+        (results,) = layout_conditioning(model, vae, images, positive, negative, layout)
+        return io.NodeOutput(*results, layout)
+
+
+def read_positions(text: str, images: int) -> list[int]:
+    """Numbers with commas between, one for each image."""
+    try:
+        positions = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f'The positions "{text}" are no whole numbers with commas between, like 0, 4, -1.') from None
+    if len(positions) != images:
+        raise ValueError(f"There are {images} images, but {len(positions)} positions: name one for each image.")
+    return positions
+
+
 class ExtendConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -170,7 +211,7 @@ class InterpolationConditioning(io.ComfyNode):
     def execute(
         cls, model, vae, frames, positive, negative, factor, margin, noise_level, seed, seam="continuous"
     ) -> io.NodeOutput:
-        count = len(frames["samples"] if isinstance(frames, dict) else frames)  # LATENT or IMAGE
+        count = len(frame_latents(frames) if isinstance(frames, dict) else frames)  # LATENT or IMAGE
         layout = interpolated(count, factor, (margin, margin), paper=seam == PAPER)
         results = layout_conditioning(
             model, vae, frames, positive, negative, layout, "interpolation", noise_level, seed
@@ -199,19 +240,19 @@ class JoinVideo(io.ComfyNode):
                     tooltip="The frames that were given: they replace the sampled ones. Needed after an extension.",
                 ),
             ],
-            outputs=[io.Image.Output("images", tooltip="The whole video.")],
+            outputs=[io.Image.Output("images", tooltip="The whole video.", is_output_list=True)],
             is_input_list=True,
         )
 
     @classmethod
-    def execute(cls, images, layout, frames=None) -> io.NodeOutput:
-        given = None if frames is None else frames[0][..., :3]
-        return io.NodeOutput(layout[0].join(images, given))
+    def execute(cls, images, layout, frames=()) -> io.NodeOutput:
+        return io.NodeOutput(join_all(layout, images, frames))
 
 
 NODES: list[type[io.ComfyNode]] = [
     FirstFrameConditioning,
     FirstLastConditioning,
+    KnownFramesConditioning,
     ExtendConditioning,
     InterpolationConditioning,
     JoinVideo,

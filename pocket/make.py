@@ -15,7 +15,7 @@ STAGES = (
     (CHECKPOINT.name, lambda folder: export_checkpoint(folder)),
     ("video_average.pt", lambda folder: train_video.main(folder, 14200, batch=16, rate=1e-3, seed=3)),
     (VIDEO_LAYERS.name, lambda folder: export_video_layers(folder)),
-    ("interpolation_average.pt", lambda folder: train_interpolation.main(folder, 4000, batch=4, rate=8e-4, seed=5)),
+    ("interpolation_average.pt", lambda folder: train_interpolation.main(folder, 7500, batch=4, rate=8e-4, seed=5)),
     (INTERPOLATION_LAYERS.name, lambda folder: export_interpolation_layers(folder)),
 )
 

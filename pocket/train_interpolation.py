@@ -22,11 +22,11 @@ EXACT = 0.5  # share of clips whose given frames have none
 
 
 def fine_clips(folder: Path) -> LatentSet:
-    """Clips of 37 frames; one in six shows shapes that cross, which the world of single frames and videos lacks."""
+    """Clips of 37 frames; three in eight show shapes that cross, which the world of single frames and videos lacks."""
     fine = {"frames": len(FINE_TIMES), "times": FINE_TIMES}
     return joined(
         latent_set(folder, "fine", seed=15, count=1_500, **fine),
-        latent_set(folder, "fine_crossing", seed=16, count=300, motions=CROSSING, **fine),
+        latent_set(folder, "fine_crossing", seed=16, count=900, motions=CROSSING, **fine),
     )
 
 

@@ -100,7 +100,7 @@ def _hung(layers: TemporalLayers, name: str, module: nn.Module, target: Any) -> 
         if layers.extra is not None and name == CONV_IN:
             hung[name] = partial(_conv_in, layers, name, module, layers.extra, target.in_channels)
         elif hasattr(module, "around"):
-            hung[name] = partial(_around, layers, module)
+            hung[name] = partial(_around, layers, name, module)
         else:
             hung[name] = partial(_behind, layers, name, module)
     return hung[name]
@@ -121,8 +121,8 @@ def _behind(
     return changed if strength == 1.0 else torch.lerp(out, changed, strength)
 
 
-def _around(layers: TemporalLayers, module: Any, forward: Callable, x: Tensor) -> Tensor:
-    if layers.frames == 1:
+def _around(layers: TemporalLayers, name: str, module: Any, forward: Callable, x: Tensor) -> Tensor:
+    if layers.frames == 1 or layers.strength_at(name) == 0.0:
         return forward(x)
     _check_batch(x, layers.frames)
     return module.around(forward, x, layers.frames)

@@ -79,12 +79,17 @@ def check_fits(unet: nn.Module, info: LayersInfo, path: str | os.PathLike) -> No
             )
 
 
+def is_pickle(path: str | os.PathLike) -> bool:
+    """Whether a file is what torch.save writes, by its first bytes; the ninth of a safetensors file is a brace."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return start.startswith((b"PK\x03\x04", b"\x80")) and start[8:] != b"{"
+
+
 def _check_format(path: Path) -> None:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; choose a file of temporal layers.")
-    with open(path, "rb") as file:
-        start = file.read(9)
-    if start.startswith((b"PK\x03\x04", b"\x80")) and start[8:] != b"{":
+    if is_pickle(path):
         raise ValueError(
             f"{path} is a pickle (.pt, .ckpt), which can run code when opened; convert it to safetensors first."
         )

@@ -26,7 +26,7 @@ MODULES = {
     "clip_norm": ClipNorm,
     "embedding": ValueEmbeddings,
 }
-ATTENTIONS = ("attention", "transformer", "transformer_in")
+ATTENTIONS = ("attention", "transformer", "transformer_in", "clip_norm")  # the last is on, or at 0 off
 CONVOLUTIONS = ("conv", "conv_stack")
 
 

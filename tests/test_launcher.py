@@ -197,6 +197,11 @@ def test_image_prompt_replaces_the_link():
     assert client.fill(WORKFLOW, "red", "blue", None)["2"]["inputs"]["text"] == "blue"
 
 
+def test_fill_keeps_seeds_apart():
+    steps = {str(i): {"inputs": {"seed": seed}} for i, seed in enumerate((2, 1, 4))}
+    assert [node["inputs"]["seed"] for node in client.fill(steps, None, None, 40).values()] == [41, 40, 43]
+
+
 def test_fill_names_the_missing_node():
     with pytest.raises(Failed, match="'Image prompt'"):
         client.fill({"1": WORKFLOW["1"]}, "red", "blue", None)

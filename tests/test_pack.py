@@ -21,6 +21,7 @@ NODES = {
     "EmuVideoLoadTemporalLayers",
     "EmuVideoFirstFrame",
     "EmuVideoFirstLast",
+    "EmuVideoKnownFrames",
     "EmuVideoExtend",
     "EmuVideoInterpolation",
     "EmuVideoJoin",

@@ -1,8 +1,8 @@
 """Public files of temporal layers, as (state dict, LayersInfo) of our own: what `load` gives can be saved and loaded.
 
-A format is a module with `NAME`, `recognises(weights)`, from keys and shapes alone, and `convert(weights, options)`.
-It states its anchors and modules, norms, positions, conditioning channels and their order, prediction, betas, frames
-and base.
+A format is a module with `NAME`, `recognises(weights)`, from keys and shapes (AnimateLCM: metadata), and
+`convert(weights, options)`. It states its anchors and modules, norms, positions, conditioning channels and their order,
+prediction, betas, frames and base.
 """
 
 from __future__ import annotations
@@ -27,19 +27,23 @@ def load(path: str | os.PathLike, options: Options = AS_TRAINED) -> Converted:
     """
     weights = read(path)
     if METADATA_KEY in weights.metadata:
+        if options != AS_TRAINED:
+            raise ValueError(
+                f"{path} is of Emu Video's own format, which says its family and its norms: choose neither for it."
+            )
         return load_layers(path)
     return convert(weights, options)
 
 
 def convert(weights: Weights, options: Options = AS_TRAINED) -> Converted:
     """The same for weights that are already read."""
+    refused.check(weights)
     if options.family:
         if options.family not in CHOICES:
             raise ValueError(f'there is no family "{options.family}" to choose; use one of {", ".join(CHOICES)}.')
         if not (animatediff.recognises(weights) or motion_adapter.recognises(weights)):
             raise ValueError(f"{weights.path} has no motion modules, so it is not {options.family}; choose no family.")
         return CHOICES[options.family].convert(weights, options)
-    refused.check(weights)
     for format in FORMATS:
         if format.recognises(weights):
             return format.convert(weights, options)

@@ -1,4 +1,4 @@
-"""Says what a file of temporal layers is and saves it as our own: python -m emu_video.temporal_layers.formats FILE."""
+"""Says what a file of temporal layers is and saves it as our own: python run.py layers FILE [OUTPUT]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import CHOICES, Options, load
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="emu_video.temporal_layers.formats", description=__doc__)
+    parser = argparse.ArgumentParser(prog="run.py layers", description=__doc__)
     parser.add_argument("file", help="a file of temporal layers, or a folder of diffusers")
     parser.add_argument("output", nargs="?", help="where to save it in our own format (.safetensors)")
     parser.add_argument("--family", default="", choices=list(CHOICES), help="whose layers these are, if it cannot tell")

@@ -6,7 +6,7 @@ only where the user or the file's metadata says so.
 
 from __future__ import annotations
 
-from . import animatediff, motion_adapter
+from . import animatediff, motion_adapter, pia
 from .conversion import Converted, Options
 from .motion_modules import ADAPTER, OFFICIAL, MotionModules
 from .weights import Weights
@@ -21,5 +21,10 @@ def recognises(weights: Weights) -> bool:
 
 def convert(weights: Weights, options: Options) -> Converted:
     modules = MotionModules(weights, ADAPTER if motion_adapter.recognises(weights) else OFFICIAL, options)
+    if pia.reads_conditioning(weights) or modules.levels != 4 or not modules.middle:
+        raise ValueError(
+            f"{weights.path} is not {NAME}, which has motion modules on all levels of SD 1.5 and in its middle, and "
+            "reads no image: choose no family."
+        )
     modules.convert(positions=64, resnet_norm="frame")
     return modules.finish(family=NAME)

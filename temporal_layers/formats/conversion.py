@@ -109,7 +109,7 @@ class Conversion:
         for key in sorted(unknown):
             raise ValueError(
                 f"{self.weights.path} has the surplus key {key}, which no {facts['family']} file has; it is made for "
-                "another architecture, or by a newer version than Emu Video knows."
+                "another architecture, or by a newer version than Emu Video knows; choose another file."
             )
         info = LayersInfo(
             role="video",

@@ -8,7 +8,7 @@ trained along; here the temporal layers hang on the user's own SD2.x checkpoint.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..anchors import CONV_IN, Anchor
 from ..motion_modules_conv import DEPTH
@@ -54,12 +54,7 @@ def convert(weights: Weights, options: Options) -> Converted:
         if first not in weights.tensors:
             raise ValueError(f"{weights.path} lacks the key {first}; fetch it again.")
         anchor = Anchor(place.anchor, place.kind, len(weights.tensors[first]))
-        if place.kind == "conv_stack":
-            conversion.hang(anchor, slot, keys, norm=norm)
-        elif place.kind == "transformer_in":
-            conversion.hang(anchor, slot, keys, heads=8, head_dim=HEAD_DIM, norm=norm)
-        else:
-            conversion.hang(anchor, slot, keys, head_dim=HEAD_DIM, norm=norm)
+        conversion.hang(anchor, slot, keys, **options_of(place.kind, norm))
     return conversion.finish(
         family=NAME,
         base="sd21",
@@ -69,6 +64,12 @@ def convert(weights: Weights, options: Options) -> Converted:
         betas=BETAS,
         zero_terminal_snr=False,
     )
+
+
+def options_of(kind: str, norm: str = "clip") -> dict[str, Any]:
+    """Of the module of that kind."""
+    attention = {} if kind == "conv_stack" else {"head_dim": HEAD_DIM}
+    return {"norm": norm} | attention | ({"heads": 8} if kind == "transformer_in" else {})
 
 
 def places() -> Iterator[Place]:

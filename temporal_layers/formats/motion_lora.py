@@ -18,10 +18,6 @@ KEY = re.compile(
 SIDES = {"A": "down", "B": "up"}
 
 
-def recognises(weights: Weights) -> bool:
-    return any(KEY.match(key) for key in weights.tensors)
-
-
 def pairs(weights: Weights, info: LayersInfo) -> dict[str, tuple[Tensor, Tensor]]:
     """Key of the temporal layers' state dict -> (up, down), whose product is added to that weight.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from .weights import Weights
 
-TUNED = "its image weights were trained along with the temporal layers, which work on no other checkpoint"
+OTHER = "choose layers for SD 1.5, SD 2.1 or SDXL, such as AnimateDiff's"
+TUNED = "a whole model with image weights of its own, which no checkpoint of yours can stand in for"
 REFUSED = {
     r".*(time_mixer\.mix_factor|time_stack\.|temporal_transformer_blocks\.)": (
-        f"Stable Video Diffusion: {TUNED}; open the whole file with Image Only Checkpoint Loader"
+        f"Stable Video Diffusion, {TUNED}; open the whole file with Image Only Checkpoint Loader"
     ),
     r"(controlnet_cond_embedding|controlnet_down_blocks)\.": (
         "SparseCtrl, a network beside the UNet; open it as a ControlNet"
@@ -15,12 +16,12 @@ REFUSED = {
     r"img_encoder\.": (
         "AnimateLCM-I2V, which adds an image encoder that is not supported; use AnimateLCM's text-to-video file"
     ),
-    r"image_latents_proj_in\.": (f"I2VGen-XL: {TUNED}"),
-    r"(init_attn|image_proj_model)\.|.*\.to_k_ip\.": (f"DynamiCrafter or VideoCrafter: {TUNED}"),
+    r"image_latents_proj_in\.": f"I2VGen-XL, {TUNED}; {OTHER}",
+    r"(init_attn|image_proj_model)\.|.*\.to_k_ip\.": f"DynamiCrafter or VideoCrafter, {TUNED}; {OTHER}",
     r".*(conv3ds|tempo_attns)\.": (
-        "ConsistI2V: its spatial attention reads the first frame, which no other checkpoint does"
+        f"ConsistI2V, whose spatial attention reads the first frame, which no checkpoint of yours does; {OTHER}"
     ),
-    r".*\.attn_temp\.": (f"LaVie or SEINE: {TUNED}"),
+    r".*\.attn_temp\.": f"LaVie or SEINE, {TUNED}; {OTHER}",
     r".*motion_modules.*lora": "a motion LoRA; load temporal layers first, then this with Load Motion LoRA",
     r".*(attn[12]|attentions).*lora": "a LoRA for the image model; load it with Load LoRA",
 }

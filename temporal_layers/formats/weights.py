@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-CONTAINERS = ("state_dict", "module")  # Lightning's and AnimateDiff's; DeepSpeed's
-BOOKKEEPING = ("animatediff_config", "epoch", "global_step")
+from ..files import is_pickle
+
+CONTAINERS = ("state_dict", "module", "controlnet")  # Lightning's and AnimateDiff's; DeepSpeed's; SparseCtrl's
+BOOKKEEPING = {"animatediff_config", "epoch", "global_step"}
 PREFIX = re.compile(r"^(module\.|model\.diffusion_model\.)+")
 FOLDER_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors",
                 "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin")  # fmt: skip
@@ -42,18 +45,15 @@ class Weights:
 def read(path: str | os.PathLike) -> Weights:
     """Weights of a file, or of a folder as diffusers saves one. Raises ValueError for one that holds none."""
     path = _file(Path(path))
-    with open(path, "rb") as file:
-        start = file.read(9)
-    if start.startswith((b"PK\x03\x04", b"\x80")) and start[8:] != b"{":
-        tensors, metadata = _unpickled(path, zipped=start.startswith(b"PK")), {}
+    if is_pickle(path):
+        tensors, metadata = _unpickled(path), {}
     else:
         tensors, metadata = _safetensors(path)
-    config = path.with_name("config.json")
     return Weights(
         path=str(path),
-        tensors={PREFIX.sub("", key): tensor for key, tensor in tensors.items()},
+        tensors={PREFIX.sub("", key): tensor for key, tensor in tensors.items() if key not in BOOKKEEPING},
         metadata=metadata,
-        config=json.loads(config.read_text()) if config.is_file() else {},
+        config=_config(path.with_name("config.json")) if path.name in FOLDER_FILES else {},
     )
 
 
@@ -65,6 +65,18 @@ def _file(path: Path) -> Path:
     return path
 
 
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged; fetch it again.")
+    return config
+
+
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -73,9 +85,9 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{path} is cut off or damaged ({error}); fetch it again.") from None
 
 
-def _unpickled(path: Path, zipped: bool) -> dict[str, Tensor]:
+def _unpickled(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path} holds more than weights, which can run code when opened; convert it to safetensors first."
@@ -87,6 +99,8 @@ def _unpickled(path: Path, zipped: bool) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds no weights by key; choose a file of temporal layers.")
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    for key in content.keys() - tensors.keys() - set(BOOKKEEPING):
+    for key in content.keys() - tensors.keys() - BOOKKEEPING:
+        if isinstance(content[key], (int, float, str, bool)):
+            continue
         raise ValueError(f"{path}: {key} is no tensor; fetch the file again, or convert it to safetensors.")
     return tensors

@@ -23,8 +23,12 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from emu_video.benchmarks import unets
 from emu_video.host.injection import inject, layers_info
+from emu_video.host.layer_settings import with_strength
 from emu_video.temporal_layers import anchors
+from emu_video.temporal_layers.formats import convert
+from emu_video.temporal_layers.formats.weights import Weights
 from emu_video.tests.comfyui import tiny
+from emu_video.tests.temporal_layers.formats import public
 from torch import Tensor
 
 FRAMES = 4
@@ -68,7 +72,7 @@ def random_weights(module: torch.nn.Module) -> dict[str, Tensor]:
     for index, (key, like) in enumerate(module.state_dict().items()):
         if like.ndim < 2:
             ones = 1.0 if key.endswith("weight") or like.ndim == 0 else 0.0
-            weights[key] = ones + noise(0.1)[index : index + like.numel()].reshape(like.shape)
+            weights[key] = ones + noise(0.05)[index : index + like.numel()].reshape(like.shape)
         else:
             strides = (7, *like.stride()[1:])  # each row begins a little further on
             weights[key] = noise(like[0].numel() ** -0.5).as_strided(like.shape, strides, index)
@@ -97,8 +101,9 @@ class Stock:
 
     @classmethod
     @contextmanager
-    def loaded(cls, base: str, narrow: bool, marks: tuple[str, ...], loras: Path) -> Iterator[Stock]:
-        """marks: keys beside the weights, by which ComfyUI knows the prediction. loras: becomes models/loras."""
+    def loaded(cls, base: str, narrow: bool, marks: tuple[str, ...], file: str, loras: Path) -> Iterator[Stock]:
+        """marks: keys beside the weights, by which ComfyUI knows the prediction. file: a public one of temporal layers,
+        "" for Emu Video's own. loras: becomes models/loras."""
         kind, config, changes, heads = BASES[base]
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(loras)], {".safetensors"}))
@@ -121,7 +126,9 @@ class Stock:
             )
             assert loaded is not None
             model: Any = loaded[0]
-            models = videos(model, "v" if marks else "eps", zero_terminal_snr=bool(marks))
+            models = (
+                with_public_layers(model, file) if file else with_layers(model, "v" if marks else "eps", bool(marks))
+            )
             yield cls(base, config, tiny.weights_hash(model), model, *models)
         comfy.model_management.unload_all_models()
 
@@ -134,7 +141,9 @@ class Stock:
 
     def sample(self, model: Any, feature: Setup = as_it_is, changed_frame: int | None = None) -> Tensor:
         """[FRAMES, C, h, w] from stock nodes. changed_frame: one whose initial noise is another."""
-        known = {"noise_concat": tiny.first_frame_known(FRAMES, latent=LATENT)} if layers_info(model) else {}
+        info = layers_info(model)
+        reads_known = info is not None and info.conditioning_channels > 0
+        known = {"noise_concat": tiny.first_frame_known(FRAMES, latent=LATENT)} if reads_known else {}
         model, positive, negative = feature(model, self.prompt(1, **known), self.prompt(2, **known))
         start = torch.randn((FRAMES, *LATENT), generator=torch.Generator().manual_seed(3))
         if changed_frame is not None:
@@ -151,15 +160,32 @@ class Stock:
         return tiny.weights_hash(self.model) == self.weights
 
 
-def videos(model: Any, prediction: str, zero_terminal_snr: bool) -> tuple[Any, Any, Any]:
-    """(plain, fresh, trained)"""
+def with_layers(model: Any, prediction: str, zero_terminal_snr: bool) -> tuple[Any, Any, Any]:
+    """(plain, fresh, trained), with Emu Video's own layers."""
 
-    def with_layers(fresh: bool) -> Any:
+    def injected(fresh: bool) -> Any:
         state_dict, info = tiny.temporal(model, fresh=fresh)
         info = dataclasses.replace(info, prediction=prediction, zero_terminal_snr=zero_terminal_snr)
         return inject(model, state_dict, info, "layers.safetensors")
 
-    fresh, trained = with_layers(True), with_layers(False)
+    fresh, trained = injected(True), injected(False)
+    return with_schedule_of(fresh, model), fresh, trained
+
+
+PUBLIC = {"AnimateDiff v1": lambda widths: public.animatediff(widths, **public.V1), "FancyVideo": public.fancyvideo}
+
+
+def with_public_layers(model: Any, name: str) -> tuple[Any, Any, Any]:
+    """The same with a public file; fresh: at strength 0, and with zeros where it reads images and numbers."""
+    unet = model.model.diffusion_model
+    file = PUBLIC[name](tuple(unet.model_channels * multiple for multiple in unet.channel_mult))
+    silent = {key: tensor if "motion_modules" in key else torch.zeros_like(tensor) for key, tensor in file.items()}
+    trained, fresh = (inject(model, *convert(Weights(name, weights)), name) for weights in (file, silent))
+    fresh = with_strength(fresh, 0.0, 1.0)
+    return with_schedule_of(fresh, model), fresh, trained
+
+
+def with_schedule_of(video: Any, model: Any) -> Any:
     plain = model.clone()
-    plain.add_object_patch("model_sampling", fresh.get_model_object("model_sampling"))
-    return plain, fresh, trained
+    plain.add_object_patch("model_sampling", video.get_model_object("model_sampling"))
+    return plain

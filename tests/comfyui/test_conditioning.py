@@ -80,7 +80,7 @@ def test_transparency_is_dropped_and_wide_images_work(video_model, vae):
     [
         (0, picture(), "at least 2 frames, got 0"),
         (1, picture(), "at least 2 frames, got 1: set frames .* or make a single image with KSampler"),
-        (FRAMES, picture(count=3), "one image, but 3 were given: pick one with ImageFromBatch"),
+        (FRAMES, picture(count=3), "one image, but 3 were given: pick one with Get Image from Batch"),
         (FRAMES, picture(count=0), "one image, but 0 were given"),
         (FRAMES, picture(65, 63), "65x63, but width and height must be multiples of 8: .* to 64x64"),
         (FRAMES, picture(3, 64), "3x64, but .* to 8x64"),

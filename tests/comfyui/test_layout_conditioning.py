@@ -8,12 +8,14 @@ import pytest
 import torch
 from comfy.sample import prepare_noise
 from emu_video.diffusion.schedule import Schedule
+from emu_video.host.conditioning import KNOWN_NOISE
 from emu_video.nodes.conditioning import (
     ExtendConditioning,
     FirstFrameConditioning,
     FirstLastConditioning,
     InterpolationConditioning,
     JoinVideo,
+    KnownFramesConditioning,
 )
 from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.tests.comfyui import tiny
@@ -40,6 +42,10 @@ def extension(model, vae, video, frames=8, known=2):
 
 def first_last(model, vae, first, last, frames=8):
     return FirstLastConditioning.execute(model, vae, first, last, *TEXT, frames).args
+
+
+def key_frames(model, vae, images, positions, frames=8):
+    return KnownFramesConditioning.execute(model, vae, images, *TEXT, frames, positions).args
 
 
 def known(conditioning):
@@ -101,6 +107,21 @@ def test_first_and_last(video_model, vae):
     torch.testing.assert_close(known(positive)[[0, 5], :4], given)
 
 
+def test_known_frames_anywhere(video_model, vae):
+    images = pictures(3)
+    positive, image_only, negative, latent, layout = key_frames(video_model, vae, images, "0, 3,-1")
+    check_three(positive, image_only, negative)
+    assert positions(positive) == [0, 3, 7] and latent["samples"].shape == (8, 4, 8, 8)
+    given = network_latents(video_model, vae, images)
+    torch.testing.assert_close(known(positive)[[0, 3, 7], :4], given)
+    (joined,) = JoinVideo.execute([pictures(8, seed=9)], [layout], [images]).args[0]
+    assert torch.equal(joined[[0, 3, 7]], images)
+    ends = key_frames(video_model, vae, images[:2], "0, -1")
+    assert torch.equal(known(ends[0]), known(first_last(video_model, vae, images[:1], images[1:2])[0]))
+    backwards = key_frames(video_model, vae, images[[1, 0]], "-1, 0")
+    torch.testing.assert_close(known(backwards[0]), known(ends[0]))
+
+
 def test_extension_knows_the_last_frames(video_model, vae):
     video = pictures(5)
     positive, image_only, negative, latent, layout = extension(video_model, vae, video, frames=8, known=3)
@@ -127,8 +148,10 @@ def test_noise_on_the_given_frames(interpolation_model, vae):
     at = slice(4, 33, 4)
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     noise = (noisy[at, :4] - schedule.alpha(100).item() * clean[at, :4]) / schedule.sigma(100).item()
-    expected = torch.randn(noise.shape, generator=torch.Generator().manual_seed(1))
+    expected = torch.randn(noise.shape, generator=torch.Generator().manual_seed(1 ^ KNOWN_NOISE))
     torch.testing.assert_close(noise, expected, rtol=0, atol=1e-4)
+    initial = prepare_noise(noisy[:, :4], 1)  # of a sampler with the same seed
+    assert (noise - initial[: len(noise)]).abs().mean() > 1 and (noise - initial[at]).abs().mean() > 1
     assert torch.equal(noisy[:, 4], clean[:, 4]) and not noisy[:4].any() and not noisy[33:].any()
     other = interpolation(interpolation_model, vae, images, noise_level=100, seed=2)[0][0]
     assert not torch.equal(known(other), noisy)
@@ -221,7 +244,7 @@ def test_extending_twice_repeats_nothing_and_keeps_the_video(video_model, vae):
     for frames, known_frames in ((4, 2), (5, 1)):
         *conds, layout = extension(video_model, vae, video, frames, known_frames)
         clip = sampled(video_model, vae, *conds)
-        (longer,) = JoinVideo.execute([clip], [layout], [video]).args
+        (longer,) = JoinVideo.execute([clip], [layout], [video]).args[0]
         assert torch.equal(longer[: len(video)], video) and torch.equal(longer[len(video) :], clip[known_frames:])
         video = longer
     assert len(video) == 4 + 2 + 4
@@ -233,7 +256,10 @@ def test_extending_twice_repeats_nothing_and_keeps_the_video(video_model, vae):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda m, v: interpolation(m, v, pictures(1)), "at least 2 frames, got 1: animate one with First Frame"),
+        (
+            lambda m, v: interpolation(m, v, pictures(1)),
+            "at least 2 frames, got 1: put single images",
+        ),
         (lambda m, v: interpolation(m, v, {"samples": torch.zeros(1, 4, 8, 8)}), "at least 2 frames, got 1"),
         (lambda m, v: interpolation(m, v, pictures(8), factor=1), "factor of 1 adds no frames"),
         (
@@ -243,12 +269,20 @@ def test_extending_twice_repeats_nothing_and_keeps_the_video(video_model, vae):
         (lambda m, v: interpolation(m, v, pictures(8)), "have the role video, this node needs ones .* interpolation"),
         (lambda m, v: extension(m, v, pictures(2, 60, 64), 8, 1), "60x64, but .* multiples of 8"),
         (lambda m, v: extension(m, None, pictures(2), 8, 1), "There is no VAE"),
-        (lambda m, v: extension(m, v, pictures(2), 8, 3), "has 2 frames, so 1 to 2 of them can be known, not 3"),
+        (
+            lambda m, v: extension(m, v, pictures(2), 8, 3),
+            "so 3 of them cannot be known: set known between 1 and 2",
+        ),
         (lambda m, v: extension(m, v, pictures(8), 4, 4), "adds nothing: set frames above 4"),
         (lambda m, v: first_last(m, v, pictures(1), pictures(1, 72)), "first .* 64x64, but the last is 72x64: scale"),
         (lambda m, v: first_last(m, v, pictures(2), pictures(1)), "The first frame is one image, but 2 were given"),
         (lambda m, v: first_last(m, v, pictures(1), pictures(0)), "The last frame is one image, but 0 were given"),
         (lambda m, v: first_last(m, v, pictures(1), pictures(1), 2), "none between its first and last"),
+        (lambda m, v: key_frames(m, v, pictures(2), "0, 8"), "8 frames has no frame 8: use positions from 0 to 7"),
+        (lambda m, v: key_frames(m, v, pictures(2), "7, -1"), "7, -1 name a frame twice"),
+        (lambda m, v: key_frames(m, v, pictures(2), "0"), "2 images, but 1 positions: name one for each"),
+        (lambda m, v: key_frames(m, v, pictures(1), "first"), '"first" are no whole numbers'),
+        (lambda m, v: key_frames(m, v, pictures(2), "0, 1", 2), "2 of 2 frames are given"),
     ],
 )
 def test_wrong_frames(video_model, vae, call, message):
@@ -267,6 +301,7 @@ def test_models_without_a_place_for_known_frames(model, vae, call, role):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
+        ((1, 4, 8, 8, 8), "a whole video of a video model: decode it"),
         ((2, 4, 8, 8, 8), "a whole video of a video model: decode it"),
         (
             (2, 8, 8, 8),
@@ -293,6 +328,27 @@ def test_memory_is_estimated_before_anything_is_done(interpolation_model, vae, m
         interpolation(interpolation_model, None, pictures(8))
 
 
+def test_first_frame_conditioning_estimates_too(video_model, vae, monkeypatch):
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 1024**2)
+    with pytest.raises(ValueError, match="^1000 frames of 64x64 take about 0.0 GiB .* fewer or smaller frames"):
+        FirstFrameConditioning.execute(video_model, vae, pictures(1), *TEXT, 1000)
+
+
+def test_joining_several_videos(video_model, vae):
+    """A list of prompts makes a list of clips and of layouts."""
+    first, second = pictures(8), pictures(8, seed=5)
+    layouts = [extension(video_model, vae, video, known=1)[-1] for video in (first, second)]
+    clips = [pictures(8, seed=6), pictures(8, seed=7)]
+    joined = JoinVideo.execute(clips, layouts, [first, second]).args[0]
+    assert [len(video) for video in joined] == [15, 15]
+    for video, given, clip in zip(joined, (first, second), clips, strict=True):
+        assert torch.equal(video[:8], given) and torch.equal(video[8:], clip[1:])
+    with pytest.raises(ValueError, match="2 layouts, but the given frames of 1 videos"):
+        JoinVideo.execute(clips, layouts, [first])
+    with pytest.raises(ValueError, match="Expected 1 x 8 frames, got 2 x 8 frames"):
+        JoinVideo.execute([*clips, clips[0]], layouts, [first, second])
+
+
 def test_joining_what_does_not_belong_together(interpolation_model, video_model, vae):
     *_, layout = interpolation(interpolation_model, vae, pictures(8))
     with pytest.raises(ValueError, match="Expected 1 x 37 frames, got 1 x 8 frames"):
@@ -309,7 +365,7 @@ def test_joining_what_does_not_belong_together(interpolation_model, video_model,
 def test_transparent_frames_are_put_back_opaque(interpolation_model, vae):
     given = pictures(2, channels=4)
     *_, layout = interpolation(interpolation_model, vae, given)
-    (joined,) = JoinVideo.execute([pictures(13)], [layout], [given]).args
+    (joined,) = JoinVideo.execute([pictures(13, channels=4)], [layout], [given]).args[0]
     assert joined.shape == (13, 64, 64, 3) and torch.equal(joined[[4, 8]], given[..., :3])
 
 

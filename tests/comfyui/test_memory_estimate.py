@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import comfy.model_management
 import pytest
-from emu_video.benchmarks.memory_estimate import LAYERS, measure
+from emu_video.benchmarks.memory_estimate import UNETS, measure
 from emu_video.host.injection import KEY
 from emu_video.tests.comfyui.tiny import FRAMES, LATENT, sample
 
@@ -26,8 +26,8 @@ def test_what_comfyui_plans_with(video_model, monkeypatch):
     assert memory == video_model.model.memory_required([2 * FRAMES, *LATENT])
 
 
-@pytest.mark.parametrize("unet", ["SD1.5", "SDXL"])
+@pytest.mark.parametrize("unet", UNETS)
 def test_the_estimate_covers_the_peak(unet):
     """16 frames at 512 x 512 (SDXL: 1024 x 1024), both prompts at once."""
-    for row in measure(unet, list(LAYERS)):
+    for row in measure(unet):
         assert row.plain < row.estimate and row.video < row.estimate, row

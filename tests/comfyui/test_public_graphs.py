@@ -36,9 +36,16 @@ FRAMES, SIZE, STEPS = 4, 128, 2
 GRAPHS = {  # base, the published file, frames and frames per second of the video
     "text_to_video_fancyvideo": ("sd15", lambda: {"module": prefixed(public.fancyvideo())}, (4 * (FRAMES - 1) + 1, 25)),
     "text_to_video_animatediff": ("sd15", lambda: public.animatediff(**public.V2), (FRAMES, 8)),
+    "text_to_video_animatediff_motion_lora": ("sd15", lambda: public.animatediff(**public.V2), (FRAMES, 8)),
+    "text_to_video_animatediff_v3": ("sd15", public.animatediff, (FRAMES, 8)),
     "animate_image_pia": ("sd15", public.pia, (FRAMES, 8)),
     "text_to_video_modelscope": ("sd21", lambda: public.modelscope_original(public.modelscope()), (FRAMES, 8)),
 }
+
+LORAS = (
+    ("EmuVideoLoadMotionLoRA", "motion_lora", public.motion_lora),
+    ("LoraLoaderModelOnly", "lora_name", lambda: public.domain_adapter(context=CONTEXT)),
+)
 
 
 def prefixed(weights: dict) -> dict:
@@ -87,7 +94,7 @@ def stock_nodes(comfyui, pack):
 @pytest.fixture
 def folders(tmp_path, monkeypatch) -> Path:
     """A models folder of its own, and an input and output folder; the narrow bases count as the real ones."""
-    for name in ("checkpoints", "temporal_layers"):
+    for name in ("checkpoints", "temporal_layers", "loras"):
         (tmp_path / name).mkdir()
         extensions = folder_paths.folder_names_and_paths[name][1]
         monkeypatch.setitem(folder_paths.folder_names_and_paths, name, ([str(tmp_path / name)], extensions))
@@ -109,6 +116,8 @@ def write_checkpoint(base: str, path: Path) -> None:
     weights = {key: tensor for key, tensor in pocket.items() if not key.startswith(prefix)}
     assert prefix + SIGNATURE not in weights
     unet = unets.comfy_unet(base).state_dict()
+    # Weak biases, as ComfyUI tells SD 2.1 that predicts eps from SD 2.1 that predicts v by them.
+    unet = {key: 0.5 * tensor if key.endswith("bias") else tensor for key, tensor in unet.items()}
     save_file(weights | {prefix + key: tensor.contiguous() for key, tensor in unet.items()}, path)
 
 
@@ -148,6 +157,9 @@ def test_graph_makes_a_video(stock_nodes, folders, name):
     torch.save(file(), folders / "temporal_layers" / value(graph, "EmuVideoLoadTemporalLayers", "temporal_layers"))
     if name.startswith("animate_image"):
         Image.linear_gradient("L").save(folders / "input" / value(graph, "LoadImage", "image"))
+    for kind, widget, lora in LORAS:
+        if any(node["class_type"] == kind for node in graph.values()):
+            torch.save(lora(), folders / "loras" / value(graph, kind, widget))
     run(graph)
     (saved,) = (folders / "output").rglob("*.mp4")
     with av.open(str(saved)) as video:

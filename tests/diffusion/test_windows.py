@@ -154,15 +154,15 @@ def test_join_keeps_what_it_is_given():
 @pytest.mark.parametrize(
     "layout, message",
     [
-        (lambda: interpolated(1, *PAPER), "at least 2 frames, got 1: animate one with First Frame Conditioning"),
+        (lambda: interpolated(1, *PAPER), "at least 2 frames, got 1: put single images together with Batch Images"),
         (lambda: interpolated(0, *PAPER), "at least 2 frames, got 0"),
         (lambda: interpolated(8, 1, (4, 4)), "factor of 1 adds no frames: set it to 2 or more"),
         (lambda: interpolated(8, 4, (-1, 4)), "0 or more, but the margins are"),
         (lambda: interpolated(8, 4, (4, 4), window=1), "window needs at least 2 given frames, got 1"),
         (lambda: interpolated(12, *PAPER, paper=True), "multiple of 8 frames, got 12: use the continuous seam"),
         (lambda: first_and_last(2), "2 frames has none between its first and last: set frames to 3 or more"),
-        (lambda: extended(8, 0, 8), "1 to 8 of them can be known, not 0"),
-        (lambda: extended(3, 4, 8), "has 3 frames, so 1 to 3 of them can be known, not 4"),
+        (lambda: extended(8, 0, 8), "8 frames long, so 0 of them cannot be known: set known between 1 and 8"),
+        (lambda: extended(3, 4, 8), "3 frames long, so 4 of them cannot be known: set known between 1 and 3"),
         (lambda: extended(8, 4, 4), "4 frames, 4 of them known, adds nothing: set frames above 4"),
     ],
 )

@@ -111,3 +111,10 @@ def test_a_pixel_that_is_no_number_spoils_only_its_surroundings():
 def test_factor_below_two():
     with pytest.raises(ValueError, match="must be 2 or more, got 1"):
         between(scene(40), scene(48), factor=1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_same_frames_on_a_gpu():
+    images = torch.stack((scene(40), scene(48)))
+    for one, other in zip(frames_between(images, 4), frames_between(images, 4, torch.device("cuda")), strict=True):
+        torch.testing.assert_close(other.cpu(), one, atol=1e-3, rtol=0)

@@ -8,6 +8,7 @@ import comfy.model_management
 import comfy.sd
 import pytest
 import torch
+from comfy.model_base import ModelType
 from diffusers import PIAPipeline  # pyright: ignore[reportPrivateImportUsage]
 from emu_video.diffusion.affinity import PRESETS, affinities, concat_affinity
 from emu_video.host.affinity_conditioning import affinity_conditioning
@@ -44,6 +45,7 @@ def narrow_bases(monkeypatch):
         wide = anchors.BASES[base]
         narrow = wide._replace(model_channels=32, context_dim=CONTEXT, blocks=16 if base == "sd15" else 28)
         monkeypatch.setitem(anchors.BASES, base, narrow)
+    monkeypatch.setattr(TinyConfig, "model_type", lambda self, state_dict, prefix="": ModelType.EPS)
     monkeypatch.setattr(TinyConfig, "unet_extra_config", {"num_heads": 8, "num_head_channels": -1})
 
 
@@ -87,6 +89,31 @@ def test_layers_of_another_base_are_refused(sd15):
         injected(sd15, public.hotshotxl(), "hotshot")
     with pytest.raises(ValueError, match=r"wide hangs on input_blocks\.1\.1 \(transformer, 64 channels\)"):
         injected(sd15, public.animatediff(widths=(64, 64, 64, 64)), "wide")
+
+
+def test_eps_layers_on_a_v_checkpoint_are_refused(sd15, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(TinyConfig, "model_type", lambda self, state_dict, prefix="": ModelType.V_PREDICTION)
+        predicting_v = checkpoint(**NARROW)
+    with pytest.raises(ValueError, match="adapter was trained on a checkpoint .* noise .eps., but this one pred"):
+        injected(predicting_v, public.animatediff(), "adapter")
+    video = injected(predicting_v, public.fancyvideo())
+    assert isinstance(video.get_model_object("model_sampling"), ZeroSNRFlow)
+    both = injected(injected(sd15, public.fancyvideo()), public.animatediff())  # the second replaces the first
+    assert torch.equal(sample(both, steps=1), sample(injected(sd15, public.animatediff()), steps=1))
+
+
+def test_frames_of_strength_zero_know_nothing_of_each_other(sd15):
+    """Neither by attention nor by the group norms over clips of version 1."""
+    video = with_strength(injected(sd15, public.animatediff(**public.V1)), 0.0, 1.0)
+    noise = torch.randn((FRAMES, *LATENT), generator=torch.Generator().manual_seed(3))
+    before = sample(video, noise=noise, steps=1)
+    noise[1] += 1
+    after = sample(video, noise=noise, steps=1)
+    assert torch.equal(after[0], before[0]) and not torch.equal(after[1], before[1])
+    plain = sd15.clone()
+    plain.add_object_patch("model_sampling", video.get_model_object("model_sampling"))
+    assert torch.equal(sample(plain, noise=noise, steps=1), after)
 
 
 def test_more_frames_than_positions_are_refused(sd15):
@@ -189,7 +216,8 @@ def test_settings_are_the_clones_own(sd15):
     video = injected(sd15, public.fancyvideo())
     full = sample(video)
     weak, fast = with_strength(video, 0.3, 1.0), with_values(video, {"fps": 60.0, "motion": 8.0})
-    assert torch.equal(sample(with_strength(video, 1.0, 0.5)), full)  # no convolutions here
+    with pytest.raises(ValueError, match=r"\(FancyVideo\) have no convolutions: leave convolution at 1"):
+        with_strength(video, 1.0, 0.5)
     for changed in (weak, fast):
         assert relative(sample(changed), full) > 1e-3
         assert torch.equal(sample(video), full)

@@ -146,6 +146,13 @@ def test_animatelcm_is_a_choice_or_said_by_the_file():
         convert(of(public.modelscope()), Options(family="AnimateLCM"))
     with pytest.raises(ValueError, match='no family "PIA" to choose; use one of AnimateLCM'):
         convert(of(tensors), Options(family="PIA"))
+    for file in (public.pia(), public.fancyvideo(embeddings=()), public.animatediff(), public.hotshotxl()):
+        with pytest.raises(
+            ValueError, match="(not AnimateLCM, which has motion modules|has no motion modules).*no family"
+        ):
+            convert(of(file), Options(family="AnimateLCM"))
+    with pytest.raises(ValueError, match="holds AnimateLCM-I2V"):
+        convert(of({**tensors, "img_encoder.conv_in.weight": torch.zeros(1)}), Options(family="AnimateLCM"))
     assert list(CHOICES) == ["AnimateLCM"]
 
 
@@ -163,7 +170,7 @@ def test_group_norms_are_an_option(name, norm):
     [
         (
             ["down_blocks.0.attentions.0.time_mixer.mix_factor"],
-            "holds Stable Video Diffusion: .* Image Only Checkpoint",
+            "holds Stable Video Diffusion, .* Image Only Checkpoint",
         ),
         (["input_blocks.1.1.time_stack.0.norm1.weight"], "holds Stable Video Diffusion"),
         (["controlnet_cond_embedding.weight", "down_blocks.0.motion_modules.0.x"], "holds SparseCtrl"),
@@ -201,6 +208,8 @@ def test_files_as_they_are_found(tmp_path):
     torch.save({"epoch": 3, "global_step": 7, "state_dict": prefixed}, tmp_path / "c.ckpt")
     torch.save({"module": prefixed, "ds_version": "0.9"}, tmp_path / "d.pt")
     torch.save(tensors | {"animatediff_config": {"a": 1}}, tmp_path / "e.pth")
+    torch.save({"epoch": torch.tensor(3), "controlnet": tensors | {"lr": 1e-4}}, tmp_path / "g.ckpt")
+    torch.save(tensors | {"global_step": torch.tensor(7)}, tmp_path / "h.ckpt")
     torch.save(tensors, tmp_path / "f.bin", _use_new_zipfile_serialization=False)
     for file in sorted(tmp_path.iterdir()):
         state_dict, info_of_file = load(file)
@@ -226,7 +235,7 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
     torch.save(public.animatediff(), tmp_path / "cut.ckpt")
     (tmp_path / "cut.ckpt").write_bytes((tmp_path / "cut.ckpt").read_bytes()[:5000])
     torch.save([1, 2], tmp_path / "list.ckpt")
-    torch.save({"a": torch.zeros(1), "note": "text"}, tmp_path / "note.ckpt")
+    torch.save({"a": torch.zeros(1), "note": {"a": 1}}, tmp_path / "note.ckpt")
     for name, word in (("cut.safetensors", "damaged"), ("cut.ckpt", "damaged"), ("list.ckpt", "no weights by key"),
                        ("note.ckpt", "note is no tensor"), ("none.ckpt", "does not exist")):  # fmt: skip
         with pytest.raises(ValueError, match=f"{name}.*{word}"):
