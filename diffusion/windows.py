@@ -135,11 +135,13 @@ def extended(count: int, known: int, frames: int) -> Layout:
 
 
 def join_all(layouts: Sequence[Layout], videos: Sequence[Tensor], given: Sequence[Tensor] = ()) -> list[Tensor]:
-    """Joins several videos, whose windows follow each other in `videos`; given: of each, or of none.
+    """Joins several videos, whose windows follow each other in `videos`; given: of each, of all, or none.
 
     Frames lose an alpha channel. Raises ValueError where windows or given frames are missing, or too many.
     """
     videos, given = [video[..., :3] for video in videos], [frames[..., :3] for frames in given]
+    if len(given) == 1:
+        given *= len(layouts)
     if given and len(given) != len(layouts):
         raise ValueError(
             f"There are {len(layouts)} layouts, but the given frames of {len(given)} videos: connect those that the "
