@@ -105,7 +105,7 @@ def first_and_last(frames: int) -> Layout:
     """Two given frames, the first and the last of a video of `frames` frames."""
     if frames < 3:
         raise ValueError(f"A video of {frames} frames has none between its first and last: set frames to 3 or more.")
-    return Layout(frames, (0, frames - 1), (Window(0, frames, range(2)),))
+    return known_at((0, -1), frames)
 
 
 def known_at(positions: Sequence[int], frames: int) -> Layout:
