@@ -1,0 +1,1 @@
+"""The embedded default: a procedural world of moving shapes and the small models trained on it."""
