@@ -32,5 +32,5 @@ def affinity_conditioning(
         raise ValueError(f"PIA animates one image, but {len(image)} were given: pick one with Get Image from Batch.")
     latent = known_latents(model, vae, image, AFFINITY)
     known = concat_affinity(latent, affinities(motion, frames))
-    positive, negative, _, empty = conditionings(known, positive, negative)
+    positive, negative, _, empty = conditionings(known, positive, negative, "video", AFFINITY)
     return positive, negative, empty

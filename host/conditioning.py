@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import comfy.model_management
 import comfy.model_patcher
@@ -18,6 +18,7 @@ from ..diffusion.windows import Layout
 from ..temporal_layers.info import AFFINITY, KNOWN_FRAMES, LayersInfo
 from .injection import check_layers, layers_info
 from .memory import GIB, check_memory
+from .videos import PURPOSE, Purpose
 
 KNOWN_NOISE = 0x6B6E6F776E  # keeps the given frames' noise apart from the initial noise of the same seed
 NOISE_CONCAT = "noise_concat"  # the conditioning key that ComfyUI appends to the noisy latent's channels
@@ -52,7 +53,7 @@ def first_frame_conditioning(
         )
     check_room(frames, frames, image.shape[1], image.shape[2], FEWER)
     latent = known_latents(model, vae, image)
-    return conditionings(concat_known(*first_frame(latent, frames)), positive, negative)
+    return conditionings(concat_known(*first_frame(latent, frames)), positive, negative, "video")
 
 
 def layout_conditioning(
@@ -92,7 +93,7 @@ def layout_conditioning(
         known, mask = layout.known(latents[window.given.start - first : window.given.stop - first], window)
         if info.noise_told:
             mask = tell_noise(mask, noise_level, schedule)
-        result = conditionings(concat_known(known, mask), positive, negative)
+        result = conditionings(concat_known(known, mask), positive, negative, role)
         result[-1]["batch_index"] = list(range(window.start, window.start + window.frames))
         results.append(result)
     return results
@@ -109,8 +110,8 @@ def check_role(model: comfy.model_patcher.ModelPatcher, role: str) -> LayersInfo
     return info
 
 
-def conditionings(known: Tensor, positive: list, negative: list) -> Conditionings:
-    """known: [T, C + 1, h, w], in the network's scale."""
+def conditionings(known: Tensor, positive: list, negative: list, role: str, order: str = KNOWN_FRAMES) -> Conditionings:
+    """known: [T, C + 1, h, w], in the network's scale. role, order: see `Purpose`."""
     empty = torch.zeros(
         len(known),
         known.shape[1] - 1,
@@ -118,10 +119,15 @@ def conditionings(known: Tensor, positive: list, negative: list) -> Conditioning
         device=comfy.model_management.intermediate_device(),
         dtype=known.dtype,
     )
+
+    def made(text: list, part: Literal["positive", "image_only", "negative"], channels: Tensor) -> list:
+        purpose = Purpose(role, part, len(known), order)
+        return node_helpers.conditioning_set_values(text, {NOISE_CONCAT: channels, PURPOSE: purpose})
+
     return (
-        node_helpers.conditioning_set_values(positive, {NOISE_CONCAT: known}),
-        node_helpers.conditioning_set_values(negative, {NOISE_CONCAT: known}),
-        node_helpers.conditioning_set_values(negative, {NOISE_CONCAT: torch.zeros_like(known)}),
+        made(positive, "positive", known),
+        made(negative, "image_only", known),
+        made(negative, "negative", torch.zeros_like(known)),
         {"samples": empty},
     )
 

@@ -21,7 +21,8 @@ from ..temporal_layers.attach import attach, detach
 from ..temporal_layers.files import check_fits
 from ..temporal_layers.info import LayersInfo
 from ..temporal_layers.layers import TemporalLayers
-from .zero_snr import FRAMES, frames_per_video, predicts_v, set_schedule
+from .videos import FRAMES, frames_per_video
+from .zero_snr import predicts_v, set_schedule
 
 KEY = "emu_video"
 STRENGTH = "emu_video_strength"

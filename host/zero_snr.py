@@ -17,9 +17,9 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..diffusion.schedule import Schedule
+from .videos import FRAMES, check_known_frames, frames_per_video
 
 KEY = "emu_video_schedule"
-FRAMES = "emu_video_frames"  # attachment of a MODEL with temporal layers: frames of one video, 0 = the whole batch
 # ComfyUI's sampler functions that take x for x0 plus noise, or stop before the last step; and their names.
 NOT_FOR_FLOWS = {
     "sample_ddpm": "ddpm",
@@ -172,28 +172,3 @@ def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: 
             if "noise_concat" in cond and frames is not None:
                 check_known_frames(cond["noise_concat"].shape, noise.shape, frames_per_video(len(noise), frames))
     return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-
-
-def frames_per_video(batch: int, frames: int) -> int:
-    """Frames of one video in a latent batch of `batch` frames; `frames` = 0 takes them all for one video."""
-    if frames and batch % frames:
-        raise ValueError(
-            f"The latent batch holds {batch} frames, which is not a whole number of {frames}-frame videos; set frames "
-            f"of Load Temporal Layers to 0 for one video of any length, or make the batch a multiple of {frames}."
-        )
-    return frames or batch
-
-
-def check_known_frames(known: torch.Size, latent: torch.Size, frames: int) -> None:
-    """frames: of one video; its known frames serve all videos of the batch, or there are known ones for each."""
-    if known[0] not in (frames, latent[0]):
-        raise ValueError(
-            f"The conditioning is for videos of {known[0]} frames, but the latent has {latent[0]} in videos of "
-            f"{frames}: connect the latent of the node that made the conditioning, or for several videos at once set "
-            f"frames of Load Temporal Layers to {known[0]}."
-        )
-    if latent[2:] != known[2:]:
-        raise ValueError(
-            f"The known frames' latents are {known[-1]}x{known[-2]} but the video's are "
-            f"{latent[-1]}x{latent[-2]}: connect the latent of the node that made the conditioning."
-        )

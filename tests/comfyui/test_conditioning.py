@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from emu_video.host.videos import Purpose, purposes
 from emu_video.nodes.conditioning import FirstFrameConditioning
 from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.tests.comfyui import tiny
@@ -32,6 +33,14 @@ def test_three_conditionings_and_an_empty_latent(video_model, vae):
     assert torch.equal(image_only[0][1]["noise_concat"], known)
     assert negative[0][1]["noise_concat"].shape == known.shape and not negative[0][1]["noise_concat"].any()
     assert latent["samples"].shape == (FRAMES, 4, 8, 8) and not latent["samples"].any()
+
+
+def test_conditionings_say_what_they_were_made_for(video_model, vae):
+    *conds, _ = condition(video_model, vae, picture())
+    for part, cond in zip(("positive", "image_only", "negative"), conds, strict=True):
+        (purpose,) = purposes([options for _, options in cond])
+        assert purpose == Purpose("video", part, FRAMES, "known_frames")
+    assert purposes([options for _, options in tiny.text(1)]) == []
 
 
 def test_known_frames_reach_the_network(video_model, vae):
