@@ -18,6 +18,16 @@ from launcher import comfyui, environment, server
 from launcher.environment import ROOT, Failed
 
 TEMPLATE = "text_to_video_cascade_pocket"
+POCKET = {
+    "make": "make",
+    "gates": "evaluate.gates",
+    "measure": "evaluate.text_to_video",
+    "measure_interpolation": "evaluate.interpolation",
+    "measure_first_last": "evaluate.first_last",
+    "measure_extension": "evaluate.extension",
+}
+"""Task of `run.py pocket` -> its module below pocket."""
+
 WORKFLOW = ROOT / "workflows" / "api" / f"{TEMPLATE}.json"
 
 
@@ -34,8 +44,7 @@ def main() -> int:
     pocket = commands.add_parser(
         "pocket", help="remake the pocket's weights, look at them between stages, or measure them"
     )
-    measures = "measure", "measure_interpolation", "measure_first_last", "measure_extension"
-    pocket.add_argument("task", choices=("make", "gates", *measures))
+    pocket.add_argument("task", choices=POCKET)
     commands.add_parser(
         "layers", add_help=False, help="say what a file of temporal layers is, and save it in the pack's own format"
     )
@@ -57,7 +66,7 @@ def main() -> int:
     if args.command == "serve":
         return run_serve(folder, args.port)
     if args.command in ("pocket", "layers"):
-        module = f"pocket.{args.task}" if args.command == "pocket" else "temporal_layers.formats"
+        module = f"pocket.{POCKET[args.task]}" if args.command == "pocket" else "temporal_layers.formats"
         return subprocess.call([sys.executable, "-m", f"emu_video.{module}", *rest], env=comfyui.importable(folder))
     return run_tests(folder, rest)
 

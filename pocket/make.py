@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from . import curves, train_autoencoder, train_image, train_interpolation, train_text, train_video
+from . import train_autoencoder, train_image, train_interpolation, train_text, train_video
+from .evaluate import curves
 from .export import export_checkpoint, export_interpolation_layers, export_video_layers
 from .shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
 

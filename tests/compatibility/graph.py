@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu_video.tests.api_graph import ApiGraph
+from emu_video.evaluation.graph import ApiGraph
 
 SEED = 7
 FRAMES = {"all_in_one": 8, "in_parts": 8, "interpolated": 37, "optical_flow": 15}

@@ -11,11 +11,11 @@ import urllib.request
 import av
 import numpy as np
 import pytest
+from emu_video.evaluation.graph import ApiGraph
 from emu_video.launcher.client import execute, fill, saved_files
 from emu_video.launcher.comfyui import PACK
 from emu_video.launcher.environment import ROOT, Failed
 from emu_video.launcher.server import get_json
-from emu_video.tests.api_graph import ApiGraph
 
 GRAPHS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 VIDEOS = {  # frames, frames per second

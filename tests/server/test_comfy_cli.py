@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from emu_video.evaluation.graph import ApiGraph
 from emu_video.launcher.environment import ROOT, child_environment
-from emu_video.tests.api_graph import ApiGraph
 
 
 def comfy(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import av
+from emu_video.evaluation.graph import ApiGraph
 from emu_video.launcher.client import execute, saved_files
-from emu_video.tests.api_graph import ApiGraph
 
 
 def test_extended_and_interpolated_in_windows(server):

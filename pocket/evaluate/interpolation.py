@@ -3,7 +3,7 @@
 Of every clip 8 frames are given, pixel for pixel; a ComfyUI server makes 37 of them, and between the given ones three
 simpler ways make frames, too: repetition, linear blending, optical flow. The true frames, encoded and decoded, show
 what the autoencoder alone costs. Interrupted runs go on where they were. Writes
-pocket/measured_interpolation.json and a contact sheet; prints the tables of pocket/README.md.
+pocket/evaluate/measured/interpolation.json and a contact sheet; prints the tables of pocket/README.md.
 """
 
 import argparse
@@ -18,19 +18,19 @@ import cv2
 import numpy as np
 import torch
 
-from ..launcher import client, comfyui, server
-from ..optical_flow.between import frames_between
-from .autoencoder import Autoencoder
+from ...evaluation.results import load_rows, save_rows
+from ...launcher import client, comfyui, server
+from ...optical_flow.between import frames_between
+from ..autoencoder import Autoencoder
+from ..latents import load_autoencoder
+from ..shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
+from ..vocabulary import COLOURS, MOTIONS, SHAPES, held_out, spins_visibly
+from ..world import CROSSING, FINE_TIMES, GIVEN, Clip, render_clips, sample_clips
 from .interpolation_score import CEILING, INNER, MODEL, SIMPLER, score, tables
-from .latents import load_autoencoder
-from .measure import ROOT, saved_frames
-from .rows import load_rows, save_rows
-from .shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
-from .vocabulary import COLOURS, MOTIONS, SHAPES, held_out, spins_visibly
-from .world import CROSSING, FINE_TIMES, GIVEN, Clip, render_clips, sample_clips
+from .text_to_video import ROOT, saved_frames
 
 GRAPH = ROOT / "workflows" / "api" / "animate_image_interpolated_pocket.json"
-RESULT = Path(__file__).parent / "measured_interpolation.json"
+RESULT = Path(__file__).parent / "measured" / "interpolation.json"
 FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, INTERPOLATION_LAYERS, Path(__file__).with_name("interpolation_score.py"))
 KINDS = (*MOTIONS, *CROSSING)
 

@@ -2,7 +2,7 @@
 
 Of every clip of 8 frames the first and the last are given, pixel for pixel; a ComfyUI server makes the six between, and
 blending and optical flow make them, too. Interrupted runs go on where they were. Writes
-pocket/measured_first_last.json and a contact sheet; prints the tables of pocket/README.md.
+pocket/evaluate/measured/first_last.json and a contact sheet; prints the tables of pocket/README.md.
 """
 
 import argparse
@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..launcher import client, server
+from ...launcher import client, server
+from ..shipped import CHECKPOINT, VIDEO_LAYERS
+from ..world import FRAMES, TIMES, Clip
+from .interpolation import by_the_model, input_name, measure_clips, simpler_ways, through_autoencoder
 from .interpolation_score import CEILING, METHODS, MODEL, SIMPLER, at, compare, places, table
-from .measure import ROOT
-from .measure_interpolation import by_the_model, input_name, measure_clips, simpler_ways, through_autoencoder
-from .shipped import CHECKPOINT, VIDEO_LAYERS
-from .world import FRAMES, TIMES, Clip
+from .text_to_video import ROOT
 
 GRAPH = ROOT / "workflows" / "api" / "animate_image_pocket.json"
-RESULT = Path(__file__).parent / "measured_first_last.json"
+RESULT = Path(__file__).parent / "measured" / "first_last.json"
 FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(__file__).with_name("interpolation_score.py"))
 BETWEEN = np.arange(1, FRAMES - 1)
 

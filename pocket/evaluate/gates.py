@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diffusion.guidance import emu_guidance
-from ..diffusion.sampler import ddim
-from ..diffusion.schedule import Schedule
-from ..temporal_layers.files import load_layers
-from ..training.objective import first_frames, v_error
-from .denoiser import Denoiser
-from .latents import latent_set, load_autoencoder
-from .measure import prompts
-from .reader import read_clip
-from .shipped import VIDEO_LAYERS
-from .text_encoder import Vocabulary, pad_tokens
-from .train_layers import frozen_image_model, new_layers
-from .vocabulary import COLOURS, MOTIONS, OPPOSITES, PLACES, SHAPES
-from .world import FRAMES, render_clips, sample_clips
+from ...diffusion.guidance import emu_guidance
+from ...diffusion.sampler import ddim
+from ...diffusion.schedule import Schedule
+from ...temporal_layers.files import load_layers
+from ...training.objective import first_frames, v_error
+from ..denoiser import Denoiser
+from ..latents import latent_set, load_autoencoder
+from ..reader import read_clip
+from ..shipped import VIDEO_LAYERS
+from ..text_encoder import Vocabulary, pad_tokens
+from ..train_layers import frozen_image_model, new_layers
+from ..vocabulary import COLOURS, MOTIONS, OPPOSITES, PLACES, SHAPES
+from ..world import FRAMES, render_clips, sample_clips
+from .text_to_video import prompts
 
 SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)
 CHECK = {"name": "check", "seed": 77, "count": 256}

@@ -8,7 +8,7 @@ import numpy as np
 
 STAGES = ("autoencoder", "text", "image", "video", "interpolation")
 COLUMNS = 3
-PICTURE = Path(__file__).parent / "losses.png"
+PICTURE = Path(__file__).parents[1] / "losses.png"
 WIDTH, HEIGHT, MARGIN = 420, 260, 48
 INK, GRID, LINE = (40, 40, 40), (215, 215, 215), (180, 90, 20)
 

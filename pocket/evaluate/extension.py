@@ -1,7 +1,7 @@
 """Measures long videos: five extensions of one clip, each by a prompt of its own, through the shipped graph.
 
 The shape, its colour and the background stay in all six prompts, the motion changes. Interrupted runs go on where they
-were. Writes pocket/measured_extension.json and a contact sheet; prints the table of pocket/README.md.
+were. Writes pocket/evaluate/measured/extension.json and a contact sheet; prints the table of pocket/README.md.
 """
 
 import argparse
@@ -14,16 +14,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..launcher import client, comfyui, server
-from .measure import ROOT, mean, saved_frames, share
-from .reader import read_clip
-from .rows import load_rows, save_rows
-from .shipped import CHECKPOINT, VIDEO_LAYERS
-from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, OPPOSITES, SHAPES, spins_visibly
+from ...evaluation.results import load_rows, save_rows
+from ...launcher import client, comfyui, server
+from .. import reader
+from ..reader import read_clip
+from ..shipped import CHECKPOINT, VIDEO_LAYERS
+from ..vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, OPPOSITES, SHAPES, spins_visibly
+from .text_to_video import ROOT, mean, saved_frames, share
 
 GRAPH = ROOT / "workflows" / "api" / "extend_three_prompts_pocket.json"
-RESULT = Path(__file__).parent / "measured_extension.json"
-FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(__file__).with_name("reader.py"))
+RESULT = Path(__file__).parent / "measured" / "extension.json"
+FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(reader.__file__))
 CLIPS = 6
 FRAMES = 8  # of a clip as it is sampled
 

@@ -1,6 +1,7 @@
 """Measures the shipped pocket through the shipped graph: every clip is made by a ComfyUI server, then read back.
 
-Writes pocket/measured.json and a contact sheet; prints the table of the README. Interrupted runs go on where they were,
+Writes pocket/evaluate/measured/text_to_video.json and a contact sheet; prints the table of the README. Interrupted runs
+go on where they were,
 and a larger --count begins with the clips of a smaller one, while the graph and the weights stay the same.
 """
 
@@ -13,16 +14,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..launcher import client, comfyui, server
-from .reader import Reading, read_clip
-from .rows import load_rows, save_rows
-from .shipped import CHECKPOINT, VIDEO_LAYERS
-from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, OPPOSITES, SHAPES, held_out, spins_visibly
+from ...evaluation.results import load_rows, save_rows
+from ...launcher import client, comfyui, server
+from .. import reader
+from ..reader import Reading, read_clip
+from ..shipped import CHECKPOINT, VIDEO_LAYERS
+from ..vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, OPPOSITES, SHAPES, held_out, spins_visibly
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GRAPH = ROOT / "workflows" / "api" / "text_to_video_pocket.json"
-RESULT = Path(__file__).parent / "measured.json"
-FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(__file__).with_name("reader.py"))
+RESULT = Path(__file__).parent / "measured" / "text_to_video.json"
+FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(reader.__file__))
 TRAVELS = (*DIRECTIONS, "getting bigger", "getting smaller")
 
 

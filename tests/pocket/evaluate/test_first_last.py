@@ -2,7 +2,7 @@
 
 import pytest
 
-measured = pytest.importorskip("emu_video.pocket.measure_first_last")
+measured = pytest.importorskip("emu_video.pocket.evaluate.first_last")
 
 
 def test_graph_is_the_shipped_one_given_two_frames():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from emu_video.pocket.world import render_clips, sample_clips
 
-measured = pytest.importorskip("emu_video.pocket.measure_extension")
+measured = pytest.importorskip("emu_video.pocket.evaluate.extension")
 
 
 def test_every_extension_goes_on_from_the_video_before():

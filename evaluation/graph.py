@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from emu_video.launcher.environment import ROOT
-from emu_video.pocket.shipped import INTERPOLATION_LAYERS
+from ..launcher.environment import ROOT
+from ..pocket.shipped import INTERPOLATION_LAYERS
 
 
 class ApiGraph:
