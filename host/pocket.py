@@ -13,8 +13,8 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepBlock, UNetModel
 from torch import Tensor, nn
 
-from ..pocket.autoencoder import widen
-from ..pocket.text_encoder import END, PAD, START, TextEncoder, Vocabulary, pad_tokens
+from ..pocket.model.autoencoder import widen
+from ..pocket.model.text_encoder import END, PAD, START, TextEncoder, Vocabulary, pad_tokens
 
 SIGNATURE = "emu_video_pocket"  # the key that marks the file; holds the preview colours of its latents
 

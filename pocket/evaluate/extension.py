@@ -16,10 +16,10 @@ import numpy as np
 
 from ...evaluation.results import load_rows, save_rows
 from ...launcher import client, comfyui, server
-from .. import reader
-from ..reader import read_clip
 from ..shipped import CHECKPOINT, VIDEO_LAYERS
-from ..vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, OPPOSITES, SHAPES, spins_visibly
+from ..world import reader
+from ..world.reader import read_clip
+from ..world.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, OPPOSITES, SHAPES, spins_visibly
 from .text_to_video import ROOT, mean, saved_frames, share
 
 GRAPH = ROOT / "workflows" / "api" / "extend_three_prompts_pocket.json"

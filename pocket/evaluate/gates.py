@@ -19,14 +19,14 @@ from ...diffusion.sampler import ddim
 from ...diffusion.schedule import Schedule
 from ...temporal_layers.files import load_layers
 from ...training.objective import first_frames, v_error
-from ..denoiser import Denoiser
-from ..latents import latent_set, load_autoencoder
-from ..reader import read_clip
+from ..model.denoiser import Denoiser
+from ..model.text_encoder import Vocabulary, pad_tokens
 from ..shipped import VIDEO_LAYERS
-from ..text_encoder import Vocabulary, pad_tokens
-from ..train_layers import frozen_image_model, new_layers
-from ..vocabulary import COLOURS, MOTIONS, OPPOSITES, PLACES, SHAPES
+from ..stages.latents import latent_set, load_autoencoder
+from ..stages.layers import frozen_image_model, new_layers
 from ..world import FRAMES, render_clips, sample_clips
+from ..world.reader import read_clip
+from ..world.vocabulary import COLOURS, MOTIONS, OPPOSITES, PLACES, SHAPES
 from .text_to_video import prompts
 
 SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)

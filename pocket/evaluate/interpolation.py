@@ -21,11 +21,11 @@ import torch
 from ...evaluation.results import load_rows, save_rows
 from ...launcher import client, comfyui, server
 from ...optical_flow.between import frames_between
-from ..autoencoder import Autoencoder
-from ..latents import load_autoencoder
+from ..model.autoencoder import Autoencoder
 from ..shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
-from ..vocabulary import COLOURS, MOTIONS, SHAPES, held_out, spins_visibly
+from ..stages.latents import load_autoencoder
 from ..world import CROSSING, FINE_TIMES, GIVEN, Clip, render_clips, sample_clips
+from ..world.vocabulary import COLOURS, MOTIONS, SHAPES, held_out, spins_visibly
 from .interpolation_score import CEILING, INNER, MODEL, SIMPLER, score, tables
 from .text_to_video import ROOT, saved_frames
 

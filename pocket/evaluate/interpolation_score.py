@@ -7,8 +7,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from ..reader import SMALLEST
 from ..world import FINE_TIMES, GIVEN, Clip, render_clips
+from ..world.reader import SMALLEST
 
 INNER = slice(GIVEN[0], GIVEN[-1] + 1)  # the frames that every method makes
 MODEL = "model"

@@ -16,10 +16,10 @@ import numpy as np
 
 from ...evaluation.results import load_rows, save_rows
 from ...launcher import client, comfyui, server
-from .. import reader
-from ..reader import Reading, read_clip
 from ..shipped import CHECKPOINT, VIDEO_LAYERS
-from ..vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, OPPOSITES, SHAPES, held_out, spins_visibly
+from ..world import reader
+from ..world.reader import Reading, read_clip
+from ..world.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, OPPOSITES, SHAPES, held_out, spins_visibly
 
 ROOT = Path(__file__).parents[2]
 GRAPH = ROOT / "workflows" / "api" / "text_to_video_pocket.json"

@@ -9,10 +9,10 @@ import folder_paths
 import pytest
 import torch
 from emu_video.host.pocket import UNET_CONFIG, PocketUNet
-from emu_video.pocket.autoencoder import Autoencoder, widen
-from emu_video.pocket.denoiser import _Operations
+from emu_video.pocket.model.autoencoder import Autoencoder, widen
+from emu_video.pocket.model.denoiser import _Operations
+from emu_video.pocket.model.text_encoder import TextEncoder, Vocabulary, pad_tokens
 from emu_video.pocket.shipped import CHECKPOINT, VIDEO_LAYERS
-from emu_video.pocket.text_encoder import TextEncoder, Vocabulary, pad_tokens
 from emu_video.temporal_layers.anchors import identify_base
 from emu_video.temporal_layers.files import load_layers
 

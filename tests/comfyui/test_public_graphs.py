@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 import torch
 from emu_video.host.pocket import SIGNATURE, EmuVideoPocket
-from emu_video.pocket.export import PREFIXES
 from emu_video.pocket.shipped import CHECKPOINT
+from emu_video.pocket.stages.export import PREFIXES
 from emu_video.temporal_layers import anchors
 from emu_video.tests.comfyui.formats import unets
 from emu_video.tests.comfyui.tiny import CONTEXT

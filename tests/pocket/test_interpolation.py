@@ -6,8 +6,8 @@ import torch
 from emu_video.diffusion.known_frames import add_known_noise, concat_known, tell_noise
 from emu_video.diffusion.schedule import Schedule
 from emu_video.diffusion.windows import interpolated
-from emu_video.pocket.vocabulary import MOTIONS
 from emu_video.pocket.world import CROSSING, FINE_TIMES, FRAMES, GIVEN, TIMES, render_clips, sample_clips
+from emu_video.pocket.world.vocabulary import MOTIONS
 
 PATHS = ("x", "y", "radius", "angle")
 
@@ -60,7 +60,7 @@ def test_crossing_shapes_cross():
 
 def test_training_gives_what_the_node_gives():
     """The node's layout, noise and channels, restated for one clip at a time."""
-    train_interpolation = pytest.importorskip("emu_video.pocket.train_interpolation")
+    train_interpolation = pytest.importorskip("emu_video.pocket.stages.interpolation")
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     x0 = torch.randn(3, 37, 4, 2, 2, generator=torch.Generator().manual_seed(1))
     levels, dropped = torch.tensor([0, 100, 250]), torch.tensor([False, False, True])

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from emu_video.pocket.measure import opposite_prompts, prompts, wilson
-from emu_video.pocket.reader import read_clip
-from emu_video.pocket.vocabulary import MOTIONS, OPPOSITES, held_out
 from emu_video.pocket.world import render_clips, sample_clips
+from emu_video.pocket.world.reader import read_clip
+from emu_video.pocket.world.vocabulary import MOTIONS, OPPOSITES, held_out
 
 
 @pytest.fixture(scope="module")

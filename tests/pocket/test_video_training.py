@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-train_video = pytest.importorskip("emu_video.pocket.train_video")
+train_video = pytest.importorskip("emu_video.pocket.stages.video")
 
 
 def pattern(*known: int) -> torch.Tensor:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from emu_video.pocket.render import coverage, signed_distance
-from emu_video.pocket.text_encoder import END, PAD, START, UNKNOWN, Vocabulary, pad_tokens
-from emu_video.pocket.vocabulary import COLOURS, MOTIONS, SHAPES, held_out
+from emu_video.pocket.model.text_encoder import END, PAD, START, UNKNOWN, Vocabulary, pad_tokens
 from emu_video.pocket.world import FRAMES, render_clips, sample_clips
+from emu_video.pocket.world.render import coverage, signed_distance
+from emu_video.pocket.world.vocabulary import COLOURS, MOTIONS, SHAPES, held_out
 
 
 def test_a_seed_gives_the_same_pictures():

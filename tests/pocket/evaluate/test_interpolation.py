@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from emu_video.pocket.evaluate.interpolation import KINDS, chosen_clips, graph, simpler_ways
 from emu_video.pocket.evaluate.interpolation_score import INNER, METHODS, MODEL, SIMPLER, score, tables
-from emu_video.pocket.text_encoder import Vocabulary
-from emu_video.pocket.vocabulary import held_out
+from emu_video.pocket.model.text_encoder import Vocabulary
 from emu_video.pocket.world import GIVEN, render_clips
+from emu_video.pocket.world.vocabulary import held_out
 
 NEW = [i for i in range(29) if i % 4]
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .vocabulary import ALIASES, WORDS
+from ..world.vocabulary import ALIASES, WORDS
 
 LENGTH = 32
 WIDTH = 128

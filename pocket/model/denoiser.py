@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..host import cpu  # noqa: F401  (before anything of ComfyUI looks for a GPU)
-from ..host.pocket import UNET_CONFIG, PocketUNet
+from ...host import cpu  # noqa: F401  (before anything of ComfyUI looks for a GPU)
+from ...host.pocket import UNET_CONFIG, PocketUNet
 from .text_encoder import TextEncoder, Vocabulary
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..diffusion.known_frames import add_known_noise, tell_noise
-from ..diffusion.schedule import Schedule
-from ..training.loop import Settings
-from ..training.objective import known_frames
+from ...diffusion.known_frames import add_known_noise, tell_noise
+from ...diffusion.schedule import Schedule
+from ...training.loop import Settings
+from ...training.objective import known_frames
+from ..world import CROSSING, FINE_TIMES, GIVEN
 from .latents import LatentSet, joined, latent_set
-from .train_layers import frozen_image_model, new_layers, train_layers
-from .world import CROSSING, FINE_TIMES, GIVEN
+from .layers import frozen_image_model, new_layers, train_layers
 
 NOISE = 250  # highest level of the given frames' noise, as in the paper
 EXACT = 0.5  # share of clips whose given frames have none

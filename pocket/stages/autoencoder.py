@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..training.checkpoint import save_checkpoint
-from ..training.log import Log
-from .autoencoder import Autoencoder
-from .world import TIMES, render_clips, sample_clips
+from ...training.progress import Log, save_checkpoint
+from ..model.autoencoder import Autoencoder
+from ..world import TIMES, render_clips, sample_clips
 
 CROP = 64
 COLOUR_SCALE = 1.5  # makes the latents' standard deviation about 1

@@ -8,17 +8,17 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..diffusion.schedule import Schedule, x0_from_v
-from ..temporal_layers.anchors import find_anchors
-from ..temporal_layers.attach import attach
-from ..temporal_layers.layers import TemporalLayers
-from ..training.loop import Settings, train
-from ..training.objective import Dropout, drop_conditioning, sample_timesteps, v_error
-from .denoiser import Denoiser
+from ...diffusion.schedule import Schedule, x0_from_v
+from ...temporal_layers.anchors import find_anchors
+from ...temporal_layers.attach import attach
+from ...temporal_layers.layers import TemporalLayers
+from ...training.loop import Settings, train
+from ...training.objective import Dropout, drop_conditioning, sample_timesteps, v_error
+from ..model.denoiser import Denoiser
+from ..model.text_encoder import pad_tokens
+from ..shipped import CHECKPOINT
 from .export import denoiser_weights
 from .latents import LatentSet
-from .shipped import CHECKPOINT
-from .text_encoder import pad_tokens
 
 CONDITIONING_CHANNELS = 5  # known frames' latents and mask
 PATCH = 4  # latents per side; the error of a patch's mean is a drifting background, which single latents hardly show
@@ -68,7 +68,7 @@ def train_layers(
     given = torch.zeros(frames, dtype=torch.bool)
     given[list(positions)] = True
 
-    def loss(step: int, _: range):
+    def loss(step: int):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         x0, weight, tokens = clips.batch(generator, batch)
         no_text, nothing = drop_conditioning(batch, Dropout(), generator)
@@ -90,5 +90,5 @@ def train_layers(
         }
         return error.mean() + PATCH_WEIGHT * patches, figures
 
-    result = train({"layers": layers}, loss, settings, folder, name)
-    torch.save(result.average["layers"], folder / f"{name}_average.pt")
+    averaged = train({"layers": layers}, loss, settings, folder, name)
+    torch.save(averaged["layers"], folder / f"{name}_average.pt")

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..training.loop import Settings
-from ..training.objective import known_frames, random_known
+from ...training.loop import Settings
+from ...training.objective import known_frames, random_known
+from ..world import FRAMES
 from .latents import LatentSet, joined, latent_set
-from .train_layers import frozen_image_model, new_layers, train_layers
-from .world import FRAMES
+from .layers import frozen_image_model, new_layers, train_layers
 
 
 def turn_round(mask: Tensor, turned: Tensor) -> Tensor:

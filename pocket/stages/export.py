@@ -6,16 +6,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..host.pocket import SIGNATURE
-from ..temporal_layers.anchors import find_anchors
-from ..temporal_layers.files import save_layers
-from ..temporal_layers.info import LayersInfo
-from ..training.checkpoint import written_whole
-from .denoiser import new_unet
+from ...host.pocket import SIGNATURE
+from ...temporal_layers.anchors import find_anchors
+from ...temporal_layers.files import save_layers
+from ...temporal_layers.info import LayersInfo
+from ...training.progress import written_whole
+from ..model.denoiser import new_unet
+from ..model.text_encoder import Vocabulary
+from ..shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
+from ..world import FINE_TIMES, FPS, FRAMES, TIMES, render_clips, sample_clips
 from .latents import load_autoencoder
-from .shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
-from .text_encoder import Vocabulary
-from .world import FINE_TIMES, FPS, FRAMES, TIMES, render_clips, sample_clips
 
 PREFIXES = {"unet": "model.diffusion_model.", "text": "cond_stage_model.transformer."}
 

@@ -2,8 +2,12 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .scene import Clip
+from .vocabulary import SHAPES
 
 SIZE = 128  # pixels per side
 
@@ -49,3 +53,30 @@ def coverage(shape: str, cx: Tensor, cy: Tensor, radius: Tensor, angle: Tensor, 
     cos, sin = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
     distance = signed_distance(shape, cos * dx + sin * dy, cos * dy - sin * dx)
     return (0.5 - distance * radius[:, None, None] * size).clamp(0, 1)
+
+
+def _float(values) -> Tensor:
+    return torch.tensor(np.stack(values), dtype=torch.float32)
+
+
+def render_clips(clips: list[Clip], size: int = SIZE) -> tuple[Tensor, Tensor]:
+    """Pictures [clips, frames, 3, size, size] uint8, and what a shape covers [clips, frames, size, size] in 0..1."""
+    frames = len(clips[0].light)
+    ramp = torch.linspace(-0.5, 0.5, size)
+    shading = _float([c.shading for c in clips])
+    shade = 1 + shading[:, 0, None, None] * ramp[None, None, :] + shading[:, 1, None, None] * ramp[None, :, None]
+    picture = _float([c.backdrop for c in clips])[:, :, None, None] * shade[:, None]
+    picture = picture[:, None].repeat(1, frames, 1, 1, 1)
+    covered = torch.zeros(len(clips), frames, size, size)
+    for shape in SHAPES:
+        found = [(i, b) for i, c in enumerate(clips) for b in c.bodies if b.shape == shape]
+        if not found:
+            continue
+        index = torch.tensor([i for i, _ in found])
+        paths = (_float([getattr(b, name) for _, b in found]).flatten() for name in ("x", "y", "radius", "angle"))
+        alpha = coverage(shape, *paths, size=size).view(len(found), frames, size, size)
+        rgb = _float([b.rgb for _, b in found])[:, None, :, None, None]
+        picture[index] = torch.lerp(picture[index], rgb.expand_as(picture[index]), alpha[:, :, None])
+        covered[index] = torch.maximum(covered[index], alpha)
+    picture = picture * _float([c.light for c in clips])[:, :, None, None, None]
+    return picture.round_().clamp_(0, 255).to(torch.uint8), covered

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..training.checkpoint import load_checkpoint, save_checkpoint
-from .autoencoder import Autoencoder
-from .shipped import CHECKPOINT
-from .text_encoder import Vocabulary, pad_tokens
-from .vocabulary import MOTIONS
-from .world import FRAMES, TIMES, render_clips, sample_clips
+from ...training.progress import load_checkpoint, save_checkpoint
+from ..model.autoencoder import Autoencoder
+from ..model.text_encoder import Vocabulary, pad_tokens
+from ..shipped import CHECKPOINT
+from ..world import FRAMES, TIMES, render_clips, sample_clips
+from ..world.vocabulary import MOTIONS
 
 CHUNK = 128
 

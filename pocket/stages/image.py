@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..diffusion.schedule import Schedule
-from ..training.loop import Settings, train
-from ..training.objective import sample_timesteps, v_error
-from .denoiser import Denoiser
+from ...diffusion.schedule import Schedule
+from ...training.loop import Settings, train
+from ...training.objective import sample_timesteps, v_error
+from ..model.denoiser import Denoiser
+from ..model.text_encoder import Vocabulary, pad_tokens
 from .latents import latent_set, picture_sets
-from .text_encoder import Vocabulary, pad_tokens
 
 DROP_TEXT = 0.1
 TURNING = np.array([2.0, 4.0, 7.0])
@@ -36,7 +36,7 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     empty = torch.tensor(pad_tokens([]))
 
-    def loss(step: int, _: range):
+    def loss(step: int):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         latents, near, said = turned.batch(generator, batch // 6)
         frame = torch.randint(0, len(TURNING), (1,), generator=generator)
@@ -69,5 +69,5 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
         }
         return error.mean() + unheard, figures
 
-    result = train({"model": model, "words": words}, loss, Settings(iterations, rate), folder, "image")
-    torch.save(result.average["model"], folder / "image_average.pt")
+    averaged = train({"model": model, "words": words}, loss, Settings(iterations, rate), folder, "image")
+    torch.save(averaged["model"], folder / "image_average.pt")
