@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from .environment import Failed
+from .environment import LauncherError
 
 
 def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int | None) -> dict:
@@ -24,7 +24,9 @@ def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int
             continue
         node = next((n for n in filled.values() if n.get("_meta", {}).get("title") == title), None)
         if node is None:
-            raise Failed(f"The workflow has no node titled {title!r}. Give one this title, or leave the option out.")
+            raise LauncherError(
+                f"The workflow has no node titled {title!r}. Give one this title, or leave the option out."
+            )
         node["inputs"]["value" if "value" in node["inputs"] else "text"] = text
     if seed is not None:
         seeded = [node["inputs"] for node in filled.values() if "seed" in node["inputs"]]
@@ -37,7 +39,7 @@ def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int
 async def execute(url: str, workflow: dict, report: Callable[[str, int, int], None]) -> dict[str, dict]:
     """Node id -> what it showed or saved. report(title of the node, step, steps) is called while it runs.
 
-    Raises Failed with ComfyUI's own words when it refuses the workflow or a node fails.
+    Raises LauncherError with ComfyUI's own words when it refuses the workflow or a node fails.
     """
     client = uuid.uuid4().hex
     async with aiohttp.ClientSession(url) as session:
@@ -46,7 +48,7 @@ async def execute(url: str, workflow: dict, report: Callable[[str, int, int], No
             async with session.post("/prompt", json=body) as answer:
                 reply = await answer.json()
                 if answer.status != 200 or reply["node_errors"]:
-                    raise Failed(f"ComfyUI refused the workflow: {_refusal(reply)}")
+                    raise LauncherError(f"ComfyUI refused the workflow: {_refusal(reply)}")
             outputs: dict[str, dict] = {}
             async for message in socket:
                 if message.type is not aiohttp.WSMsgType.TEXT:
@@ -62,12 +64,12 @@ async def execute(url: str, workflow: dict, report: Callable[[str, int, int], No
                 elif event["type"] == "executing" and data["node"]:
                     report(_title(workflow, data["node"]), 0, 0)
                 elif event["type"] == "execution_error":
-                    raise Failed(f"The node {_title(workflow, data['node_id'])!r}: {data['exception_message']}")
+                    raise LauncherError(f"The node {_title(workflow, data['node_id'])!r}: {data['exception_message']}")
                 elif event["type"] == "execution_interrupted":
-                    raise Failed("The run was interrupted in ComfyUI. Run the same command again.")
+                    raise LauncherError("The run was interrupted in ComfyUI. Run the same command again.")
                 elif event["type"] == "execution_success":
                     return outputs
-    raise Failed("ComfyUI closed the connection before the workflow ended. Its log says why.")
+    raise LauncherError("ComfyUI closed the connection before the workflow ended. Its log says why.")
 
 
 def saved_files(outputs: dict[str, dict], folder: Path) -> list[Path]:

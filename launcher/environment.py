@@ -13,18 +13,20 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "emu_video.stamp"
-ROOM = ROOT / ".emu"
+WORK_DIR = ROOT / ".emu"
 """Everything else that run.py writes: ComfyUI, its base folder, caches and settings of the tools it calls."""
 
-OURS = ROOM / "made_venv"
+VENV_MARKER = WORK_DIR / "made_venv"
 """Stands from the moment that run.py begins to make `.venv`: only such a one is ever removed."""
 
 PINNED = ROOT / "launcher" / "requirements.txt"
-PINNED_TEST = ROOT / "launcher" / "requirements-test.txt"
+"""Pinned packages of every command. Sets that only some commands need lie beside it as `requirements-<set>.txt`."""
+
+PROJECT = ROOT / "pyproject.toml"
 TORCH = ("torch", "torchvision", "torchaudio")
 
 
-class Failed(Exception):
+class LauncherError(Exception):
     """A step of run.py failed; the message says what failed and what to try."""
 
 
@@ -32,14 +34,14 @@ def run(command: list, what: str, advice: str, env: dict[str, str]) -> None:
     try:
         code = subprocess.call([str(part) for part in command], env=env)
     except OSError as error:
-        raise Failed(f"{what} failed: {error}. {advice}") from error
+        raise LauncherError(f"{what} failed: {error}. {advice}") from error
     if code:
-        raise Failed(f"{what} failed (exit code {code}, output above). {advice}")
+        raise LauncherError(f"{what} failed (exit code {code}, output above). {advice}")
 
 
 def child_environment() -> dict[str, str]:
     """This process's variables, with homes, caches and settings pointed into the project."""
-    home = ROOM / "home"
+    home = WORK_DIR / "home"
     inside = {
         "HOME": home,
         "USERPROFILE": home,
@@ -49,9 +51,9 @@ def child_environment() -> dict[str, str]:
         "XDG_CACHE_HOME": home / ".cache",
         "XDG_DATA_HOME": home / ".local" / "share",
         "XDG_STATE_HOME": home / ".local" / "state",
-        "TMPDIR": ROOM / "tmp",
-        "TEMP": ROOM / "tmp",
-        "TMP": ROOM / "tmp",
+        "TMPDIR": WORK_DIR / "tmp",
+        "TEMP": WORK_DIR / "tmp",
+        "TMP": WORK_DIR / "tmp",
     }
     for folder in inside.values():
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,52 +72,64 @@ def inside() -> bool:
 
 def installer_environment() -> dict[str, str]:
     """This process's variables, with the installers' caches in the project unless the user placed them."""
-    (ROOM / "tmp").mkdir(parents=True, exist_ok=True)
-    caches = {"UV_CACHE_DIR": str(ROOM / "cache" / "uv"), "PIP_CACHE_DIR": str(ROOM / "cache" / "pip")}
-    return caches | os.environ | {name: str(ROOM / "tmp") for name in ("TMPDIR", "TEMP", "TMP")}
+    (WORK_DIR / "tmp").mkdir(parents=True, exist_ok=True)
+    caches = {"UV_CACHE_DIR": str(WORK_DIR / "cache" / "uv"), "PIP_CACHE_DIR": str(WORK_DIR / "cache" / "pip")}
+    return caches | os.environ | {name: str(WORK_DIR / "tmp") for name in ("TMPDIR", "TEMP", "TMP")}
 
 
-def again_inside(script: Path) -> int:
-    """Runs the script anew, with its arguments, in `.venv`."""
-    command = [str(PYTHON), str(script.resolve()), *sys.argv[1:]]
+def reexec_in_venv(arguments: list[str]) -> int:
+    """Run `emu_video.launcher` with these arguments in `.venv`.
+
+    Python's isolated mode keeps this folder off sys.path, where `nodes` would hide ComfyUI's module of the same name.
+    """
+    command = [str(PYTHON), "-I", "-u", "-m", "emu_video.launcher", *arguments]
     if os.name != "nt":
         os.execv(PYTHON, command)
     return subprocess.call(command)
 
 
-def ensure(*, test: bool, comfyui: Path | None) -> None:
-    """Makes `.venv` unless one for exactly these requirements stands; a half-made one is made anew.
+def ensure(packages: tuple[str, ...] = (), comfyui: Path | None = None) -> None:
+    """Make `.venv` unless one for exactly these requirements exists; replace one that is unfinished.
 
-    comfyui: the user's own ComfyUI, whose requirements are installed too.
+    Args:
+        packages: Names of further sets of pinned packages.
+        comfyui: The user's own ComfyUI, whose requirements are installed too.
     """
-    files = [PINNED, *([PINNED_TEST] if test else []), *([comfyui / "requirements.txt"] if comfyui else [])]
+    files = [PINNED, *(PINNED.with_name(f"requirements-{name}.txt") for name in packages)]
+    files += [comfyui / "requirements.txt"] if comfyui else []
     wanted = {file.name if file.parent == PINNED.parent else "comfyui": _digest(file) for file in files}
+    wanted["emu_video"] = _digest(PROJECT)
     made = _made()
     if made.get("python") != _version() or made.get(PINNED.name) != wanted[PINNED.name]:
         made = {}
-    if all(made.get(name) == digest for name, digest in wanted.items()):
+    missing = {name for name, digest in wanted.items() if made.get(name) != digest}
+    if not missing:
         return
     if inside():
-        raise Failed("This Python runs inside the .venv that has to change. Run run.py with your system's Python.")
+        raise LauncherError(
+            "This Python runs inside the .venv that has to change. Run run.py with your system's Python."
+        )
     if not made:
         _create()
     STAMP.unlink(missing_ok=True)
-    _install(files)
+    if missing != {"emu_video"}:
+        _install(files)
+    _install_pack()
     lines = {**made, **wanted, "python": _version()}
     STAMP.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
 
 
 def _create() -> None:
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        raise Failed(f"Python {_version()} is not supported: run run.py with Python 3.10, 3.11, 3.12 or 3.13.")
+        raise LauncherError(f"Python {_version()} is not supported: run run.py with Python 3.10, 3.11, 3.12 or 3.13.")
     print("Making .venv (the first time this takes some minutes: PyTorch is large)", flush=True)
     if VENV.exists():
-        if not OURS.exists():
-            raise Failed(f"{VENV} was not made by run.py. Rename or remove it, then run the same command again.")
+        if not VENV_MARKER.exists():
+            raise LauncherError(f"{VENV} was not made by run.py. Rename or remove it, then run the same command again.")
         print("  an unfinished or outdated .venv is removed first", flush=True)
         shutil.rmtree(VENV)
-    OURS.parent.mkdir(exist_ok=True)
-    OURS.touch()
+    VENV_MARKER.parent.mkdir(exist_ok=True)
+    VENV_MARKER.touch()
     advice = "On Debian and Ubuntu `apt install python3-venv` brings it; or install uv."
     if shutil.which("uv"):
         run(
@@ -142,6 +156,14 @@ def _install(files: list[Path]) -> None:
         )
     for file in files:
         run([*pip, "-r", file], f"Installing the packages of {file.name}", advice, installer_environment())
+
+
+def _install_pack() -> None:
+    """Make this folder importable as `emu_video` in `.venv`."""
+    pip = ["uv", "pip", "install", "--python", PYTHON] if shutil.which("uv") else [PYTHON, "-m", "pip", "install"]
+    command = [*pip, "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT]
+    advice = "Run the same command again; if it fails again, remove the folder .venv first."
+    run(command, "Installing the pack", advice, installer_environment())
 
 
 def _made() -> dict[str, str]:

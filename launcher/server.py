@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .comfyui import BASE, OUTPUT
-from .environment import PYTHON, ROOM, Failed, child_environment
+from .environment import PYTHON, WORK_DIR, LauncherError, child_environment
 
 START_SECONDS = 600
 
@@ -56,14 +56,14 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
     """A ComfyUI server on this machine while the block runs; everything it writes lies in base and output.
 
     comfyui: its folder, base: the folder with custom_nodes, input and user, output: where videos are saved.
-    Raises Failed, with the end of the server's log, when it does not answer in START_SECONDS.
+    Raises LauncherError, with the end of the server's log, when it does not answer in START_SECONDS.
     """
     if port and taken(port):
-        raise Failed(f"Port {port} is taken. Stop the program that uses it, or give another one with --port.")
+        raise LauncherError(f"Port {port} is taken. Stop the program that uses it, or give another one with --port.")
     port = port or free_port()
     folders = ["--base-directory", base, "--output-directory", output]
     folders += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]
-    own = not comfyui.is_relative_to(ROOM)
+    own = not comfyui.is_relative_to(WORK_DIR)
     if own and "--models-directory" in (comfyui / "comfy" / "cli_args.py").read_text("utf-8"):  # since ComfyUI 0.27
         folders += ["--models-directory", comfyui / "models"]
     device = [] if has_nvidia_card() or sys.platform == "darwin" else ["--cpu"]
@@ -77,7 +77,7 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
     log = base / "user" / f"server_{port}.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=env, cwd=ROOM, start_new_session=True
+            command, stdout=file, stderr=subprocess.STDOUT, env=env, cwd=WORK_DIR, start_new_session=True
         )
     try:
         server = Server(f"http://127.0.0.1:{port}", output, log)
@@ -94,9 +94,11 @@ def _wait(server: Server, process: subprocess.Popen) -> None:
             if get_json(server.url + "/system_stats"):
                 return
         if process.poll() is not None:
-            raise Failed(f"ComfyUI stopped while starting (exit code {process.returncode}). {_end_of(server.log)}")
+            raise LauncherError(
+                f"ComfyUI stopped while starting (exit code {process.returncode}). {_end_of(server.log)}"
+            )
         time.sleep(0.2)
-    raise Failed(f"ComfyUI did not answer within {START_SECONDS} seconds. {_end_of(server.log)}")
+    raise LauncherError(f"ComfyUI did not answer within {START_SECONDS} seconds. {_end_of(server.log)}")
 
 
 def _end_of(log: Path) -> str:

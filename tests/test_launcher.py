@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from emu_video.launcher import client, comfyui, environment
-from emu_video.launcher.environment import Failed
+from emu_video.launcher import client, comfyui, commands, environment
+from emu_video.launcher.environment import LauncherError
 
 
 @pytest.fixture
@@ -20,11 +24,12 @@ def project(tmp_path, monkeypatch) -> list[str]:
     pinned.mkdir()
     (pinned / "requirements.txt").write_text("torch==2.11.0\n")
     (pinned / "requirements-test.txt").write_text("pytest==9\n")
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
     monkeypatch.setattr(environment, "VENV", venv)
     monkeypatch.setattr(environment, "PYTHON", venv / "bin" / "python")
     monkeypatch.setattr(environment, "STAMP", venv / "emu_video.stamp")
     monkeypatch.setattr(environment, "PINNED", pinned / "requirements.txt")
-    monkeypatch.setattr(environment, "PINNED_TEST", pinned / "requirements-test.txt")
+    monkeypatch.setattr(environment, "PROJECT", tmp_path / "pyproject.toml")
 
     def create():
         done.append("venv")
@@ -33,29 +38,30 @@ def project(tmp_path, monkeypatch) -> list[str]:
 
     monkeypatch.setattr(environment, "_create", create)
     monkeypatch.setattr(environment, "_install", lambda files: done.extend(file.name for file in files))
+    monkeypatch.setattr(environment, "_install_pack", lambda: done.append("pack"))
     return done
 
 
 def ensure(project: list[str], test: bool = False, own: Path | None = None) -> list[str]:
     project.clear()
-    environment.ensure(test=test, comfyui=own)
+    environment.ensure(("test",) if test else (), comfyui=own)
     return list(project)
 
 
 def test_environment_is_made_once(project):
-    assert ensure(project) == ["venv", "requirements.txt"]
+    assert ensure(project) == ["venv", "requirements.txt", "pack"]
     assert ensure(project) == []
 
 
 def test_tests_add_to_the_environment(project):
     ensure(project)
-    assert ensure(project, test=True) == ["requirements.txt", "requirements-test.txt"]
+    assert ensure(project, test=True) == ["requirements.txt", "requirements-test.txt", "pack"]
     assert ensure(project, test=True) == ensure(project) == []
 
 
 def test_own_comfyui_adds_its_requirements(project, tmp_path):
     (tmp_path / "requirements.txt").write_text("einops\n")
-    assert ensure(project, own=tmp_path) == ["venv", "requirements.txt", "requirements.txt"]
+    assert ensure(project, own=tmp_path) == ["venv", "requirements.txt", "requirements.txt", "pack"]
     assert ensure(project, own=tmp_path) == []
 
 
@@ -66,38 +72,44 @@ def test_half_made_environment_is_made_anew(project, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(environment, "_install", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            environment.ensure(test=False, comfyui=None)
-    assert ensure(project) == ["venv", "requirements.txt"]
+            environment.ensure()
+    assert ensure(project) == ["venv", "requirements.txt", "pack"]
 
 
 def test_changed_requirements_make_it_anew(project):
     ensure(project)
     environment.PINNED.write_text("torch==3\n")
-    assert ensure(project) == ["venv", "requirements.txt"]
+    assert ensure(project) == ["venv", "requirements.txt", "pack"]
+
+
+def test_changed_project_installs_the_pack_again(project):
+    ensure(project)
+    environment.PROJECT.write_text("[project]\nversion = 2\n")
+    assert ensure(project) == ["pack"]
 
 
 def test_lost_python_makes_it_anew(project):
     ensure(project)
     environment.PYTHON.unlink()
-    assert ensure(project) == ["venv", "requirements.txt"]
+    assert ensure(project) == ["venv", "requirements.txt", "pack"]
 
 
 def test_old_python_is_refused(monkeypatch):
     monkeypatch.setattr(environment.sys, "version_info", (3, 9, 0))
-    with pytest.raises(Failed, match=r"Python 3\.9 is not supported"):
+    with pytest.raises(LauncherError, match=r"Python 3\.9 is not supported"):
         environment._create()
 
 
 def test_foreign_environment_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "VENV", tmp_path)
-    monkeypatch.setattr(environment, "OURS", tmp_path / "no such file")
-    with pytest.raises(Failed, match="not made by run.py"):
+    monkeypatch.setattr(environment, "VENV_MARKER", tmp_path / "no such file")
+    with pytest.raises(LauncherError, match="not made by run.py"):
         environment._create()
     assert tmp_path.exists()
 
 
 def test_failing_step_says_what_to_try(tmp_path):
-    with pytest.raises(Failed, match="Making it failed.*Try again"):
+    with pytest.raises(LauncherError, match="Making it failed.*Try again"):
         environment.run([tmp_path / "no such program"], "Making it", "Try again.", {})
 
 
@@ -112,7 +124,7 @@ def archive(tmp_path, monkeypatch) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
-    monkeypatch.setattr(comfyui, "ROOM", tmp_path / ".emu")
+    monkeypatch.setattr(comfyui, "WORK_DIR", tmp_path / ".emu")
     monkeypatch.setattr(comfyui, "COMFYUI", tmp_path / ".emu" / "ComfyUI")
     monkeypatch.setattr(comfyui, "SHA256", hashlib.sha256(data.getvalue()).hexdigest())
 
@@ -134,7 +146,7 @@ def test_comfyui_is_unpacked_once(archive, tmp_path, monkeypatch):
 def test_broken_download_is_refused_and_fetched_again(archive, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(comfyui, "SHA256", "0" * 64)
-        with pytest.raises(Failed, match="not the expected one"):
+        with pytest.raises(LauncherError, match="not the expected one"):
             comfyui.fetch()
     assert not comfyui.COMFYUI.exists()
     assert (comfyui.fetch() / "main.py").read_bytes() == b"1"
@@ -174,7 +186,7 @@ def test_pack_is_copied_where_links_are_refused(tmp_path, monkeypatch):
 
 
 def test_folder_that_is_no_comfyui_is_refused(tmp_path):
-    with pytest.raises(Failed, match="no ComfyUI folder"):
+    with pytest.raises(LauncherError, match="not a ComfyUI folder"):
         comfyui.find(str(tmp_path))
 
 
@@ -203,7 +215,7 @@ def test_fill_keeps_seeds_apart():
 
 
 def test_fill_names_the_missing_node():
-    with pytest.raises(Failed, match="'Image prompt'"):
+    with pytest.raises(LauncherError, match="'Image prompt'"):
         client.fill({"1": WORKFLOW["1"]}, "red", "blue", None)
 
 
@@ -213,3 +225,49 @@ def test_saved_files_leave_previews_out(tmp_path):
         "2": {"images": [{"filename": "b.mp4", "subfolder": "s", "type": "output"}], "animated": [True]},
     }
     assert client.saved_files(outputs, tmp_path) == [tmp_path / "s" / "b.mp4"]
+
+
+def run_py(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run run.py with a Python that has the standard library alone: `-S` leaves out every installed package."""
+    command = [sys.executable, "-S", str(environment.ROOT / "run.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def test_help_lists_every_command_with_one_line():
+    result = run_py("--help")
+    assert result.returncode == 0, result.stderr
+    for name, command in commands.COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(command.help)}$", result.stdout, re.M)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        ((), 2, "usage: run.py COMMAND"),
+        (("demonstrate",), 2, "no command 'demonstrate'"),
+        (("pocket",), 2, "pocket measure"),
+        (("pocket", "--help"), 0, "pocket measure"),
+        (("pocket", "sing"), 2, "no command 'pocket' 'sing'"),
+        (("demo", "--help"), 0, "--image-prompt"),
+        (("demo",), 2, "required: prompt"),
+        (("serve", "--port", "x"), 2, "invalid int value: 'x'"),
+        (("test", "--help"), 0, "pytest"),
+        (("demo", "red", "--comfyui"), 2, "--comfyui needs a folder"),
+        (("demo", "red", "--comfyui", "/nowhere"), 1, "/nowhere is not a ComfyUI folder"),
+    ],
+)
+def test_help_and_mistakes_need_no_environment(arguments, code, word):
+    result = run_py(*arguments)
+    assert result.returncode == code and word in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_every_command_has_help_of_its_own(comfyui):
+    """In the environment, with ComfyUI: the command's own options, not those of run.py."""
+    for name, command in commands.COMMANDS.items():
+        process = [sys.executable, "-I", "-m", "emu_video.launcher", *name.split(), "--help"]
+        result = subprocess.run(
+            process, capture_output=True, text=True, env={**os.environ, "COMFYUI_PATH": str(comfyui)}
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.stdout.startswith(f"usage: run.py {name}"), (command.module, result.stdout)

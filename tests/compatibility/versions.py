@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from emu_video.launcher import comfyui
-from emu_video.launcher.environment import ROOM
+from emu_video.launcher.environment import WORK_DIR
 
 AT_HAND = "at hand"
 """The ComfyUI that all other tests use; in CI the pinned, newest one."""
@@ -34,4 +34,4 @@ def wanted() -> list[str]:
 
 def fetch(version: str) -> Path:
     """The folder of that ComfyUI, downloaded and unpacked on first use."""
-    return comfyui.fetch_version(version, *SOURCES[version], ROOM / f"ComfyUI-{version}")
+    return comfyui.fetch_version(version, *SOURCES[version], WORK_DIR / f"ComfyUI-{version}")

@@ -14,7 +14,7 @@ import pytest
 from emu_video.evaluation.graph import ApiGraph
 from emu_video.launcher.client import execute, fill, saved_files
 from emu_video.launcher.comfyui import PACK
-from emu_video.launcher.environment import ROOT, Failed
+from emu_video.launcher.environment import ROOT, LauncherError
 from emu_video.launcher.server import get_json
 
 GRAPHS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
@@ -44,7 +44,7 @@ def run(server, workflow: dict, report=lambda *_: None) -> dict:
 
 def refusal(server, workflow: dict) -> str:
     """What a newcomer is told; it is one sentence or two, never a traceback."""
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(LauncherError) as caught:
         run(server, workflow)
     word = str(caught.value)
     assert "Traceback" not in word and "\n" not in word.strip()

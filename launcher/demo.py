@@ -1,0 +1,46 @@
+"""`run.py demo`: text to a short video."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+
+from . import comfyui, server
+from .environment import ROOT, LauncherError
+
+TEMPLATE = "text_to_video_cascade_pocket"
+"""The graph that `demo` runs and `serve` opens."""
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the arguments; print help or an error and exit where they ask for it."""
+    parser = argparse.ArgumentParser(prog="run.py demo", description="Make a video from a prompt and print its path.")
+    parser.add_argument("prompt", help='what is seen and how it moves, for example "a red circle moving right"')
+    parser.add_argument("--image-prompt", help="what the first frame shows (default: the prompt)")
+    parser.add_argument("--seed", type=int, help="repeat the video of this seed (default: a random one, printed)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int:
+    """Start ComfyUI, run the graph, stop ComfyUI, and print the path of the video."""
+    from . import client
+
+    args = parse(argv)
+    seed = random.randrange(2**32) if args.seed is None else args.seed
+    workflow = json.loads((ROOT / "workflows" / "api" / f"{TEMPLATE}.json").read_text("utf-8"))
+    workflow = client.fill(workflow, args.prompt, args.image_prompt, seed)
+    print("Starting ComfyUI", flush=True)
+    with server.running(comfyui.locate(), comfyui.make_base()) as running:
+        print(f"Running the workflow with seed {seed}", flush=True)
+        progress = client.Progress()
+        outputs = asyncio.run(client.execute(running.url, workflow, progress))
+        progress.end()
+        files = client.saved_files(outputs, running.output)
+        for warning in running.warnings():
+            print(warning, flush=True)
+    if not files:
+        raise LauncherError(f"The workflow saved no video. Look into {running.log}.")
+    print(files[-1])
+    return 0
