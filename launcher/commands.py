@@ -32,11 +32,11 @@ COMMANDS = {
     "serve": Command("open ComfyUI with the text-to-video graph in the browser", "launcher.serve"),
     # prepare, train (training/), evaluate and judge (evaluation/) go here: one line each, as below.
     "pocket make": Command("train every weight of the pocket model", "pocket.make"),
-    "pocket gates": Command("look at the pocket model between its stages", "pocket.gates"),
-    "pocket measure": Command("measure the pocket model's videos", "pocket.measure"),
-    "pocket measure_interpolation": Command("measure its interpolation", "pocket.measure_interpolation"),
-    "pocket measure_first_last": Command("measure videos between two frames", "pocket.measure_first_last"),
-    "pocket measure_extension": Command("measure extended videos", "pocket.measure_extension"),
+    "pocket gates": Command("look at the pocket model between its stages", "pocket.evaluate.gates"),
+    "pocket measure": Command("measure the pocket model's videos", "pocket.evaluate.text_to_video"),
+    "pocket measure_interpolation": Command("measure its interpolation", "pocket.evaluate.interpolation"),
+    "pocket measure_first_last": Command("measure videos between two frames", "pocket.evaluate.first_last"),
+    "pocket measure_extension": Command("measure extended videos", "pocket.evaluate.extension"),
     "layers": Command("identify a file of temporal layers, or convert it", "temporal_layers.formats"),
     "test": Command("run the tests; its arguments go to pytest", "launcher.run_tests", ("test",)),
 }
