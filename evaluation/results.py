@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from ..training.progress import written_whole
+from ..training.checkpoint import written_whole
 
 
 def load_rows(result: Path, files: tuple[Path, ...], **settings) -> dict:

@@ -1,92 +1,250 @@
-"""The training loop: warm-up, gradient clipping, exponential moving average, resume, log."""
+"""The training loop: warm-up, accumulation, gradient clipping, moving average, checkpoints, log. Knows no network."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .progress import Log, load_checkpoint, save_checkpoint
+from .checkpoint import check_same_run, load_checkpoint, save_checkpoint
+from .distributed import ALONE, Processes
+from .log import Figure, Log, Sums, joined
+
+States = dict[str, dict[str, Tensor]]
+"""The state dict of each trained module."""
+Loss = Callable[[int, range], tuple[Tensor, Mapping[str, Figure]]]
+"""(step, positions in the batch) -> mean loss of these clips, and figures to log. It depends on its arguments alone."""
 
 
 @dataclass(frozen=True)
 class Settings:
+    """How the parameters change.
+
+    batch: clips of one step, on all processes together; at_once: clips computed at the same time (0: all).
+    rate: learning rate after `warmup` steps; a cosine leads to `final_rate` times it (1 keeps it constant).
+    ema: decay of the moving average. clip: largest norm of the gradient.
+    autocast: "" or "bfloat16". optimiser: "adamw", or "adamw8bit" (needs torchao).
+    """
+
     iterations: int
     rate: float = 1e-3
     warmup: int = 100
-    final_rate: float = 0.02  # of `rate`, reached by a cosine
+    final_rate: float = 0.02
     weight_decay: float = 0.0
     clip: float = 1.0
     ema: float = 0.998
     save_every: int = 200
+    batch: int = 1
+    at_once: int = 0
+    betas: tuple[float, float] = (0.9, 0.99)
+    autocast: str = ""
+    optimiser: str = "adamw"
+    log_every: int = 25
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a listener hears after each step: steps done, of how many, the loss and the log."""
+
+    done: int
+    steps: int
+    loss: float
+    log: Log
+
+
+@dataclass(frozen=True)
+class Result:
+    """average: the moving average, raw: the weights themselves. stopped: whether the run ended before its last step."""
+
+    average: States
+    raw: States
+    step: int
+    stopped: bool
+    log: Log
+
+
+class NotFinite(ValueError):
+    """The loss or its gradient is NaN or infinite. The last checkpoint is from before."""
+
+    def __init__(self, step: int, positions: range | None):
+        self.step, self.positions = step, positions
+        what = "gradient" if positions is None else "loss"
+        super().__init__(f"The {what} of step {step + 1} is not a finite number.")
 
 
 class Average:
-    """Exponential moving average of the trained parameters, with the usual short memory at the start."""
+    """Exponential moving average of the trained parameters by name, with the usual short memory at the start."""
 
-    def __init__(self, parameters: Iterable[Tensor], decay: float):
+    def __init__(self, parameters: Mapping[str, Tensor], decay: float):
         self.decay = decay
-        self.values = [p.detach().clone() for p in parameters]
+        self.values = {name: p.detach().clone() for name, p in parameters.items()}
 
-    def update(self, parameters: Iterable[Tensor], step: int) -> None:
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in self.values.items():
+            value.copy_(values[name])
+
+    def update(self, parameters: Mapping[str, Tensor], step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        for value, parameter in zip(self.values, parameters, strict=True):
-            value.lerp_(parameter.detach(), 1 - decay)
+        for name, parameter in parameters.items():
+            self.values[name].lerp_(parameter.detach(), 1 - decay)
+
+
+class Trainee(nn.Module):
+    """The trained modules and their loss as one module, so that PyTorch's wrappers can find the parameters."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], loss: Loss, autocast: str):
+        super().__init__()
+        self.trained = nn.ModuleDict(modules)
+        self.loss = loss
+        self.dtype = getattr(torch, autocast) if autocast else None
+
+    def forward(self, step: int, positions: range) -> tuple[Tensor, Mapping[str, Figure]]:
+        device = next(self.parameters()).device
+        with torch.autocast(device.type, self.dtype, enabled=self.dtype is not None):
+            return self.loss(step, positions)
 
 
 def train(
-    modules: dict[str, nn.Module],
-    loss: Callable[[int], tuple[Tensor, dict[str, float]]],
+    modules: Mapping[str, nn.Module],
+    loss: Loss,
     settings: Settings,
     folder: Path,
     name: str,
-) -> dict[str, dict[str, Tensor]]:
-    """Minimises `loss(step)` over the parameters of `modules` that require gradients.
+    *,
+    run: Mapping[str, Any] | None = None,
+    processes: Processes = ALONE,
+    on_step: Callable[[Progress], None] | None = None,
+    on_save: Callable[[int, States], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    echo: bool = True,
+) -> Result:
+    """Minimise `loss` over the parameters of `modules` that require gradients, on the device where they are.
 
-    `loss` returns the loss and figures to log; it must depend on `step` alone, so that a run that was cut off and
-    resumed from `folder`/`name`.pt sees the same batches. Returns the averaged state dict of each module.
+    A run that was cut off continues from its checkpoint `folder`/`name`.pt and ends with the same weights.
+
+    Args:
+        run: settings that belong to the run; a checkpoint with others is refused.
+        on_save: called with the step and the averaged weights after each checkpoint, in the first process.
+        should_stop: asked after each step; a run that stops saves a checkpoint first.
+        echo: whether rows of the log are printed.
+
+    Raises:
+        NotFinite: the loss or its gradient is NaN or infinite; the checkpoint is from before.
     """
     named = {f"{m}.{k}": p for m, module in modules.items() for k, p in module.named_parameters() if p.requires_grad}
-    parameters = list(named.values())
-    optimiser = torch.optim.AdamW(parameters, settings.rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay)
-    average = Average(parameters, settings.ema)
+    optimiser = _optimiser(named.values(), settings)
+    average = Average(named, settings.ema)
     path = folder / f"{name}.pt"
-    first = 0
-    if state := load_checkpoint(path):
-        first = state["step"]
+    state = load_checkpoint(path)
+    step = state["step"] if state else 0
+    log = Log(
+        folder / f"{name}.csv",
+        settings.iterations,
+        settings.log_every,
+        first=step,
+        tensorboard=folder / "tensorboard" if settings.tensorboard and processes.is_first else None,
+        gather=processes.gather,
+        echo=echo,
+        writes=processes.is_first,
+    )
+    if state:
+        check_same_run(path, state["run"], dict(run or {}))
         for module_name, module in modules.items():
             module.load_state_dict(state["modules"][module_name])
         optimiser.load_state_dict(state["optimiser"])
-        average.values = state["average"]
-        print(f"{name}: resuming at step {first}", flush=True)
-    log = Log(folder / f"{name}.csv", settings.iterations)
+        average.load(state["average"])
+        log.sums = state["log"] if processes.is_first else {}
+        if echo and processes.is_first:
+            print(f"{name}: resuming at step {step}", flush=True)
+    trainee = processes.wrap(Trainee(modules, loss, settings.autocast))
+    parts = processes.share(settings.batch, settings.at_once or settings.batch)
 
-    def save(step: int) -> None:
-        states = {m: module.state_dict() for m, module in modules.items()}
-        save_checkpoint(path, step=step, modules=states, optimiser=optimiser.state_dict(), average=average.values)
+    def save() -> None:
+        sums = joined(processes.gather(log.sums))
+        if processes.is_first:
+            raw, optimiser_state = _states(modules), optimiser.state_dict()
+            changed = {"modules": raw, "optimiser": optimiser_state, "average": average.values, "log": sums}
+            save_checkpoint(path, step=step, run=dict(run or {}), **changed)
+            if on_save:
+                on_save(step, _states(modules, average.values))
+        processes.wait()
 
-    for step in range(first, settings.iterations):
+    stopped, saved = False, step
+    while step < settings.iterations and not stopped:
         for group in optimiser.param_groups:
-            group["lr"] = settings.rate * _rate(step, settings)
-        value, figures = loss(step)
-        optimiser.zero_grad()
-        value.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
+            group["lr"] = settings.rate * rate_at(step, settings)
+        value, figures = _gradients(trainee, optimiser, step, parts, processes)
+        norm = nn.utils.clip_grad_norm_(named.values(), settings.clip).item()
+        if not math.isfinite(norm):
+            raise NotFinite(step, None)
         optimiser.step()
-        average.update(parameters, step)
-        log.add(step, loss=value.item(), gradient=norm.item(), **figures)
-        if (step + 1) % settings.save_every == 0 or step + 1 == settings.iterations:
-            save(step + 1)
-    averaged = {m: dict(module.state_dict()) for m, module in modules.items()}
-    for key, value in zip(named, average.values, strict=True):
-        module_name, _, name = key.partition(".")
-        averaged[module_name][name] = value
-    return averaged
+        average.update(named, step)
+        log.add(step, **figures, loss=value, gradient=norm)
+        step += 1
+        if on_step and processes.is_first:
+            on_step(Progress(step, settings.iterations, value, log))
+        stopped = processes.sum(bool(should_stop and should_stop())) > 0
+        if step % settings.save_every == 0 or step == settings.iterations or stopped:
+            save()
+            saved = step
+    if saved != step:
+        save()
+    return Result(_states(modules, average.values), _states(modules), step, step < settings.iterations, log)
 
 
-def _rate(step: int, settings: Settings) -> float:
+def _gradients(
+    trainee: nn.Module, optimiser: torch.optim.Optimizer, step: int, parts: list[range], processes: Processes
+) -> tuple[float, Sums]:
+    """Compute the gradient of a whole batch, part by part. Returns the mean loss of all processes, and figures."""
+    optimiser.zero_grad(set_to_none=True)
+    clips = sum(len(part) for part in parts)
+    mean, figures, bad = 0.0, [], None
+    for part in parts:
+        with processes.without_exchange(trainee) if part is not parts[-1] else nullcontext():
+            value, logged = trainee(step, part)
+            (value * (len(part) / clips)).backward()
+        figures += [{name: f if isinstance(f, tuple) else (f, 1)} for name, f in logged.items()]
+        if bad is None and not math.isfinite(value.item()):
+            bad = part
+        mean += value.item() * len(part) / clips
+    mean = processes.sum(mean) / processes.count
+    if not math.isfinite(mean):
+        raise NotFinite(step, next((part for part in processes.gather(bad) if part is not None), None))
+    return mean, joined(figures)
+
+
+def _states(modules: Mapping[str, nn.Module], values: Mapping[str, Tensor] | None = None) -> States:
+    """Return the state dict of each module, with `values` ("module.key") in place of its own."""
+    states = {m: {k: v.detach() for k, v in module.state_dict().items()} for m, module in modules.items()}
+    for name, value in (values or {}).items():
+        module_name, _, key = name.partition(".")
+        states[module_name][key] = value
+    return states
+
+
+def _optimiser(parameters: Iterable[Tensor], settings: Settings) -> torch.optim.Optimizer:
+    options = {"lr": settings.rate, "betas": settings.betas, "weight_decay": settings.weight_decay}
+    if settings.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, **options)
+    try:
+        from torchao.optim import AdamW8bit
+    except ImportError:
+        raise ValueError(
+            'The optimiser "adamw8bit" needs the package torchao, which is not installed: run pip install torchao, '
+            'or set optimiser to "adamw", which takes about 6 bytes more memory for each trained parameter.'
+        ) from None
+    return AdamW8bit(parameters, **options)
+
+
+def rate_at(step: int, settings: Settings) -> float:
+    """Return the factor on the learning rate at `step`: a linear warm-up, then half a cosine to `final_rate`."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
     done = (step - settings.warmup) / max(1, settings.iterations - settings.warmup)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...training.progress import Log, save_checkpoint
+from ...training.checkpoint import save_checkpoint
+from ...training.log import Log
 from ..model.autoencoder import Autoencoder
 from ..world import TIMES, render_clips, sample_clips
 

@@ -10,7 +10,7 @@ from ...host.pocket import SIGNATURE
 from ...temporal_layers.anchors import find_anchors
 from ...temporal_layers.files import save_layers
 from ...temporal_layers.info import LayersInfo
-from ...training.progress import written_whole
+from ...training.checkpoint import written_whole
 from ..model.denoiser import new_unet
 from ..model.text_encoder import Vocabulary
 from ..shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS

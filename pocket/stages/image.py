@@ -36,7 +36,7 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     empty = torch.tensor(pad_tokens([]))
 
-    def loss(step: int):
+    def loss(step: int, _: range):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         latents, near, said = turned.batch(generator, batch // 6)
         frame = torch.randint(0, len(TURNING), (1,), generator=generator)
@@ -69,5 +69,5 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
         }
         return error.mean() + unheard, figures
 
-    averaged = train({"model": model, "words": words}, loss, Settings(iterations, rate), folder, "image")
-    torch.save(averaged["model"], folder / "image_average.pt")
+    result = train({"model": model, "words": words}, loss, Settings(iterations, rate), folder, "image")
+    torch.save(result.average["model"], folder / "image_average.pt")

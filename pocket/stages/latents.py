@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...training.progress import load_checkpoint, save_checkpoint
+from ...training.checkpoint import load_checkpoint, save_checkpoint
 from ..model.autoencoder import Autoencoder
 from ..model.text_encoder import Vocabulary, pad_tokens
 from ..shipped import CHECKPOINT

@@ -68,7 +68,7 @@ def train_layers(
     given = torch.zeros(frames, dtype=torch.bool)
     given[list(positions)] = True
 
-    def loss(step: int):
+    def loss(step: int, _: range):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         x0, weight, tokens = clips.batch(generator, batch)
         no_text, nothing = drop_conditioning(batch, Dropout(), generator)
@@ -90,5 +90,5 @@ def train_layers(
         }
         return error.mean() + PATCH_WEIGHT * patches, figures
 
-    averaged = train({"layers": layers}, loss, settings, folder, name)
-    torch.save(averaged["layers"], folder / f"{name}_average.pt")
+    result = train({"layers": layers}, loss, settings, folder, name)
+    torch.save(result.average["layers"], folder / f"{name}_average.pt")

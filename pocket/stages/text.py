@@ -19,7 +19,7 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
     encoder = TextEncoder(len(Vocabulary()))
     painter = nn.Sequential(nn.Linear(3 * WIDTH, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, 1024))
 
-    def loss(step: int):
+    def loss(step: int, _: range):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         parts = [data.batch(generator, batch // 2) for data in sets]
         x0, weight, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -28,5 +28,5 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
         error = (painted - x0[:, 0]).square().mean(1) * weight[:, 0]
         return error.mean(), {}
 
-    averaged = train({"text": encoder, "painter": painter}, loss, Settings(iterations, rate), folder, "text")
-    torch.save(averaged["text"], folder / "text_average.pt")
+    result = train({"text": encoder, "painter": painter}, loss, Settings(iterations, rate), folder, "text")
+    torch.save(result.average["text"], folder / "text_average.pt")

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from emu_video.pocket.measure import opposite_prompts, prompts, wilson
+from emu_video.pocket.evaluate.text_to_video import opposite_prompts, prompts, wilson
 from emu_video.pocket.world import render_clips, sample_clips
 from emu_video.pocket.world.reader import read_clip
 from emu_video.pocket.world.vocabulary import MOTIONS, OPPOSITES, held_out

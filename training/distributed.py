@@ -1,0 +1,92 @@
+"""Several processes, started by `torchrun`: PyTorch's own DistributedDataParallel, and what else they exchange.
+
+Every process draws the same global batch from (seed, step) and computes its own share of the clips, so one process and
+several give the same losses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process and how many there are. `local` counts the processes of one machine, for the choice of the GPU."""
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and shows progress."""
+        return self.rank == 0
+
+    def share(self, batch: int, at_once: int) -> list[range]:
+        """Return the positions in a batch of `batch` clips that this process computes, `at_once` at a time.
+
+        Raises ValueError if the clips cannot be shared equally.
+        """
+        if batch % self.count:
+            raise ValueError(
+                f"A batch of {batch} clips cannot be shared equally among {self.count} processes: "
+                f"set batch to a multiple of {self.count}."
+            )
+        mine = batch // self.count
+        start = self.rank * mine
+        return [range(i, min(i + at_once, start + mine)) for i in range(start, start + mine, at_once)]
+
+    def wrap(self, trainee: nn.Module) -> nn.Module:
+        """Return `trainee` with gradients that are averaged over all processes."""
+        return trainee if self.count == 1 else DistributedDataParallel(trainee, broadcast_buffers=False)
+
+    def without_exchange(self, trainee: nn.Module) -> AbstractContextManager[Any]:
+        """Return a context in which gradients are only accumulated (all but the last part of a step)."""
+        return trainee.no_sync() if isinstance(trainee, DistributedDataParallel) else nullcontext()
+
+    def sum(self, value: float) -> float:
+        """Return the sum of `value` over all processes."""
+        if self.count == 1:
+            return value
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        total = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return total.item()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return `value` of every process, in the order of their ranks."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        if self.count > 1:
+            dist.barrier()
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """Join the processes that torchrun started, for the duration of a `with` block; without torchrun there is one."""
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    if count == 1:
+        yield ALONE
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", 0)))
+    finally:
+        dist.destroy_process_group()
