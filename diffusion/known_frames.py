@@ -1,4 +1,8 @@
-"""Frames that the model is given: zero-padded latents and a mask, 1 = known (Emu Video, section 3.2)."""
+"""Known frames: their latents, zero-padded to the length of the video, and a mask, 1 = known (Emu Video, section 3.2).
+
+One vocabulary serves all rooms: `known_latents` [T, C, h, w] and `mask` [T, 1, h, w] concatenate to `conditioning`
+[T, C + 1, h, w], the channels that follow the noisy latent.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,15 @@ from .schedule import Schedule, add_noise
 
 
 def place(latents: Tensor, positions: Sequence[int], frames: int) -> tuple[Tensor, Tensor]:
-    """[n, C, h, w] -> latents [frames, C, h, w], zero but at `positions`, and mask [frames, 1, h, w].
+    """Place latents [n, C, h, w] at `positions` of a video and return its known latents and mask.
 
-    The latents are in the scale the network sees; zeros are added in latent space, after encoding and scaling.
-    Raises ValueError for a position outside of the video, and unless each latent has a position of its own.
+    The latents are in the scale that the network sees. Padding happens in latent space, after encoding and scaling.
+
+    Returns:
+        Known latents [frames, C, h, w], zero except at `positions`, and mask [frames, 1, h, w].
+
+    Raises:
+        ValueError: for a position outside of the video, or two latents at one position.
     """
     if frames < 1:
         raise ValueError(f"A video needs at least one frame, got {frames}.")
@@ -23,21 +32,14 @@ def place(latents: Tensor, positions: Sequence[int], frames: int) -> tuple[Tenso
                          f"got {list(latents.shape)}.")  # fmt: skip
     if len(set(positions)) != len(positions) or any(not 0 <= p < frames for p in positions):
         raise ValueError(f"Known frames need different positions in 0..{frames - 1}, got {list(positions)}.")
-    known = latents.new_zeros(frames, *latents.shape[1:])
+    known_latents = latents.new_zeros(frames, *latents.shape[1:])
     mask = latents.new_zeros(frames, 1, *latents.shape[2:])
-    known[list(positions)], mask[list(positions)] = latents, 1.0
-    return known, mask
-
-
-def first_frame(latent: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """[1, C, h, w] -> latents [frames, C, h, w], zero but for frame 0, and mask [frames, 1, h, w]."""
-    if latent.ndim != 4 or latent.shape[0] != 1:
-        raise ValueError(f"Expected the latent of one frame, [1, C, h, w], got {list(latent.shape)}.")
-    return place(latent, [0], frames)
+    known_latents[list(positions)], mask[list(positions)] = latents, 1.0
+    return known_latents, mask
 
 
 def interleave(count: int, factor: int, margins: tuple[int, int]) -> tuple[range, int]:
-    """Positions of `count` frames with factor - 1 new ones between neighbours, and the frames in all.
+    """Return the positions of `count` frames with factor - 1 new ones between neighbours, and the total frame count.
 
     margins: new frames before the first given frame and after the last. The paper's interpolation model takes 8
     frames to 37 with factor 4 and margins (4, 4): 7 * 3 between, 4 on either side, 8 given (Emu Video, section 3.2).
@@ -52,10 +54,11 @@ def interleave(count: int, factor: int, margins: tuple[int, int]) -> tuple[range
 
 
 def add_known_noise(latents: Tensor, level: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
-    """Noise augmentation of given frames [n, C, h, w]: their x_t at t = `level`, or the frames as they are for 0.
+    """Apply noise augmentation to given frames [n, C, h, w]: return their x_t at t = `level`.
 
-    Emu Video trains interpolation with levels drawn from 0..250 and samples at 100. The noise is independent for
-    every frame. Whether the network is told the level the paper does not say: see `tell_noise`.
+    Level 0 returns the frames unchanged. Emu Video trains interpolation with levels drawn from 0..250 and samples at
+    100. The noise is independent for every frame. The paper does not say whether the network is given the level: see
+    `mask_with_noise_level`.
     """
     if level == 0:
         return latents
@@ -63,14 +66,14 @@ def add_known_noise(latents: Tensor, level: int, schedule: Schedule, generator: 
     return add_noise(latents, noise, level, schedule)
 
 
-def tell_noise(mask: Tensor, level: int, schedule: Schedule) -> Tensor:
-    """The mask for layers that are told the level: a known frame's 1 becomes its share of signal, alphas_cumprod.
+def mask_with_noise_level(mask: Tensor, level: int, schedule: Schedule) -> Tensor:
+    """Return the mask for layers that read the noise level in it: known frames have alphas_cumprod[level], not 1.
 
-    Frames that are known exactly keep their 1, so that such layers read a binary mask as any others do.
+    At level 0 the mask stays binary, so these layers also accept ordinary masks.
     """
     return mask * schedule.alphas_cumprod[level].to(mask) if level else mask
 
 
-def concat_known(known: Tensor, mask: Tensor) -> Tensor:
-    """[T, C, h, w] and [T, 1, h, w] -> [T, C+1, h, w], the channels that follow the noisy latent."""
-    return torch.cat((known, mask), dim=1)
+def concat_conditioning(known_latents: Tensor, mask: Tensor) -> Tensor:
+    """Concatenate [T, C, h, w] and [T, 1, h, w] to the conditioning [T, C + 1, h, w]."""
+    return torch.cat((known_latents, mask), dim=1)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_patcher
 import comfy.sd
+import torch
 from torch import Tensor
 
-from ..diffusion.affinity import affinities, concat_affinity
+from ..diffusion.affinity import PRESETS, affinities, check_affinities, concat_affinity
 from ..temporal_layers.info import AFFINITY
-from .conditioning import conditionings, known_latents
-from .injection import check_layers
+from .conditioning import ADVICE, Source, check_frame_count, check_role, check_room, conditionings, network_latents
+from .given_frames import GivenFrames, one_image
+
+__all__ = ["PRESETS", "affinity_conditioning"]
 
 
 def affinity_conditioning(
@@ -20,17 +24,32 @@ def affinity_conditioning(
     image: Tensor,
     positive: list,
     negative: list,
+    *,
     frames: int,
     motion: str,
+    own: Sequence[float] | float | Tensor | None = None,
 ) -> tuple[list, list, dict[str, Any]]:
-    """(positive, negative, empty LATENT of `frames` frames); both know the image, as the layers were guided.
+    """Make (positive, negative, empty LATENT of `frames` frames). Both texts know the image, as PIA was guided.
 
-    image: IMAGE [1, H, W, 3] in 0..1. motion: a preset of diffusion.affinity.
+    image: IMAGE [1, H, W, 3] in 0..1. motion: a preset of diffusion.affinity. own: affinities that replace it, one or
+    a list of numbers, or a MASK [n, H, W].
     """
-    check_layers(model)
-    if len(image) != 1:
-        raise ValueError(f"PIA animates one image, but {len(image)} were given: pick one with Get Image from Batch.")
-    latent = known_latents(model, vae, image, AFFINITY)
-    known = concat_affinity(latent, affinities(motion, frames))
-    positive, negative, _, empty = conditionings(known, positive, negative, "video", AFFINITY)
-    return positive, negative, empty
+    check_frame_count(frames)
+    check_role(model, "video")
+    given = GivenFrames(one_image(image, "image"))
+    check_room(frames, frames, given.size(vae), ADVICE["video"])
+    affinity = affinities(motion, frames) if own is None else check_affinities(_tensor(own), frames)
+
+    def channels(latents: Tensor) -> Tensor:
+        return concat_affinity(latents, affinity)
+
+    latents = network_latents(model, given.encoded(vae), AFFINITY)
+    source = Source(given, channels)
+    positive, image_only, _, empty = conditionings(
+        channels(latents), positive, negative, role="video", order=AFFINITY, source=source
+    )
+    return positive, image_only, empty
+
+
+def _tensor(own: Sequence[float] | float | Tensor) -> Tensor:
+    return own if isinstance(own, Tensor) else torch.tensor([own] if isinstance(own, int | float) else list(own))

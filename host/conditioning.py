@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import comfy.model_management
 import comfy.model_patcher
@@ -12,21 +14,48 @@ import node_helpers
 import torch
 from torch import Tensor
 
-from ..diffusion.known_frames import add_known_noise, concat_known, first_frame, tell_noise
+from ..diffusion.known_frames import add_known_noise, concat_conditioning, mask_with_noise_level
 from ..diffusion.schedule import Schedule
-from ..diffusion.windows import Layout
+from ..diffusion.windows import Layout, Window, known_at
 from ..temporal_layers.info import AFFINITY, KNOWN_FRAMES, LayersInfo
+from .given_frames import GivenFrames, one_image
 from .injection import check_layers, layers_info
 from .memory import GIB, check_memory
 from .videos import PURPOSE, Purpose
 
 KNOWN_NOISE = 0x6B6E6F776E  # keeps the given frames' noise apart from the initial noise of the same seed
 NOISE_CONCAT = "noise_concat"  # the conditioning key that ComfyUI appends to the noisy latent's channels
-FEWER = "make it of fewer or smaller frames"
-FEWER_BETWEEN = "lower the factor or the size, or go through the video in parts with Get Image from Batch"
+SOURCE = "emu_video_source"  # key of a conditioning's options, see `Source`
+# How to make a video that does not fit into memory fit, by role.
+ADVICE = {
+    "video": "make it of fewer or smaller frames",
+    "interpolation": "lower the factor or the size, or go through the video in parts with Get Image from Batch",
+    "super_resolution": "lower the factor, or go through the video in parts with Get Image from Batch",
+}
+CONDITIONING_NODES = {KNOWN_FRAMES: "First Frame Conditioning", AFFINITY: "Image and Affinity Conditioning"}
 
+Part = Literal["positive", "image_only", "negative"]
 Conditionings = tuple[list, list, list, dict[str, Any]]
 """(text and known frames, known frames only, neither, empty LATENT)"""
+
+
+@dataclass(frozen=True)
+class NoiseAugmentation:
+    """Noise on the given frames: its level as a timestep, 0 for none, and its seed."""
+
+    level: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a conditioning was made of: given frames, and the function from their latents at any size to its channels.
+
+    channels: latents [n, C, h, w] in the network's scale -> [T, C + 1, h, w].
+    """
+
+    given: GivenFrames
+    channels: Callable[[Tensor], Tensor]
 
 
 def first_frame_conditioning(
@@ -35,122 +64,136 @@ def first_frame_conditioning(
     image: Tensor,
     positive: list,
     negative: list,
+    *,
     frames: int,
 ) -> Conditionings:
-    """The conditionings of `frames` frames that start with `image`; `negative` is the null text.
+    """Make the conditionings of `frames` frames that start with `image`; `negative` is the null text.
 
     image: IMAGE [1, H, W, 3] in 0..1. Without an image the known frames and their mask are all zeros.
+    The LATENT has no `batch_index`, so that a seed keeps the video that it had before layouts existed.
     """
-    if frames < 2:
-        raise ValueError(
-            f"A video needs at least 2 frames, got {frames}: set frames to the number that the temporal "
-            "layers were trained on, or make a single image with KSampler alone."
-        )
-    check_role(model, "video")
-    if len(image) != 1:
-        raise ValueError(
-            f"The first frame is one image, but {len(image)} were given: pick one with Get Image from Batch."
-        )
-    check_room(frames, frames, image.shape[1], image.shape[2], FEWER)
-    latent = known_latents(model, vae, image)
-    return conditionings(concat_known(*first_frame(latent, frames)), positive, negative, "video")
+    check_frame_count(frames)
+    given = GivenFrames(one_image(image, "first frame"))
+    (made,) = layout_conditioning(model, vae, given, positive, negative, layout=known_at([0], frames), is_joined=False)
+    return made
 
 
 def layout_conditioning(
     model: comfy.model_patcher.ModelPatcher,
     vae: comfy.sd.VAE | None,
-    images: Tensor | dict[str, Any],
+    given: GivenFrames,
     positive: list,
     negative: list,
+    *,
     layout: Layout,
     role: str = "video",
-    noise_level: int = 0,
-    seed: int = 0,
+    noise: NoiseAugmentation = NoiseAugmentation(),
+    is_joined: bool = True,
 ) -> list[Conditionings]:
-    """One set of conditionings for each window of `layout`, to be sampled one by one.
+    """Make one set of conditionings for each window of `layout`; the windows are sampled one by one.
 
-    images: IMAGE [n, H, W, 3] or LATENT, all given frames. role: of the temporal layers that can do it. noise_level:
-    timestep of the given frames' noise augmentation, drawn from `seed`; a frame that two windows know has the same
-    noise in both. Layers that were trained to be told the level are told it by the mask.
-    The LATENTs carry `batch_index`, the place of each frame in the whole video, by which ComfyUI draws the initial
-    noise: one seed serves all windows, and where windows overlap their noise is the same.
+    role: role that the temporal layers must have. noise: is drawn once for each given frame, so that a frame known to
+    two windows has the same noise in both. is_joined: whether Join Video follows. The LATENTs then carry
+    `batch_index`, the place of each frame in the whole video, by which ComfyUI draws the initial noise: one seed
+    serves all windows, and where windows overlap their noise is the same.
     """
     info = check_role(model, role)
-    advice = FEWER if role == "video" else FEWER_BETWEEN
-    held = layout.frames + sum(window.frames for window in layout.windows)
-    first, last = layout.windows[0].given.start, layout.windows[-1].given.stop
-    if isinstance(images, dict):
-        samples, ratio = frame_latents(images), compression(vae)
-        check_room(layout.frames, held, samples.shape[2] * ratio, samples.shape[3] * ratio, advice)
-        latents = network_latents(model, samples[first:last])
-    else:
-        check_room(layout.frames, held, images.shape[1], images.shape[2], advice)
-        latents = known_latents(model, vae, images[first:last])
-    schedule = Schedule.from_betas(**info.betas, zero_terminal_snr=info.zero_terminal_snr)
-    latents = add_known_noise(latents, noise_level, schedule, torch.Generator().manual_seed(seed ^ KNOWN_NOISE))
+    sampled = sum(window.frames for window in layout.windows)
+    check_room(layout.frames, layout.frames + sampled if is_joined else sampled, given.size(vae), ADVICE[role])
+    noisy = Augmented(info, layout, noise)
+    latents = noisy.add(network_latents(model, given.part(noisy.used).encoded(vae)))
     results = []
     for window in layout.windows:
-        known, mask = layout.known(latents[window.given.start - first : window.given.stop - first], window)
-        if info.noise_told:
-            mask = tell_noise(mask, noise_level, schedule)
-        result = conditionings(concat_known(known, mask), positive, negative, role)
-        result[-1]["batch_index"] = list(range(window.start, window.start + window.frames))
-        results.append(result)
+        source = Source(given.part(window.given), noisy.remake(window))
+        made = conditionings(noisy.channels(latents, window), positive, negative, role=role, source=source)
+        if is_joined:
+            made[-1]["batch_index"] = list(range(window.start, window.start + window.frames))
+        results.append(made)
     return results
 
 
-def check_role(model: comfy.model_patcher.ModelPatcher, role: str) -> LayersInfo:
-    """What is known of the MODEL's temporal layers; raises ValueError where they were trained for another role."""
-    info = check_layers(model)
-    if info.role != role:
-        raise ValueError(
-            f"These temporal layers have the role {info.role}, this node needs ones with the role {role}: pick another "
-            "file in Load Temporal Layers."
-        )
-    return info
+@dataclass(frozen=True)
+class Augmented:
+    """Given frames of a layout with noise augmentation, and the conditioning channels made of them."""
+
+    info: LayersInfo
+    layout: Layout
+    noise: NoiseAugmentation
+
+    @property
+    def used(self) -> range:
+        """The given frames that a window knows."""
+        return range(self.layout.windows[0].given.start, self.layout.windows[-1].given.stop)
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule.from_betas(**self.info.betas, zero_terminal_snr=self.info.zero_terminal_snr)
+
+    def add(self, latents: Tensor) -> Tensor:
+        """Add noise to the latents of the used frames [n, C, h, w], in the network's scale."""
+        generator = torch.Generator().manual_seed(self.noise.seed ^ KNOWN_NOISE)
+        return add_known_noise(latents, self.noise.level, self.schedule, generator)
+
+    def channels(self, noisy: Tensor, window: Window) -> Tensor:
+        """Return the conditioning [T, C + 1, h, w] of one window, from the noisy latents of all used frames."""
+        known_latents, mask = self.layout.place(noisy[self._within(window)], window)
+        if self.info.noise_told:
+            mask = mask_with_noise_level(mask, self.noise.level, self.schedule)
+        return concat_conditioning(known_latents, mask)
+
+    def remake(self, window: Window) -> Callable[[Tensor], Tensor]:
+        """Return the function of `Source`: from clean latents of the window's given frames to its channels."""
+
+        def channels(latents: Tensor) -> Tensor:
+            clean = latents.new_zeros(len(self.used), *latents.shape[1:])
+            clean[self._within(window)] = latents
+            return self.channels(self.add(clean), window)
+
+        return channels
+
+    def _within(self, window: Window) -> slice:
+        return slice(window.given.start - self.used.start, window.given.stop - self.used.start)
 
 
-def conditionings(known: Tensor, positive: list, negative: list, role: str, order: str = KNOWN_FRAMES) -> Conditionings:
-    """known: [T, C + 1, h, w], in the network's scale. role, order: see `Purpose`."""
+def conditionings(
+    channels: Tensor,
+    positive: list,
+    negative: list,
+    *,
+    role: str,
+    order: str = KNOWN_FRAMES,
+    source: Source | None = None,
+) -> Conditionings:
+    """Make the conditionings of channels [T, C + 1, h, w] in the network's scale. role, order: see `Purpose`."""
+    frames, count, *size = channels.shape
     empty = torch.zeros(
-        len(known),
-        known.shape[1] - 1,
-        *known.shape[2:],
-        device=comfy.model_management.intermediate_device(),
-        dtype=known.dtype,
+        frames, count - 1, *size, device=comfy.model_management.intermediate_device(), dtype=channels.dtype
     )
 
-    def made(text: list, part: Literal["positive", "image_only", "negative"], channels: Tensor) -> list:
-        purpose = Purpose(role, part, len(known), order)
-        return node_helpers.conditioning_set_values(text, {NOISE_CONCAT: channels, PURPOSE: purpose})
+    def made(text: list, part: Part, channels: Tensor) -> list:
+        values = {NOISE_CONCAT: channels, PURPOSE: Purpose(role, part, frames, order)}
+        return node_helpers.conditioning_set_values(text, values if source is None else values | {SOURCE: source})
 
     return (
-        made(positive, "positive", known),
-        made(negative, "image_only", known),
-        made(negative, "negative", torch.zeros_like(known)),
+        made(positive, "positive", channels),
+        made(negative, "image_only", channels),
+        made(negative, "negative", torch.zeros_like(channels)),
         {"samples": empty},
     )
 
 
-def known_latents(
-    model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE | None, images: Tensor, conditioning: str = KNOWN_FRAMES
-) -> Tensor:
-    """IMAGE [n, H, W, 3] -> latents [n, C, h, w] in the scale that the network sees. Errors: see `network_latents`."""
-    return network_latents(model, encode(vae, images), conditioning)
+def network_latents(model: comfy.model_patcher.ModelPatcher, latents: Tensor, order: str = KNOWN_FRAMES) -> Tensor:
+    """Convert latents [n, C, h, w] from the VAE's own scale to the scale that the network sees.
 
+    order: order of the conditioning channels that the caller makes of them.
 
-def network_latents(
-    model: comfy.model_patcher.ModelPatcher, latents: Tensor, conditioning: str = KNOWN_FRAMES
-) -> Tensor:
-    """Latents [n, C, h, w] in the VAE's own scale -> in the scale that the network sees.
-
-    conditioning: the order of channels that the caller makes of them. Raises ValueError for latents of another model,
-    and for temporal layers that take no known frames, or in another order.
+    Raises:
+        ValueError: for latents of another model, and for temporal layers that read no known frames, or another order.
     """
     latent_format: Any = model.get_model_object("latent_format")
     if latents.shape[1] != latent_format.latent_channels:
         raise ValueError(
-            f"There are latents of {latents.shape[1]} channels, but the model takes {latent_format.latent_channels}: "
+            f"The latents have {latents.shape[1]} channels, but the model takes {latent_format.latent_channels}: "
             "use the VAE of the same checkpoint, and latents that were made with it."
         )
     info = layers_info(model)
@@ -160,62 +203,41 @@ def network_latents(
             f"These temporal layers{family} take no first frame: load ones with the role video that do, or sample an "
             "empty latent batch with KSampler."
         )
-    if info.conditioning != conditioning:
-        node = "Image and Affinity Conditioning" if info.conditioning == AFFINITY else "First Frame Conditioning"
-        raise ValueError(f"These temporal layers ({info.family}) take their image in another way: use {node}.")
+    if info.conditioning != order:
+        raise ValueError(
+            f"These temporal layers ({info.family}) take their image in another way: "
+            f"use {CONDITIONING_NODES[info.conditioning]}."
+        )
     return latent_format.process_in(latents)
 
 
-def encode(vae: comfy.sd.VAE | None, images: Tensor) -> Tensor:
-    """IMAGE [n, H, W, 3] -> latents [n, C, h, w] in the VAE's own scale."""
-    ratio = compression(vae)
-    height, width = images.shape[1:3]
-    if height % ratio or width % ratio:
-        fitting = "x".join(str(max(1, round(size / ratio)) * ratio) for size in (width, height))
+def check_role(model: comfy.model_patcher.ModelPatcher, role: str) -> LayersInfo:
+    """Return the info of the MODEL's temporal layers. Raises ValueError where they were trained for another role."""
+    info = check_layers(model)
+    if info.role != role:
         raise ValueError(
-            f"The image is {width}x{height}, but width and height must be multiples of {ratio}: "
-            f"scale it, for example to {fitting}."
+            f"These temporal layers have the role {info.role}, but this node needs the role {role}: pick another "
+            "file in Load Temporal Layers."
         )
-    latents = cast(comfy.sd.VAE, vae).encode(images[..., :3])
-    if latents.ndim != 4:
-        raise ValueError("This VAE is for whole videos: use the image VAE of the checkpoint.")
-    return latents
+    return info
 
 
-def compression(vae: comfy.sd.VAE | None) -> int:
-    """Pixels to a latent, along each side."""
-    if vae is None:
-        raise ValueError("There is no VAE: this checkpoint has none, so load one with Load VAE.")
-    return cast(int, vae.spacial_compression_encode())
+def check_frame_count(frames: int) -> None:
+    """Raises ValueError for a video of one frame."""
+    if frames < 2:
+        raise ValueError(
+            f"A video needs at least 2 frames, got {frames}: set frames to the number that the temporal "
+            "layers were trained on, or make a single image with KSampler alone."
+        )
 
 
-def frame_latents(latent: dict[str, Any]) -> Tensor:
-    """The frames [n, C, h, w] of a LATENT, in the VAE's own scale."""
-    samples = latent["samples"]
-    if samples.ndim != 4:
-        raise ValueError("This latent is a whole video of a video model: decode it and connect the frames as images.")
-    return samples
+def check_room(frames: int, in_memory: int, size: tuple[int, int], advice: str) -> None:
+    """Log the memory of a decoded video. Raises ValueError where less than that is free.
 
-
-def two_images(first: Tensor, last: Tensor) -> Tensor:
-    """Two IMAGEs [1, H, W, 3] as one [2, H, W, 3]."""
-    for name, image in (("first", first), ("last", last)):
-        if len(image) != 1:
-            raise ValueError(
-                f"The {name} frame is one image, but {len(image)} were given: pick one with Get Image from Batch."
-            )
-    if first.shape[1:3] != last.shape[1:3]:
-        sizes = [f"{image.shape[2]}x{image.shape[1]}" for image in (first, last)]
-        raise ValueError(f"The first frame is {sizes[0]}, but the last is {sizes[1]}: scale them to the same size.")
-    return torch.cat((first[..., :3], last[..., :3]))
-
-
-def check_room(frames: int, held: int, height: int, width: int, advice: str) -> None:
-    """Logs what the decoded frames of a video will take, and raises ValueError where there is not that much left.
-
-    held: how many frames are in memory at once: the video's, and those of its windows before they are joined.
+    in_memory: frames that are in memory at once: the video's, and those of its windows before they are joined.
+    size: height and width in pixels.
     """
-    needed = held * height * width * 3 * 4  # float32, as an IMAGE is
-    what = f"{frames} frames of {width}x{height}"
+    needed = in_memory * size[0] * size[1] * 3 * 4  # float32, as an IMAGE is
+    what = f"{frames} frames of {size[1]}x{size[0]}"
     logging.info(f"Emu Video: {what} take about {needed / GIB:.2f} GiB when they are decoded.")
     check_memory(needed, what, advice, comfy.model_management.intermediate_device())

@@ -18,7 +18,7 @@ class Purpose:
     A conditioning without one was not made by this pack, or was saved by an older version.
 
     role: role of the temporal layers, as in `LayersInfo.role`.
-    part: the output that it left the node by.
+    part: what it knows: text and known frames, known frames only, or neither.
     frames: frames of the video.
     order: order of the conditioning channels, as in `LayersInfo.conditioning`.
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..diffusion.windows import extended, first_and_last, interpolated, join_all, known_at
-from ..host.conditioning import first_frame_conditioning, frame_latents, layout_conditioning, two_images
+from ..host.conditioning import NoiseAugmentation, first_frame_conditioning, layout_conditioning
+from ..host.given_frames import GivenFrames, two_images
+from ..host.layouts import extended, interpolation_layout, join_videos, known_at, read_positions
 
 CATEGORY = "Emu Video/conditioning"
 PAPER = "as in the paper"
@@ -65,10 +66,10 @@ class FirstFrameConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vae, image, positive, negative, frames) -> io.NodeOutput:
-        return io.NodeOutput(*first_frame_conditioning(model, vae, image, positive, negative, frames))
+        return io.NodeOutput(*first_frame_conditioning(model, vae, image, positive, negative, frames=frames))
 
 
-class FirstLastConditioning(io.ComfyNode):
+class FirstAndLastFrameConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -89,8 +90,8 @@ class FirstLastConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vae, first, last, positive, negative, frames) -> io.NodeOutput:
-        layout, images = first_and_last(frames), two_images(first, last)
-        (results,) = layout_conditioning(model, vae, images, positive, negative, layout)
+        layout, given = known_at((0, -1), frames), GivenFrames(two_images(first, last))
+        (results,) = layout_conditioning(model, vae, given, positive, negative, layout=layout)
         return io.NodeOutput(*results, layout)
 
 
@@ -120,22 +121,12 @@ class KnownFramesConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, model, vae, images, positive, negative, frames, positions) -> io.NodeOutput:
         layout = known_at(read_positions(positions, len(images)), frames)
-        (results,) = layout_conditioning(model, vae, images, positive, negative, layout)
+        given = GivenFrames.read(images)
+        (results,) = layout_conditioning(model, vae, given, positive, negative, layout=layout)
         return io.NodeOutput(*results, layout)
 
 
-def read_positions(text: str, images: int) -> list[int]:
-    """Numbers with commas between, one for each image."""
-    try:
-        positions = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f'The positions "{text}" are no whole numbers with commas between, like 0, 4, -1.') from None
-    if len(positions) != images:
-        raise ValueError(f"There are {images} images, but {len(positions)} positions: name one for each image.")
-    return positions
-
-
-class ExtendConditioning(io.ComfyNode):
+class ExtendVideoConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -161,7 +152,8 @@ class ExtendConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, model, vae, video, positive, negative, frames, known) -> io.NodeOutput:
         layout = extended(len(video), known, frames)
-        (results,) = layout_conditioning(model, vae, video, positive, negative, layout)
+        given = GivenFrames.read(video)
+        (results,) = layout_conditioning(model, vae, given, positive, negative, layout=layout)
         return io.NodeOutput(*results, layout)
 
 
@@ -211,10 +203,10 @@ class InterpolationConditioning(io.ComfyNode):
     def execute(
         cls, model, vae, frames, positive, negative, factor, margin, noise_level, seed, seam="continuous"
     ) -> io.NodeOutput:
-        count = len(frame_latents(frames) if isinstance(frames, dict) else frames)  # LATENT or IMAGE
-        layout = interpolated(count, factor, (margin, margin), paper=seam == PAPER)
+        given = GivenFrames.read(frames)
+        layout, noise = interpolation_layout(given, factor, margin, seam == PAPER), NoiseAugmentation(noise_level, seed)
         results = layout_conditioning(
-            model, vae, frames, positive, negative, layout, "interpolation", noise_level, seed
+            model, vae, given, positive, negative, layout=layout, role="interpolation", noise=noise
         )
         return io.NodeOutput(*map(list, zip(*results, strict=True)), layout)
 
@@ -246,14 +238,14 @@ class JoinVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, layout, frames=()) -> io.NodeOutput:
-        return io.NodeOutput(join_all(layout, images, frames))
+        return io.NodeOutput(join_videos(layout, images, frames))
 
 
 NODES: list[type[io.ComfyNode]] = [
     FirstFrameConditioning,
-    FirstLastConditioning,
+    FirstAndLastFrameConditioning,
     KnownFramesConditioning,
-    ExtendConditioning,
+    ExtendVideoConditioning,
     InterpolationConditioning,
     JoinVideo,
 ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import folder_paths
 from comfy_api.latest import io
 
-from ..diffusion.affinity import PRESETS
-from ..host.affinity_conditioning import affinity_conditioning
+from ..host.affinity_conditioning import PRESETS, affinity_conditioning
 from ..host.folders import fingerprint
 from ..host.layer_settings import with_motion_lora, with_strength, with_values
 from ..temporal_layers.formats.weights import read
@@ -14,6 +13,7 @@ from .conditioning import CATEGORY as CONDITIONING
 from .conditioning import frames_input, model_inputs, text_inputs
 
 CATEGORY = "Emu Video/temporal layers"
+Floats = io.Custom("FLOATS")  # a list of numbers, as ComfyUI's own hook nodes take them
 
 
 class LoadMotionLoRA(io.ComfyNode):
@@ -47,7 +47,7 @@ class LoadMotionLoRA(io.ComfyNode):
         return io.NodeOutput(with_motion_lora(model, lora, strength))
 
 
-class TemporalStrength(io.ComfyNode):
+class TemporalLayerStrength(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -104,7 +104,7 @@ class FrameRateAndMotion(io.ComfyNode):
         return io.NodeOutput(with_values(model, {"fps": fps, "motion": motion}))
 
 
-class AffinityConditioning(io.ComfyNode):
+class ImageAndAffinityConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -122,6 +122,11 @@ class AffinityConditioning(io.ComfyNode):
                     "motion", options=list(PRESETS), default="medium motion",
                     tooltip="How far frames may go from the image; loops come back, style transfer starts half-way.",
                 ),
+                io.MultiType.Input(
+                    "affinities", types=[Floats, io.Float, io.Mask], optional=True, advanced=True,
+                    tooltip="Your own similarity to the image, 1 (same) to 0 (free), for example from Value Schedule. "
+                    "A list has one value per frame, a mask sets it per area. Replaces motion.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output("positive", tooltip="Prompt, image and affinities."),
@@ -131,8 +136,15 @@ class AffinityConditioning(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, vae, image, positive, negative, frames: int, motion: str) -> io.NodeOutput:
-        return io.NodeOutput(*affinity_conditioning(model, vae, image, positive, negative, frames, motion))
+    def execute(cls, model, vae, image, positive, negative, frames: int, motion: str, affinities=None) -> io.NodeOutput:
+        return io.NodeOutput(
+            *affinity_conditioning(model, vae, image, positive, negative, frames=frames, motion=motion, own=affinities)
+        )
 
 
-NODES: list[type[io.ComfyNode]] = [LoadMotionLoRA, TemporalStrength, FrameRateAndMotion, AffinityConditioning]
+NODES: list[type[io.ComfyNode]] = [
+    LoadMotionLoRA,
+    TemporalLayerStrength,
+    FrameRateAndMotion,
+    ImageAndAffinityConditioning,
+]

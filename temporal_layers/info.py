@@ -31,7 +31,7 @@ class LayersInfo:
         on every frame (PIA).
     modules: options of the modules of each kind of anchor, {kind: {option: value}}.
     family: whose layers these are, for people.
-    noise_told: whether the mask tells how noisy the known frames are, see `diffusion.known_frames.tell_noise`.
+    noise_told: whether the mask carries the noise level, see `mask_with_noise_level` of diffusion.known_frames.
 
     The last four are written only where they differ from the defaults.
     """

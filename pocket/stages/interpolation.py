@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...diffusion.known_frames import add_known_noise, tell_noise
+from ...diffusion.known_frames import add_known_noise, mask_with_noise_level
 from ...diffusion.schedule import Schedule
 from ...training.loop import Settings
 from ...training.objective import known_frames
@@ -46,7 +46,7 @@ def given_frames(
     given = known_frames(torch.stack(noised), mask)
     if told:
         for clip, level in zip(given, levels.tolist(), strict=True):
-            clip[:, -1] = tell_noise(clip[:, -1], level, schedule)
+            clip[:, -1] = mask_with_noise_level(clip[:, -1], level, schedule)
     return given
 
 

@@ -84,6 +84,21 @@ def test_transparency_is_dropped_and_wide_images_work(video_model, vae):
     assert torch.equal(positive[0][1]["noise_concat"], opaque[0][1]["noise_concat"])
 
 
+def test_a_grey_image_is_repeated_in_three_channels(video_model, vae):
+    grey = picture(channels=1)
+    positive, *_ = condition(video_model, vae, grey)
+    colour, *_ = condition(video_model, vae, grey.repeat(1, 1, 1, 3))
+    torch.testing.assert_close(positive[0][1]["noise_concat"], colour[0][1]["noise_concat"])
+    with pytest.raises(ValueError, match="image has 2 channels: connect one with 1 .grey., 3 .RGB. or 4 .RGBA."):
+        condition(video_model, vae, picture(channels=2))
+
+
+def test_a_seed_keeps_its_video(video_model, vae):
+    """The LATENT has no batch_index, by which ComfyUI would draw other noise."""
+    *_, latent = condition(video_model, vae, picture())
+    assert "batch_index" not in latent
+
+
 @pytest.mark.parametrize(
     "frames, image, message",
     [
@@ -113,7 +128,7 @@ def test_vae_of_another_model(video_model):
         def encode(self, pixels):
             return torch.zeros(1, 16, 8, 8)
 
-    with pytest.raises(ValueError, match="latents of 16 channels, but the model takes 4: use the VAE of the same"):
+    with pytest.raises(ValueError, match="latents have 16 channels, but the model takes 4: use the VAE of the same"):
         condition(video_model, Other(), picture())
 
 

@@ -10,9 +10,9 @@ from comfy.sample import prepare_noise
 from emu_video.diffusion.schedule import Schedule
 from emu_video.host.conditioning import KNOWN_NOISE
 from emu_video.nodes.conditioning import (
-    ExtendConditioning,
+    ExtendVideoConditioning,
+    FirstAndLastFrameConditioning,
     FirstFrameConditioning,
-    FirstLastConditioning,
     InterpolationConditioning,
     JoinVideo,
     KnownFramesConditioning,
@@ -37,11 +37,11 @@ def interpolation(model, vae, frames, factor=4, margin=4, noise_level=0, seed=0,
 
 
 def extension(model, vae, video, frames=8, known=2):
-    return ExtendConditioning.execute(model, vae, video, *TEXT, frames, known).args
+    return ExtendVideoConditioning.execute(model, vae, video, *TEXT, frames, known).args
 
 
 def first_last(model, vae, first, last, frames=8):
-    return FirstLastConditioning.execute(model, vae, first, last, *TEXT, frames).args
+    return FirstAndLastFrameConditioning.execute(model, vae, first, last, *TEXT, frames).args
 
 
 def key_frames(model, vae, images, positions, frames=8):
@@ -266,22 +266,28 @@ def test_extending_twice_repeats_nothing_and_keeps_the_video(video_model, vae):
             lambda m, v: interpolation(m, v, pictures(9), seam="as in the paper"),
             "multiple of 8 frames, got 9: use the continuous seam",
         ),
-        (lambda m, v: interpolation(m, v, pictures(8)), "have the role video, this node needs ones .* interpolation"),
+        (
+            lambda m, v: interpolation(m, v, pictures(8)),
+            "have the role video, but this node needs the role interpolation",
+        ),
         (lambda m, v: extension(m, v, pictures(2, 60, 64), 8, 1), "60x64, but .* multiples of 8"),
         (lambda m, v: extension(m, None, pictures(2), 8, 1), "There is no VAE"),
         (
             lambda m, v: extension(m, v, pictures(2), 8, 3),
-            "so 3 of them cannot be known: set known between 1 and 2",
+            "has 2 frames, but known is 3: set it to 1 to 2",
         ),
         (lambda m, v: extension(m, v, pictures(8), 4, 4), "adds nothing: set frames above 4"),
         (lambda m, v: first_last(m, v, pictures(1), pictures(1, 72)), "first .* 64x64, but the last is 72x64: scale"),
         (lambda m, v: first_last(m, v, pictures(2), pictures(1)), "The first frame is one image, but 2 were given"),
         (lambda m, v: first_last(m, v, pictures(1), pictures(0)), "The last frame is one image, but 0 were given"),
-        (lambda m, v: first_last(m, v, pictures(1), pictures(1), 2), "none between its first and last"),
+        (lambda m, v: first_last(m, v, pictures(1), pictures(1), 2), "2 of 2 frames are given"),
         (lambda m, v: key_frames(m, v, pictures(2), "0, 8"), "8 frames has no frame 8: use positions from 0 to 7"),
         (lambda m, v: key_frames(m, v, pictures(2), "7, -1"), "7, -1 name a frame twice"),
-        (lambda m, v: key_frames(m, v, pictures(2), "0"), "2 images, but 1 positions: name one for each"),
-        (lambda m, v: key_frames(m, v, pictures(1), "first"), '"first" are no whole numbers'),
+        (lambda m, v: key_frames(m, v, pictures(2), "0"), "1 position for 2 images: write one position for each image"),
+        (
+            lambda m, v: key_frames(m, v, pictures(1), "first"),
+            '"first" is not a list of frame numbers. Write whole numbers',
+        ),
         (lambda m, v: key_frames(m, v, pictures(2), "0, 1", 2), "2 of 2 frames are given"),
     ],
 )
@@ -305,7 +311,7 @@ def test_models_without_a_place_for_known_frames(model, vae, call, role):
         ((2, 4, 8, 8, 8), "a whole video of a video model: decode it"),
         (
             (2, 8, 8, 8),
-            "latents of 8 channels, but the model takes 4: use the VAE of the same checkpoint, and latents",
+            "latents have 8 channels, but the model takes 4: use the VAE of the same checkpoint, and latents",
         ),
     ],
 )
@@ -345,7 +351,7 @@ def test_joining_several_videos(video_model, vae):
         assert torch.equal(video[:8], given) and torch.equal(video[8:], clip[1:])
     joined = JoinVideo.execute(clips, layouts, [first]).args[0]  # two ends of one video
     assert all(torch.equal(video[:8], first) for video in joined)
-    with pytest.raises(ValueError, match="2 layouts, but the given frames of 3 videos"):
+    with pytest.raises(ValueError, match="2 layouts, but the given frames of 3 videos. Connect to images the decoded"):
         JoinVideo.execute(clips, layouts, [first, second, first])
     with pytest.raises(ValueError, match="Expected 1 x 8 frames, got 2 x 8 frames"):
         JoinVideo.execute([*clips, clips[0]], layouts, [first, second])
@@ -355,12 +361,12 @@ def test_joining_what_does_not_belong_together(interpolation_model, video_model,
     *_, layout = interpolation(interpolation_model, vae, pictures(8))
     with pytest.raises(ValueError, match="Expected 1 x 37 frames, got 1 x 8 frames"):
         JoinVideo.execute([pictures(8)], [layout])
-    with pytest.raises(ValueError, match="8 given frames, but 7 are connected"):
+    with pytest.raises(ValueError, match="8 given frames, got 7. Connect"):
         JoinVideo.execute([pictures(37)], [layout], [pictures(7)])
     with pytest.raises(ValueError, match="one size, but there are 32x32 and 64x64"):
         JoinVideo.execute([pictures(37)], [layout], [pictures(8, 32, 32)])
     *_, layout = extension(video_model, vae, pictures(8))
-    with pytest.raises(ValueError, match="extended is missing: connect it to frames"):
+    with pytest.raises(ValueError, match="extended is missing. Connect .* and to frames"):
         JoinVideo.execute([pictures(8)], [layout])
 
 
@@ -372,5 +378,5 @@ def test_transparent_frames_are_put_back_opaque(interpolation_model, vae):
 
 
 def test_interpolation_layers_make_no_video(interpolation_model, vae):
-    with pytest.raises(ValueError, match="have the role interpolation, this node needs ones with the role video"):
+    with pytest.raises(ValueError, match="have the role interpolation, but this node needs the role video"):
         FirstFrameConditioning.execute(interpolation_model, vae, pictures(1), *TEXT, 8)

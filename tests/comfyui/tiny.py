@@ -13,7 +13,7 @@ import comfy.supported_models_base
 import torch
 from comfy.model_base import ModelType
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-from emu_video.diffusion.known_frames import concat_known, first_frame
+from emu_video.diffusion.known_frames import concat_conditioning, place
 from emu_video.host.injection import inject
 from emu_video.host.pocket import UNET_CONFIG
 from emu_video.temporal_layers.anchors import find_anchors, identify_base
@@ -106,7 +106,7 @@ def text(seed: int, length: int = 7, known_frames: torch.Tensor | None = None) -
 
 def first_frame_known(frames: int = FRAMES, seed: int = 5, latent: tuple[int, int, int] = LATENT) -> torch.Tensor:
     first = torch.randn((1, *latent), generator=torch.Generator().manual_seed(seed))
-    return concat_known(*first_frame(first, frames))
+    return concat_conditioning(*place(first, [0], frames))
 
 
 def sample(

@@ -1,21 +1,21 @@
 import pytest
 import torch
-from emu_video.diffusion.known_frames import add_known_noise, concat_known, first_frame, interleave, place, tell_noise
+from emu_video.diffusion.known_frames import (
+    add_known_noise,
+    concat_conditioning,
+    interleave,
+    mask_with_noise_level,
+    place,
+)
 from emu_video.diffusion.schedule import Schedule
 
 
 def test_only_the_first_frame_is_known():
     latent = torch.randn(1, 4, 3, 5)
-    known, mask = first_frame(latent, 8)
+    known, mask = place(latent, [0], 8)
     assert known.shape == (8, 4, 3, 5) and mask.shape == (8, 1, 3, 5)
     assert torch.equal(known[0], latent[0]) and not known[1:].any()
     assert (mask[0] == 1).all() and not mask[1:].any()
-
-
-def test_the_first_frame_is_one_frame_placed():
-    latent = torch.randn(1, 4, 3, 5)
-    for one, other in zip(first_frame(latent, 8), place(latent, [0], 8), strict=True):
-        assert torch.equal(one, other)
 
 
 def test_frames_lie_where_they_are_placed():
@@ -59,24 +59,22 @@ def test_a_told_level_is_the_share_of_signal():
     _, mask = place(torch.randn(2, 4, 3, 3), [1, 3], 5)
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     for level, share in ((0, 1.0), (100, 0.886761), (250, 0.652457)):
-        told = tell_noise(mask, level, schedule)
+        told = mask_with_noise_level(mask, level, schedule)
         assert told.dtype == mask.dtype
         torch.testing.assert_close(told[[1, 3]], torch.full((2, 1, 3, 3), share), rtol=0, atol=1e-6)
         assert not told[[0, 2, 4]].any()
 
 
 def test_channels_are_latent_then_mask():
-    known, mask = first_frame(torch.randn(1, 4, 3, 5), 8)
-    together = concat_known(known, mask)
+    known, mask = place(torch.randn(1, 4, 3, 5), [0], 8)
+    together = concat_conditioning(known, mask)
     assert together.shape == (8, 5, 3, 5)
     assert torch.equal(together[:, :4], known) and torch.equal(together[:, 4:], mask)
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="latent of one frame"):
-        first_frame(torch.randn(2, 4, 3, 5), 8)
     with pytest.raises(ValueError, match="at least one frame"):
-        first_frame(torch.randn(1, 4, 3, 5), 0)
+        place(torch.randn(1, 4, 3, 5), [0], 0)
     with pytest.raises(ValueError, match=r"different positions in 0..7, got \[0, 8\]"):
         place(torch.randn(2, 4, 3, 5), [0, 8], 8)
     with pytest.raises(ValueError, match="different positions"):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from emu_video.diffusion.windows import Layout, extended, first_and_last, interpolated
+from emu_video.diffusion.windows import Layout, extended, interpolated, known_at
 
 PAPER = 4, (4, 4)  # factor and margins
 
@@ -101,9 +101,9 @@ def test_other_factors_and_margins(factor, margins, frames):
 
 
 def test_first_and_last():
-    layout = first_and_last(8)
+    layout = known_at((0, -1), 8)
     assert layout.frames == 8 and layout.positions == (0, 7) and spans(layout) == [(0, 8)]
-    known, mask = layout.known(torch.ones(2, 4, 3, 5), layout.windows[0])
+    known, mask = layout.place(torch.ones(2, 4, 3, 5), layout.windows[0])
     assert mask[:, 0, 0, 0].tolist() == [1, 0, 0, 0, 0, 0, 0, 1] and torch.equal(known, mask.expand(8, 4, 3, 5))
 
 
@@ -111,7 +111,7 @@ def test_extension_goes_on_where_the_video_ends():
     layout = extended(8, known=2, frames=8)
     assert layout.frames == 14 and spans(layout) == [(6, 14)] and list(layout.windows[0].given) == [6, 7]
     latents = torch.arange(1.0, 3).reshape(2, 1, 1, 1)
-    known, mask = layout.known(latents, layout.windows[0])
+    known, mask = layout.place(latents, layout.windows[0])
     assert known.flatten().tolist() == [1, 2, 0, 0, 0, 0, 0, 0] and mask.flatten().tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
     new = torch.arange(106, 114)
     assert layout.join([new], torch.arange(8)).tolist() == [*range(8), *range(108, 114)]
@@ -129,7 +129,7 @@ def test_every_window_knows_its_frames():
     layout = interpolated(16, *PAPER)
     for window in layout.windows:
         latents = torch.randn(8, 4, 3, 5)
-        known, mask = layout.known(latents, window)
+        known, mask = layout.place(latents, window)
         assert torch.equal(known[4:33:4], latents) and mask.sum() == 8 * 15
         assert mask[:, 0, 0, 0].nonzero().flatten().tolist() == [4, 8, 12, 16, 20, 24, 28, 32]
 
@@ -154,15 +154,16 @@ def test_join_keeps_what_it_is_given():
 @pytest.mark.parametrize(
     "layout, message",
     [
-        (lambda: interpolated(1, *PAPER), "at least 2 frames, got 1: put single images together with Batch Images"),
+        (lambda: interpolated(1, *PAPER), "at least 2 frames, got 1"),
         (lambda: interpolated(0, *PAPER), "at least 2 frames, got 0"),
         (lambda: interpolated(8, 1, (4, 4)), "factor of 1 adds no frames: set it to 2 or more"),
         (lambda: interpolated(8, 4, (-1, 4)), "0 or more, but the margins are"),
         (lambda: interpolated(8, 4, (4, 4), window=1), "window needs at least 2 given frames, got 1"),
         (lambda: interpolated(12, *PAPER, paper=True), "multiple of 8 frames, got 12: use the continuous seam"),
-        (lambda: first_and_last(2), "2 frames has none between its first and last: set frames to 3 or more"),
-        (lambda: extended(8, 0, 8), "8 frames long, so 0 of them cannot be known: set known between 1 and 8"),
-        (lambda: extended(3, 4, 8), "3 frames long, so 4 of them cannot be known: set known between 1 and 3"),
+        (lambda: known_at((0, -1), 2), "2 of 2 frames are given: give at least one, and leave one to be made"),
+        (lambda: extended(8, 0, 8), "has 8 frames, but known is 0: set it to 1 to 8"),
+        (lambda: extended(3, 4, 8), "has 3 frames, but known is 4: set it to 1 to 3"),
+        (lambda: extended(1, 2, 8), "has 1 frame, but known is 2: set it to 1\\.$"),
         (lambda: extended(8, 4, 4), "4 frames, 4 of them known, adds nothing: set frames above 4"),
     ],
 )
@@ -178,12 +179,12 @@ def pictures(frames: int, width: int = 4, height: int = 4) -> torch.Tensor:
 @pytest.mark.parametrize(
     "videos, given, message",
     [
-        ([pictures(37)], None, "Expected 2 x 37 frames, got 1 x 37 frames: connect the decoded frames"),
+        ([pictures(37)], None, "Expected 2 x 37 frames, got 1 x 37 frames"),
         ([pictures(74)], None, "got 1 x 74 frames"),
         ([pictures(37), pictures(36)], None, "got 37, 36 frames"),
         ([], None, "got no frames"),
-        ([pictures(37)] * 2, pictures(8), "16 given frames, but 8 are connected: connect the same frames"),
-        ([pictures(37)] * 2, pictures(16, width=8), "one size, but there are 4x4 and 8x4: scale them"),
+        ([pictures(37)] * 2, pictures(8), "16 given frames, got 8"),
+        ([pictures(37)] * 2, pictures(16, width=8), "one size, but there are 4x4 and 8x4"),
         ([pictures(37), pictures(37, height=6)], None, "one size, but there are 4x4 and 4x6"),
     ],
 )
@@ -193,5 +194,5 @@ def test_refused_joins(videos, given, message):
 
 
 def test_an_extension_needs_the_video_that_it_extends():
-    with pytest.raises(ValueError, match="video that was extended is missing: connect it to frames"):
+    with pytest.raises(ValueError, match="video that was extended is missing"):
         extended(8, 2, 8).join([pictures(8)])

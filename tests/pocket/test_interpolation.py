@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from emu_video.diffusion.known_frames import add_known_noise, concat_known, tell_noise
+from emu_video.diffusion.known_frames import add_known_noise, concat_conditioning, mask_with_noise_level
 from emu_video.diffusion.schedule import Schedule
 from emu_video.diffusion.windows import interpolated
 from emu_video.pocket.world import CROSSING, FINE_TIMES, FRAMES, GIVEN, TIMES, render_clips, sample_clips
@@ -72,14 +72,14 @@ def test_training_gives_what_the_node_gives():
     layout = interpolated(FRAMES, 4, (4, 4))
     (window,) = layout.windows
     assert tuple(GIVEN) == layout.positions and window.frames == len(FINE_TIMES)
-    exact = concat_known(*layout.known(x0[0, 4:33:4], window))
+    exact = concat_conditioning(*layout.place(x0[0, 4:33:4], window))
     assert torch.equal(given[0], exact)
     assert not given[2].any()
     generator = torch.Generator().manual_seed(2)
     noised = add_known_noise(x0[1], 100, schedule, generator)  # level 0 draws nothing
-    known, mask = layout.known(noised[4:33:4], window)
-    assert torch.equal(given[1], concat_known(known, mask))
-    assert torch.equal(told[1], concat_known(known, tell_noise(mask, 100, schedule)))
+    known, mask = layout.place(noised[4:33:4], window)
+    assert torch.equal(given[1], concat_conditioning(known, mask))
+    assert torch.equal(told[1], concat_conditioning(known, mask_with_noise_level(mask, 100, schedule)))
     assert torch.equal(told[0], exact) and not told[2].any()
     shifts = (given[1, 4:33:4, :4] - schedule.alpha(100).float() * x0[1, 4:33:4]) / schedule.sigma(100).float()
     assert 0.8 < shifts.std() < 1.2 and not torch.equal(shifts[0], shifts[1])

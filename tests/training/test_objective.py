@@ -1,6 +1,6 @@
 import pytest
 import torch
-from emu_video.diffusion.known_frames import concat_known, place
+from emu_video.diffusion.known_frames import concat_conditioning, place
 from emu_video.diffusion.schedule import Schedule
 from emu_video.training.objective import (
     Dropout,
@@ -63,7 +63,7 @@ def test_known_frames_are_those_that_sampling_places():
     mask[0, [0, 7]] = mask[1, :3] = True
     known = known_frames(x0, mask)
     for clip, each, positions in zip(x0, known, ([0, 7], [0, 1, 2]), strict=True):
-        assert torch.equal(each, concat_known(*place(clip[positions], positions, 8)))
+        assert torch.equal(each, concat_conditioning(*place(clip[positions], positions, 8)))
 
 
 def test_random_patterns_cover_all_uses():
