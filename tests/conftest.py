@@ -1,4 +1,4 @@
-"""Makes the repository importable as `emu_video` and, where it is found, a real ComfyUI beside it.
+"""Fixtures of all tests: the installed pack and, where one is found, a real ComfyUI beside it.
 
 COMFYUI_PATH names a ComfyUI folder; without it the one that run.py fetched is used. Tests in tests/comfyui,
 tests/server and tests/browser are skipped where there is none, but fail when CI is set.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -28,10 +27,16 @@ def find_comfyui() -> Path | None:
 
 COMFYUI = find_comfyui()
 
-spec = importlib.util.spec_from_file_location("emu_video", ROOT / "__init__.py")
-assert spec and spec.loader
-sys.modules["emu_video"] = emu_video = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(emu_video)
+# `python -m pytest` puts the current folder on sys.path, where our `nodes` would hide ComfyUI's module of that name.
+sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != ROOT]
+
+try:
+    import emu_video
+except ModuleNotFoundError:
+    pytest.exit(f"emu_video is not installed: run `pip install --no-deps --editable {ROOT}`, or `run.py test`.", 4)
+INSTALLED = Path(emu_video.__file__ or "").resolve().parent
+if INSTALLED != ROOT:
+    pytest.exit(f"emu_video is installed from {INSTALLED}, but these tests are in {ROOT}: install that one.", 4)
 
 if COMFYUI:
     sys.path.insert(0, str(COMFYUI))
