@@ -1,7 +1,6 @@
 """Teaches ComfyUI's stock loaders the pocket checkpoint: its UNet, text encoder, tokenizer and autoencoder."""
 
 import logging
-import math
 
 import comfy.latent_formats
 import comfy.model_base
@@ -14,66 +13,44 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepBlock, UNetMo
 from torch import Tensor, nn
 
 from ..pocket.model.autoencoder import widen
+from ..pocket.model.checkpoint import SIGNATURE
 from ..pocket.model.text_encoder import END, PAD, START, TextEncoder, Vocabulary, pad_tokens
-
-SIGNATURE = "emu_video_pocket"  # the key that marks the file; holds the preview colours of its latents
+from ..pocket.model.unet import TextDrivenMaps, UNetShape
 
 UNET_CONFIG = {
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 64,
+    "in_channels": UNetShape.latent_channels,
+    "out_channels": UNetShape.latent_channels,
+    "model_channels": UNetShape.channels,
     "num_res_blocks": [1, 1],
     "channel_mult": [1, 2],
     "transformer_depth": [0, 1],
     "transformer_depth_output": [0, 0, 1, 1],
     "transformer_depth_middle": 1,
-    "context_dim": 128,
+    "context_dim": UNetShape.context_dim,
     "num_classes": "sequential",
-    "adm_in_channels": 256,
+    "adm_in_channels": UNetShape.pooled_dim,
     "use_linear_in_transformer": True,
     "num_heads": -1,
-    "num_head_channels": 32,
+    "num_head_channels": UNetShape.head_dim,
     "use_scale_shift_norm": True,
     "image_size": 32,
     "use_spatial_transformer": True,
     "legacy": False,
 }
+"""The shipped pocket's UNet as arguments of ComfyUI's UNetModel."""
 
 
-class _Layout(TimestepBlock):
-    """Adds smooth maps over the frame whose coefficients are a linear function of text and time.
-
-    On 16 x 16 latents convolutions alone cannot tell where they are, and multiplying text with place through
-    many layers is slow to learn. Here a word like "left" reaches its side of the frame in one product.
-    """
-
-    WAVES = 8  # along each axis
-    MAPS = 8
-
-    def __init__(self, channels: int, emb_channels: int, operations, **where):
-        super().__init__()
-        self.coefficients = operations.Linear(emb_channels, self.MAPS * self.WAVES**2, **where)
-        self.proj = operations.Conv2d(self.MAPS, channels, 1, **where)
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        across, down = (_waves(size, self.WAVES, x) for size in (x.shape[-1], x.shape[-2]))
-        weights = self.coefficients(emb).view(-1, self.MAPS, self.WAVES, self.WAVES)
-        return x + self.proj(down.T @ weights.to(x.dtype) @ across)
-
-
-def _waves(size: int, count: int, like: Tensor) -> Tensor:
-    """[count, size]: the first cosines of the discrete cosine transform along one axis."""
-    places = (torch.arange(size, device=like.device, dtype=torch.float32) + 0.5) / size
-    return torch.cos(math.pi * torch.arange(count, device=like.device)[:, None] * places).to(like.dtype)
+class _TextDrivenMaps(TextDrivenMaps, TimestepBlock):
+    """ComfyUI's UNet passes the embedding of time and text to a TimestepBlock."""
 
 
 class PocketUNet(UNetModel):
-    """ComfyUI's UNetModel with a text-driven layout after its first convolution."""
+    """ComfyUI's UNetModel with text-driven maps after its first convolution."""
 
     def __init__(self, *args, dtype=torch.float32, device=None, operations=comfy.ops.disable_weight_init, **config):
         super().__init__(*args, dtype=dtype, device=device, operations=operations, **config)
         channels = config["model_channels"]
-        self.input_blocks[0].append(_Layout(channels, 4 * channels, operations, dtype=dtype, device=device))
+        self.input_blocks[0].append(_TextDrivenMaps(channels, 4 * channels, operations, dtype=dtype, device=device))
 
 
 class _PocketModel(comfy.model_base.BaseModel):

@@ -6,28 +6,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...host.pocket import SIGNATURE
 from ...temporal_layers.anchors import find_anchors
 from ...temporal_layers.files import save_layers
 from ...temporal_layers.info import LayersInfo
 from ...training.checkpoint import written_whole
-from ..model.denoiser import new_unet
+from ..model.checkpoint import DENOISER, SIGNATURE
 from ..model.text_encoder import Vocabulary
+from ..model.unet import UNet
 from ..shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
 from ..world import FINE_TIMES, FPS, FRAMES, TIMES, render_clips, sample_clips
 from .latents import load_autoencoder
-
-PREFIXES = {"unet": "model.diffusion_model.", "text": "cond_stage_model.transformer."}
-
-
-def denoiser_weights(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a Denoiser, in float32, out of the tensors of a checkpoint."""
-    weights = {}
-    for part, prefix in PREFIXES.items():
-        for key, tensor in checkpoint.items():
-            if key.startswith(prefix) and not key.endswith(SIGNATURE):
-                weights[f"{part}.{key.removeprefix(prefix)}"] = tensor.float()
-    return weights
 
 
 @torch.no_grad()
@@ -47,7 +35,7 @@ def export_checkpoint(folder: Path, path: Path = CHECKPOINT) -> None:
     tensors = {}
     for key, tensor in image.items():
         part, _, rest = key.partition(".")
-        tensors[PREFIXES[part] + rest] = tensor.half()
+        tensors[DENOISER[part] + rest] = tensor.half()
     for key, tensor in load_autoencoder(folder).state_dict().items():
         tensors[f"first_stage_model.{key}"] = tensor.half()
     tensors["first_stage_model.vae_scale"] = torch.tensor(1.0)
@@ -66,7 +54,7 @@ def export_layers(
     info = LayersInfo(
         base="pocket",
         role=role,
-        anchors=find_anchors(new_unet()),
+        anchors=find_anchors(UNet()),
         frames=frames,
         fps=fps,
         conditioning_channels=5,

@@ -22,7 +22,6 @@ DROP_TEXT = 0.1
 TURNING = np.array([2.0, 4.0, 7.0])
 """Later frames of spinning clips: a frozen model cannot draw what it never saw. They are seen without their captions,
 so that the first frame of a spinning clip is still drawn upright."""
-MEANS = 448  # channels of Denoiser.with_means
 
 
 def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
@@ -31,7 +30,7 @@ def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> N
     turned = latent_set(folder, "turned", seed=14, count=4_000, frames=3, motions=("spinning",), times=TURNING)
     model = Denoiser()
     model.text.load_state_dict(torch.load(folder / "text_average.pt", weights_only=True))
-    words = nn.Linear(MEANS, len(Vocabulary()))
+    words = nn.Linear(model.unet.feature_channels, len(Vocabulary()))
     run = torch.compile(model.with_means)
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     empty = torch.tensor(pad_tokens([]))

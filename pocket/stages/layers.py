@@ -14,10 +14,10 @@ from ...temporal_layers.attach import attach
 from ...temporal_layers.layers import TemporalLayers
 from ...training.loop import Settings, train
 from ...training.objective import Dropout, drop_conditioning, sample_timesteps, v_error
+from ..model.checkpoint import denoiser_weights
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import pad_tokens
 from ..shipped import CHECKPOINT
-from .export import denoiser_weights
 from .latents import LatentSet
 
 CONDITIONING_CHANNELS = 5  # known frames' latents and mask

@@ -10,8 +10,8 @@ import pytest
 import torch
 from emu_video.host.pocket import UNET_CONFIG, PocketUNet
 from emu_video.pocket.model.autoencoder import Autoencoder, widen
-from emu_video.pocket.model.denoiser import _Operations
 from emu_video.pocket.model.text_encoder import TextEncoder, Vocabulary, pad_tokens
+from emu_video.pocket.model.unet import UNet, plain_attention
 from emu_video.pocket.shipped import CHECKPOINT, VIDEO_LAYERS
 from emu_video.temporal_layers.anchors import identify_base
 from emu_video.temporal_layers.files import load_layers
@@ -83,16 +83,33 @@ def test_prompt_weights_and_unknown_words(loaded, caplog):
 
 
 def test_unet_is_the_trained_one(loaded, state_dict):
+    """ComfyUI's network and the one that was trained: the same keys, and the same output with the same attention."""
     weights = part(state_dict, "model.diffusion_model.")
     weights.pop("emu_video_pocket")
-    unet = PocketUNet(**UNET_CONFIG, operations=_Operations)
+    unet = UNet()
     unet.load_state_dict(weights)
     generator = torch.Generator().manual_seed(0)
     x, context, y = (torch.randn(s, generator=generator) for s in ((2, 4, 16, 16), (2, 32, 128), (2, 256)))
     t = torch.tensor([999.0, 300.0])
-    ours = unet(x, t, context=context, y=y)
-    theirs = loaded[0].model.diffusion_model(x, t, context=context, y=y)
-    assert (ours - theirs).abs().max() < 1e-4 * ours.abs().max()
+    entering = []
+
+    def listen(h, skip, _):
+        entering.append(h.clone())
+        return h, skip
+
+    def attention(_, q, k, v, heads, **__):
+        return plain_attention(q, k, v, heads)
+
+    options = {"optimized_attention_override": attention, "patches": {"output_block_patch": [listen]}}
+    theirs = PocketUNet(**UNET_CONFIG).to(memory_format=torch.channels_last)
+    theirs.load_state_dict(weights)
+    ours, features = unet(x, t, context, y)
+    assert torch.equal(ours, theirs(x, t, context=context, y=y, transformer_options=options))
+    assert len(features) == len(entering) == 4 and all(map(torch.equal, features, entering))
+    assert sum(f.shape[1] for f in features) == unet.feature_channels
+    loaded_unet = loaded[0].model.diffusion_model
+    assert set(loaded_unet.state_dict()) == set(unet.state_dict())
+    assert (ours - loaded_unet(x, t, context=context, y=y)).abs().max() < 1e-4 * ours.abs().max()
 
 
 def test_widened_autoencoder_is_the_narrow_one(loaded, state_dict):

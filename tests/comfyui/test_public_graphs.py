@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 import torch
 from emu_video.host.pocket import SIGNATURE, EmuVideoPocket
+from emu_video.pocket.model.checkpoint import DENOISER
 from emu_video.pocket.shipped import CHECKPOINT
-from emu_video.pocket.stages.export import PREFIXES
 from emu_video.temporal_layers import anchors
 from emu_video.tests.comfyui.formats import unets
 from emu_video.tests.comfyui.tiny import CONTEXT
@@ -112,7 +112,7 @@ def folders(tmp_path, monkeypatch) -> Path:
 
 def write_checkpoint(base: str, path: Path) -> None:
     pocket = comfy.utils.load_torch_file(str(CHECKPOINT))
-    prefix = PREFIXES["unet"]
+    prefix = DENOISER["unet"]
     weights = {key: tensor for key, tensor in pocket.items() if not key.startswith(prefix)}
     assert prefix + SIGNATURE not in weights
     unet = unets.comfy_unet(base).state_dict()
