@@ -56,8 +56,6 @@ KNOWN_ARROWS = {
     ("evaluation/graph.py", "pocket.shipped"),
     ("nodes/public_layers.py", "temporal_layers"),
     ("nodes/temporal_layers.py", "temporal_layers"),
-    ("pocket/model/denoiser.py", "host"),
-    ("pocket/stages/export.py", "host"),
 }
 """Imports that point up today: (file, room). Remove an entry with its import; add none."""
 
