@@ -14,6 +14,7 @@ from ..diffusion.affinity import PRESETS, affinities, check_affinities, concat_a
 from ..temporal_layers.info import AFFINITY
 from .conditioning import ADVICE, Source, check_frame_count, check_role, check_room, conditionings, network_latents
 from .given_frames import GivenFrames, one_image
+from .prompt_schedule import text_of_window
 
 __all__ = ["PRESETS", "affinity_conditioning"]
 
@@ -45,8 +46,9 @@ def affinity_conditioning(
 
     latents = network_latents(model, given.encoded(vae), AFFINITY)
     source = Source(given, channels)
+    texts = [text_of_window(text, start=0, frames=frames, total=frames) for text in (positive, negative)]
     positive, image_only, _, empty = conditionings(
-        channels(latents), positive, negative, role="video", order=AFFINITY, source=source
+        channels(latents), *texts, role="video", order=AFFINITY, source=source
     )
     return positive, image_only, empty
 

@@ -21,6 +21,7 @@ from ..temporal_layers.info import AFFINITY, KNOWN_FRAMES, LayersInfo
 from .given_frames import GivenFrames, one_image
 from .injection import check_layers, layers_info
 from .memory import GIB, check_memory
+from .prompt_schedule import text_of_window
 from .videos import PURPOSE, Purpose
 
 KNOWN_NOISE = 0x6B6E6F776E  # keeps the given frames' noise apart from the initial noise of the same seed
@@ -105,7 +106,9 @@ def layout_conditioning(
     results = []
     for window in layout.windows:
         source = Source(given.part(window.given), noisy.remake(window))
-        made = conditionings(noisy.channels(latents, window), positive, negative, role=role, source=source)
+        span = {"start": window.start, "frames": window.frames, "total": layout.frames}
+        texts = [text_of_window(text, **span) for text in (positive, negative)]
+        made = conditionings(noisy.channels(latents, window), *texts, role=role, source=source)
         if is_joined:
             made[-1]["batch_index"] = list(range(window.start, window.start + window.frames))
         results.append(made)

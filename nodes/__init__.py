@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, interpolation, public_layers, sampling, temporal_layers
+from . import conditioning, interpolation, public_layers, sampling, schedules, temporal_layers
 
-MODULES = (temporal_layers, public_layers, conditioning, sampling, interpolation)
+MODULES = (temporal_layers, public_layers, conditioning, schedules, sampling, interpolation)
 
 
 class EmuVideoExtension(ComfyExtension):

@@ -11,9 +11,9 @@ from ..host.layer_settings import with_motion_lora, with_strength, with_values
 from ..temporal_layers.formats.weights import read
 from .conditioning import CATEGORY as CONDITIONING
 from .conditioning import frames_input, model_inputs, text_inputs
+from .schedules import Floats
 
 CATEGORY = "Emu Video/temporal layers"
-Floats = io.Custom("FLOATS")  # a list of numbers, as ComfyUI's own hook nodes take them
 
 
 class LoadMotionLoRA(io.ComfyNode):

@@ -25,6 +25,8 @@ NODES = {
     "EmuVideoExtend",
     "EmuVideoInterpolation",
     "EmuVideoJoin",
+    "EmuVideoPromptSchedule",
+    "EmuVideoValueSchedule",
     "EmuVideoSampler",
     "EmuVideoGuider",
     "EmuVideoDDIM",
