@@ -116,7 +116,7 @@ def test_every_module_imports_beside_comfyui(installed, comfyui):
 def test_imported_packages_are_declared(installed, comfyui):
     """Everything that a room imports is in the project's dependencies, its extras, or ComfyUI itself."""
     declared = set(
-        re.findall(r'"([a-z][\w-]*)"', (ROOT / "pyproject.toml").read_text("utf-8").split("[project.urls]")[0])
+        re.findall(r'"([a-z][\w-]*)[";]', (ROOT / "pyproject.toml").read_text("utf-8").split("[project.urls]")[0])
     )
     own = {file.stem for file in comfyui.iterdir()} | OUTSIDE
     distributions = packages_distributions()

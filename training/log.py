@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,9 +15,9 @@ import numpy as np
 
 from .checkpoint import written_whole
 
-Figure = float | tuple[float, int]
-"""A value, or the sum of several values and their number."""
-Sums = Mapping[str, tuple[float, int]]
+Figure = float | tuple[float, float]
+"""A value, or the sum of several values and their number (or their time, for a rate)."""
+Sums = Mapping[str, tuple[float, float]]
 Row = dict[str, float]
 
 
@@ -79,12 +80,26 @@ class Log:
 
 def joined(parts: Iterable[Sums]) -> Sums:
     """Return the sums and numbers of several parts, added up by name."""
-    result: dict[str, tuple[float, int]] = {}
+    result: dict[str, tuple[float, float]] = {}
     for part in parts:
         for name, (total, count) in part.items():
             before = result.get(name, (0.0, 0))
             result[name] = (before[0] + total, before[1] + count)
     return result
+
+
+def memory() -> float:
+    """Return the most memory that this process has used so far, in GiB: of the GPU, or of the machine without one."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

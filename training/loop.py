@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from .checkpoint import check_same_run, load_checkpoint, save_checkpoint
 from .distributed import ALONE, Processes
-from .log import Figure, Log, Sums, joined
+from .log import Figure, Log, Sums, joined, memory
 
 States = dict[str, dict[str, Tensor]]
 """The state dict of each trained module."""
@@ -178,6 +179,7 @@ def train(
 
     stopped, saved = False, step
     while step < settings.iterations and not stopped:
+        started = time.perf_counter()
         for group in optimiser.param_groups:
             group["lr"] = settings.rate * rate_at(step, settings)
         value, figures = _gradients(trainee, optimiser, step, parts, processes)
@@ -186,7 +188,8 @@ def train(
             raise NotFinite(step, None)
         optimiser.step()
         average.update(named, step)
-        log.add(step, **figures, loss=value, gradient=norm)
+        seconds = time.perf_counter() - started
+        log.add(step, **figures, loss=value, gradient=norm, clips_per_second=(settings.batch, seconds), memory=memory())
         step += 1
         if on_step and processes.is_first:
             on_step(Progress(step, settings.iterations, value, log))

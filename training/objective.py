@@ -1,12 +1,26 @@
-"""The denoising objective of the temporal layers: which timesteps, which conditioning, which error."""
+"""The denoising objective of temporal layers: timesteps, dropped conditioning, known frames, target and error.
+
+Everything is drawn on the CPU from one generator for each clip, so that a clip of a batch is the same on every device,
+in every part of the batch and on any number of processes.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..diffusion.schedule import Schedule, add_noise, v_target
+from ..diffusion.schedule import Schedule, add_noise, v_target, x0_from_v
+from .clips import Clip
+from .known_frames import KnownFrames, turn_round
+
+TIMESTEPS = {"noisy": 0.45, "uniform": 1.0, "mixed": 0.0}
+"""Laws of the timestep by name: exponent of steps * u^exponent; 0: one half of the clips each."""
+BANDS = (0, 250, 500, 750, 1000)  # thousandths of the timesteps
+PATCH = 4  # latents; the mean of a patch shows a drift that single latents hide in their noise
 
 
 @dataclass(frozen=True)
@@ -20,60 +34,19 @@ class Dropout:
     both: float = 0.1
 
 
-def sample_timesteps(count: int, steps: int, generator: torch.Generator, bias: float = 0.45) -> Tensor:
-    """Timesteps [count] in 0..steps-1, favouring noise: steps * u^bias, and one in twenty exactly the last one."""
+def sample_timesteps(
+    count: int, steps: int, generator: torch.Generator, bias: float = 0.45, last: float = 0.05
+) -> Tensor:
+    """Return timesteps [count] in 0..steps-1, drawn as steps * u^bias; a share of `last` is exactly the last one."""
     t = (steps * torch.rand(count, generator=generator) ** bias).long().clamp(max=steps - 1)
-    last = torch.rand(count, generator=generator) < 0.05
-    return torch.where(last, steps - 1, t)
+    is_last = torch.rand(count, generator=generator) < last
+    return torch.where(is_last, steps - 1, t)
 
 
 def drop_conditioning(count: int, dropout: Dropout, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Two bool masks [count]: clips whose text is dropped, clips whose known frames are dropped as well."""
     u = torch.rand(count, generator=generator)
     return u < dropout.text + dropout.both, u < dropout.both
-
-
-def known_frames(x0: Tensor, mask: Tensor) -> Tensor:
-    """What is known of each clip: the latents of some frames, and the mask, 1 = known.
-
-    x0: [clips, frames, c, h, w]; mask: bool [clips, frames]. Returns [clips, frames, c + 1, h, w], zero but for the
-    known frames (Emu Video, section 3.2).
-    """
-    known = mask[..., None, None, None].to(x0.dtype).expand(-1, -1, 1, *x0.shape[3:])
-    return torch.cat([x0 * known, known], 2)
-
-
-def first_frames(x0: Tensor, dropped: Tensor) -> Tensor:
-    """`known_frames` where the first frame is known, and nothing of the clips `dropped`, bool [clips]."""
-    mask = torch.zeros(x0.shape[:2], dtype=torch.bool, device=x0.device)
-    mask[~dropped, 0] = True
-    return known_frames(x0, mask)
-
-
-def random_known(count: int, frames: int, generator: torch.Generator) -> Tensor:
-    """A mask [count, frames] of known frames for `known_frames`, so that one set of layers learns all its uses.
-
-    Of ten clips four have the first frame known, two the first and last, two the first K (2 to half of the frames),
-    two every n-th from a random one on.
-    """
-    if frames < 4:
-        raise ValueError(f"Clips of {frames} frames leave too little to fill in: use 4 frames or more.")
-
-    def draw(low: int, high: int) -> int:
-        return int(torch.randint(low, high + 1, (), generator=generator))
-
-    mask = torch.zeros(count, frames, dtype=torch.bool)
-    for row, kind in zip(mask, torch.randint(0, 10, (count,), generator=generator).tolist(), strict=True):
-        if kind < 4:
-            row[0] = True
-        elif kind < 6:
-            row[0] = row[-1] = True
-        elif kind < 8:
-            row[: draw(2, frames // 2)] = True
-        else:
-            step = draw(2, frames // 2)
-            row[draw(0, step - 1) :: step] = True
-    return mask
 
 
 def v_error(
@@ -95,3 +68,85 @@ def v_error(
     inputs = noisy if known is None else torch.cat([noisy, known], 1)
     prediction = denoiser(inputs, t).float()
     return (prediction - v_target(x0, noise, t, schedule)).square(), prediction, noisy
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip of a batch as the network sees it, and what it has to predict.
+
+    x0, noisy, target: [T, C, h, w]; conditioning: [T, C + 1, h, w] or None; weight: [T, h, w] or None.
+    """
+
+    x0: Tensor
+    noisy: Tensor
+    target: Tensor
+    t: int
+    conditioning: Tensor | None
+    weight: Tensor | None
+    has_text: bool
+
+    def to(self, device: torch.device) -> Sample:
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Sample(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What temporal layers are trained to predict, and from what.
+
+    prediction: "v" or "eps". timesteps: one of TIMESTEPS. last: share of clips at the very last timestep.
+    drift_weight: of the error of x0 over patches, against slow changes of the background (v only).
+    """
+
+    schedule: Schedule
+    prediction: str = "v"
+    timesteps: str = "noisy"
+    last: float = 0.05
+    dropout: Dropout = Dropout()
+    known: KnownFrames = KnownFrames()
+    drift_weight: float = 0.0
+
+    def draw(self, clip: Clip, generator: torch.Generator, *, conditioned: bool = True, t: int | None = None) -> Sample:
+        """Draw timestep, noise, known frames and dropped conditioning of one clip.
+
+        conditioned: whether the layers read known frames at all. t: a timestep to take in place of one drawn; then
+        nothing is dropped, as in checks.
+        """
+        no_text, nothing = (bool(each) for each in drop_conditioning(1, self.dropout, generator))
+        drawn = int(sample_timesteps(1, len(self.schedule), generator, self._bias(generator), self.last))
+        if t is None:
+            t = drawn
+        else:
+            no_text = nothing = False
+        x0, weight, conditioning = clip.latents, clip.weight, None
+        if conditioned:
+            mask = self.known.mask(len(x0), generator)
+            order = turn_round(mask[None], torch.rand(1, generator=generator) < self.known.turn_round)[0]
+            x0, weight = x0[order], None if weight is None else weight[order]
+            conditioning = self.known.conditioning(x0, mask & (not nothing), self.schedule, generator)
+        noise = torch.randn(x0.shape, generator=generator)
+        target = noise if self.prediction == "eps" else v_target(x0, noise, t, self.schedule)
+        return Sample(x0, add_noise(x0, noise, t, self.schedule), target, t, conditioning, weight, not no_text)
+
+    def error(self, prediction: Tensor, sample: Sample) -> Tensor:
+        """Return the squared error of one clip, mean over channels and weighted: [T, h, w]."""
+        error = (prediction - sample.target).square().mean(1)
+        return error if sample.weight is None else error * sample.weight
+
+    def drift(self, prediction: Tensor, sample: Sample) -> Tensor:
+        """Return the squared error of one clip's x0, averaged over patches first: a scalar."""
+        x0 = x0_from_v(sample.noisy, prediction, sample.t, self.schedule)
+        return F.avg_pool2d(x0 - sample.x0, min(PATCH, *x0.shape[2:])).square().mean()
+
+    def band(self, t: int) -> str:
+        """Return the name of the noise band of a timestep, for the log."""
+        if t == len(self.schedule) - 1:
+            return "loss_last"
+        thousandth = 1000 * t // len(self.schedule)
+        low = max(edge for edge in BANDS if edge <= thousandth)
+        return f"loss_{low}_{BANDS[BANDS.index(low) + 1]}"
+
+    def _bias(self, generator: torch.Generator) -> float:
+        if self.timesteps != "mixed":
+            return TIMESTEPS[self.timesteps]
+        return TIMESTEPS["noisy"] if torch.rand((), generator=generator) < 0.5 else TIMESTEPS["uniform"]

@@ -18,7 +18,8 @@ from ...diffusion.guidance import emu_guidance
 from ...diffusion.sampler import ddim
 from ...diffusion.schedule import Schedule
 from ...temporal_layers.files import load_layers
-from ...training.objective import first_frames, v_error
+from ...training.known_frames import first_frames
+from ...training.objective import v_error
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import Vocabulary, pad_tokens
 from ..shipped import VIDEO_LAYERS

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...diffusion.known_frames import add_known_noise, mask_with_noise_level
 from ...diffusion.schedule import Schedule
+from ...training.known_frames import known_frames
 from ...training.loop import Settings
-from ...training.objective import known_frames
 from ..world import CROSSING, FINE_TIMES, GIVEN
 from .latents import LatentSet, joined, latent_set
 from .layers import frozen_image_model, new_layers, train_layers

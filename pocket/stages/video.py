@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...training.known_frames import known_frames, random_known
 from ...training.loop import Settings
-from ...training.objective import known_frames, random_known
 from ..world import FRAMES
 from .latents import LatentSet, joined, latent_set
 from .layers import frozen_image_model, new_layers, train_layers

@@ -1,16 +1,11 @@
 import pytest
 import torch
-from emu_video.diffusion.known_frames import concat_conditioning, place
 from emu_video.diffusion.schedule import Schedule
-from emu_video.training.objective import (
-    Dropout,
-    drop_conditioning,
-    first_frames,
-    known_frames,
-    random_known,
-    sample_timesteps,
-    v_error,
-)
+from emu_video.training.clips import Clip
+from emu_video.training.known_frames import KnownFrames
+from emu_video.training.objective import Dropout, Objective, drop_conditioning, sample_timesteps, v_error
+
+SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)
 
 
 def test_timesteps_reach_the_last_and_favour_noise():
@@ -49,37 +44,62 @@ def test_known_frames_are_appended_after_the_noisy_channels():
     assert seen[0].shape == (8, 9, 2, 2) and torch.equal(seen[0][:, 4:], known)
 
 
-def test_first_frames_are_known_unless_dropped():
-    x0 = torch.randn(3, 8, 4, 2, 2)
-    known = first_frames(x0, torch.tensor([False, True, False]))
-    assert torch.equal(known[0, 0, :4], x0[0, 0]) and known[2, 0, 4].eq(1).all()
-    assert known[1].eq(0).all() and known[:, 1:].eq(0).all()
+def clip(frames=6, weight=None):
+    return Clip(torch.randn(frames, 4, 4, 4, generator=torch.Generator().manual_seed(0)), {}, weight)
 
 
-def test_known_frames_are_those_that_sampling_places():
-    """What the layers see in training is what the nodes give them."""
-    x0 = torch.randn(2, 8, 4, 2, 2)
-    mask = torch.zeros(2, 8, dtype=torch.bool)
-    mask[0, [0, 7]] = mask[1, :3] = True
-    known = known_frames(x0, mask)
-    for clip, each, positions in zip(x0, known, ([0, 7], [0, 1, 2]), strict=True):
-        assert torch.equal(each, concat_conditioning(*place(clip[positions], positions, 8)))
+def draws(objective, count=400, **options):
+    return [objective.draw(clip(), torch.Generator().manual_seed(seed), **options) for seed in range(count)]
 
 
-def test_random_patterns_cover_all_uses():
-    masks = random_known(4000, 8, torch.Generator().manual_seed(0))
-    seen = {tuple(mask.nonzero().flatten().tolist()): 0 for mask in masks}
-    for mask in masks:
-        seen[tuple(mask.nonzero().flatten().tolist())] += 1
-    starts = [(0, 1), (0, 1, 2), (0, 1, 2, 3)]
-    spread = [tuple(range(offset, 8, step)) for step in (2, 3, 4) for offset in range(step)]
-    assert set(seen) == {(0,), (0, 7), *starts, *spread}
-    assert abs(seen[(0,)] / 4000 - 0.4) < 0.03 and abs(seen[(0, 7)] / 4000 - 0.2) < 0.03
-    assert abs(sum(seen[s] for s in starts) / 4000 - 0.2) < 0.03
-    assert not masks.all(1).any() and masks.any(1).all()  # something is known of every clip, never all
-    assert torch.equal(masks, random_known(4000, 8, torch.Generator().manual_seed(0)))
+def test_a_clip_is_drawn_from_its_generator_alone():
+    objective = Objective(SCHEDULE, known=KnownFrames("mixed", noise=250))
+    first, again, other = (objective.draw(clip(), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first.noisy, again.noisy) and torch.equal(first.conditioning, again.conditioning)
+    assert not torch.equal(first.noisy, other.noisy)
 
 
-def test_clips_too_short_for_patterns():
-    with pytest.raises(ValueError, match="Clips of 3 frames leave too little"):
-        random_known(2, 3, torch.Generator())
+def test_the_target_is_the_prediction_that_has_no_error():
+    for prediction in ("v", "eps"):
+        objective = Objective(SCHEDULE, prediction)
+        sample = objective.draw(clip(), torch.Generator().manual_seed(0), t=999)
+        expected = -sample.x0 if prediction == "v" else sample.noisy  # at zero SNR the input is the noise
+        assert torch.allclose(sample.target, expected, atol=1e-6)
+        assert objective.error(expected, sample).max() < 1e-10
+
+
+def test_text_and_frames_are_dropped_in_their_shares():
+    samples = draws(Objective(SCHEDULE, dropout=Dropout(0.2, 0.1)))
+    texts = sum(not sample.has_text for sample in samples) / 400
+    nothing = [not sample.conditioning.any() for sample in samples]
+    assert abs(texts - 0.3) < 0.06 and abs(sum(nothing) / 400 - 0.1) < 0.04
+    assert not any(sample.has_text and none for sample, none in zip(samples, nothing, strict=True))
+    checked = draws(Objective(SCHEDULE, dropout=Dropout(0.5, 0.5)), 20, t=300)
+    assert all(sample.has_text and sample.conditioning.any() and sample.t == 300 for sample in checked)
+    assert draws(Objective(SCHEDULE), 1, conditioned=False)[0].conditioning is None
+
+
+@pytest.mark.parametrize(("law", "low", "high"), [("noisy", 650, 730), ("uniform", 470, 560), ("mixed", 560, 650)])
+def test_laws_of_the_timestep(law, low, high):
+    samples = draws(Objective(SCHEDULE, timesteps=law))
+    assert low < sum(sample.t for sample in samples) / 400 < high
+    last = sum(sample.t == 999 for sample in draws(Objective(SCHEDULE, timesteps=law, last=0.3)))
+    assert 0.24 < last / 400 < 0.37
+
+
+def test_weights_and_drift():
+    weight = torch.zeros(6, 4, 4)
+    weight[2] = 3.0
+    objective = Objective(SCHEDULE, drift_weight=1.0)
+    sample = objective.draw(clip(weight=weight), torch.Generator().manual_seed(0), t=999)
+    error = objective.error(sample.target + 1, sample)
+    assert (error[2] - 3).abs().max() < 1e-4 and error[[0, 1, 3, 4, 5]].eq(0).all()
+    assert abs(objective.drift(sample.target + 1, sample).item() - 1) < 1e-5
+    wave = torch.tensor([1.0, -1.0]).repeat(2)  # a patch of it has no mean
+    assert objective.drift(sample.target + wave, sample) < 1e-8
+
+
+def test_bands_of_the_log():
+    objective = Objective(SCHEDULE)
+    names = [objective.band(t) for t in (0, 249, 250, 998, 999)]
+    assert names == ["loss_0_250", "loss_0_250", "loss_250_500", "loss_750_1000", "loss_last"]

@@ -1,0 +1,115 @@
+import pytest
+import torch
+from emu_video.temporal_layers.anchors import find_anchors
+from emu_video.temporal_layers.attach import attach
+from emu_video.temporal_layers.files import load_layers
+from emu_video.temporal_layers.layers import TemporalLayers
+from emu_video.tests.temporal_layers.small import UNet, info_for
+from emu_video.training.checks import check
+from emu_video.training.clips import MemoryClips
+from emu_video.training.log import read_rows
+from emu_video.training.recipe import Stage
+from emu_video.training.trainer import Run, stage_info, stage_objective, train_layers, warnings
+
+FRAMES = 4
+STAGE = Stage(steps=12, batch=4, clips_at_once=2, prediction="v", zero_terminal_snr=True, learning_rate=3e-3, warmup=2,
+              held_out=0.1, save_every=5, check_every=4, log_every=4)  # fmt: skip
+
+
+def brightening(count=20, bad=None):
+    """Clips that get brighter from frame to frame, each from a level of its own."""
+    levels = torch.linspace(-1, 1, count)[:, None, None, None, None]
+    latents = (levels + 0.7 * torch.arange(FRAMES)[:, None, None, None]).expand(-1, -1, 4, 4, 4).clone()
+    if bad is not None:
+        latents[bad] = float("nan")
+    null = {"cross_attn": torch.zeros(2, 6)}
+    captions = [f"clip of level {number}" for number in range(count)]
+    return MemoryClips(latents, [null] * count, null, fps=8.0, captions=captions, key="levels")
+
+
+def fresh(seed=0):
+    unet = UNet().requires_grad_(False)
+    layers = TemporalLayers(find_anchors(unet), 5)
+    layers.load_state_dict(layers.fresh_state_dict(seed))
+    layers.frames = FRAMES
+    attach(unet, layers, owner=layers)
+
+    def network(noisy, t, conditioning, texts):
+        assert len(noisy) == len(t) == len(texts)
+        return unet(torch.cat([noisy, conditioning], 2).flatten(0, 1)).unflatten(0, noisy.shape[:2])
+
+    return unet, layers, network
+
+
+def run(folder, stage=STAGE, clips=None, seed=0, **options):
+    unet, layers, network = fresh()
+    clips = clips or brightening()
+    this = Run(folder, "a test", seed, {"name": "pocket", "hash": "123"}, "fresh")
+    info = stage_info(info_for(layers), clips, stage, this)
+    return unet, train_layers(layers, network, clips, stage, info, this, echo=False, **options)
+
+
+def test_files_of_a_run(tmp_path):
+    unet, result = run(tmp_path)
+    before = UNet()
+    assert all(torch.equal(weight, before.state_dict()[key]) for key, weight in unet.state_dict().items())
+    names = {"csv", "png", "pt", "safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"motion.{n}" for n in names} | {"motion_raw.safetensors"}
+    averaged, info = load_layers(tmp_path / "motion.safetensors")
+    raw, _ = load_layers(tmp_path / "motion_raw.safetensors")
+    assert all(torch.equal(averaged[key], result.average["layers"][key]) for key in averaged)
+    assert all(torch.equal(raw[key], result.raw["layers"][key]) for key in raw)
+    assert any(not torch.equal(averaged[key], raw[key]) for key in raw)
+    assert (info.role, info.frames, info.fps, info.prediction, info.zero_terminal_snr) == ("video", 4, 8.0, "v", True)
+    training = info.training
+    assert training["recipe"] == "a test" and training["steps"] == 12 and training["data"] == "levels"
+    assert training["base"] == {"name": "pocket", "hash": "123"} and training["settings"]["batch"] == 4
+
+
+def test_it_learns_the_order_of_frames(tmp_path):
+    stage = Stage(steps=300, batch=8, clips_at_once=8, prediction="v", zero_terminal_snr=True, learning_rate=1e-2,
+                  warmup=10, held_out=0.1, check_every=50, log_every=50, save_every=300)  # fmt: skip
+    run(tmp_path, stage)
+    rows = read_rows(tmp_path / "motion.csv")
+    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"] and rows[-1]["check_loss"] < 0.8 * rows[0]["check_loss"]
+    _, layers, network = fresh()
+    objective = stage_objective(stage, info_for(layers))
+    before = check(network, objective, brightening(), range(8), conditioned=True, device=torch.device("cpu"))
+    assert abs(before["motion"] - 1) < 0.1 and rows[-1]["motion"] > 1.5
+    assert {"loss_last", "loss_750_1000", "loss_given", "gradient", "clips_per_second", "memory"} <= rows[-1].keys()
+
+
+def test_resumed_bit_for_bit(tmp_path):
+    _, whole = run(tmp_path / "whole")
+    steps = []
+    _, cut = run(tmp_path / "cut", on_step=lambda p: steps.append(p.done), should_stop=lambda: len(steps) == 7)
+    assert cut.stopped and load_layers(tmp_path / "cut" / "motion.safetensors")[1].training["steps"] == 7
+    _, resumed = run(tmp_path / "cut")
+    assert all(torch.equal(resumed.raw["layers"][k], v) for k, v in whole.raw["layers"].items())
+    assert all(torch.equal(resumed.average["layers"][k], v) for k, v in whole.average["layers"].items())
+    with pytest.raises(ValueError, match="belongs to another run: batch was 4 and is 8"):
+        run(tmp_path / "cut", Stage(**{**STAGE.__dict__, "batch": 8}))
+
+
+def test_a_clip_that_is_no_number_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"The loss of step \d+ is not a finite number\. Its clips: .*level 9.*kept"):
+        run(
+            tmp_path,
+            clips=brightening(bad=9),
+            stage=Stage(**{**STAGE.__dict__, "save_every": 1, "held_out": 0.0}),
+            seed=2,
+        )
+    assert all(weight.isfinite().all() for weight in load_layers(tmp_path / "motion.safetensors")[0].values())
+
+
+def test_lengths_that_do_not_fit(tmp_path):
+    _, layers, _ = fresh()
+    this = Run(tmp_path, "", 0, {"name": "pocket", "hash": ""}, "fresh")
+    with pytest.raises(ValueError, match="stage motion is for clips of 8 frames, the dataset has 4"):
+        stage_info(info_for(layers), brightening(), Stage(frames=8), this)
+
+
+def test_fresh_layers_on_few_clips_are_warned_of():
+    (warning,) = warnings(brightening(), Stage(steps=100), fresh=True)
+    assert "Fresh temporal layers with 20 clips and 100 steps will hardly move" in warning
+    assert warnings(brightening(), Stage(steps=100), fresh=False) == []

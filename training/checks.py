@@ -1,0 +1,52 @@
+"""The figures that say whether motion is learned: the loss of clips that are not trained on, in order and shuffled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from .clips import Clip, Clips, mixed_seed
+from .log import Figure
+from .objective import Objective
+
+LEVELS = (0.35, 0.55, 0.75, 0.95)  # of all timesteps; where frames are still decided
+
+
+def check(
+    network, objective: Objective, clips: Clips, numbers: Sequence[int], *, conditioned: bool, device
+) -> dict[str, Figure]:
+    """Return the loss of some clips (`check_loss`), of the same with their frames shuffled, and the ratio `motion`.
+
+    Timesteps, noise and shuffles depend on the clips' numbers alone, so checks compare. A `motion` of 1 says that the
+    order of frames means nothing to the layers; it grows as they learn how things move.
+    """
+    from .trainer import predict
+
+    sums = [0.0, 0.0]
+    for place, number in enumerate(numbers):
+        clip, t = clips[number], int(LEVELS[place % len(LEVELS)] * len(objective.schedule))
+        for which, each in enumerate((clip, shuffled(clip, number))):
+            generator = torch.Generator().manual_seed(mixed_seed(number, 1))
+            sample = objective.draw(each, generator, conditioned=conditioned, t=t)
+            _, loss, _ = predict(network, objective, [sample], [clip.text], device)
+            sums[which] += loss.item()
+    count = len(numbers)
+    return {
+        "check_loss": (sums[0], count),
+        "check_shuffled": (sums[1], count),
+        "motion": sums[1] / sums[0] if sums[0] else 1.0,
+    }
+
+
+def shuffled(clip: Clip, seed: int) -> Clip:
+    """Return the clip with its frames in another order; the first one, which is mostly given, stays."""
+    frames = len(clip.latents)
+    generator = torch.Generator().manual_seed(mixed_seed(seed, 2))
+    order = torch.arange(frames)
+    if frames < 3:
+        order = order.flip(0)
+    while frames > 2 and torch.equal(order, torch.arange(frames)):
+        order = torch.cat([order[:1], 1 + torch.randperm(frames - 1, generator=generator)])
+    return replace(clip, latents=clip.latents[order], weight=None if clip.weight is None else clip.weight[order])

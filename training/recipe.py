@@ -1,0 +1,297 @@
+"""Recipes: TOML files that say how temporal layers are trained, in names that a person understands.
+
+Keys at the top belong to every stage; a `[[stage]]` changes some of them. Each stage starts from the layers of the one
+before. A recipe without `[[stage]]` has one. All keys are the fields of `Recipe` and `Stage`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ..temporal_layers.info import ROLES
+from .known_frames import KNOWN, KnownFrames, given_positions
+from .loop import Settings
+from .objective import TIMESTEPS, Dropout
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+def _number(default: float, low: float, high: float = float("inf")) -> Any:
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def _choice(default: str, *choices: str) -> Any:
+    return field(default=default, metadata={"choices": choices})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Clips: `dataset` is a folder in place of the one given; `held_out`, the share of clips that are not trained on.
+    Objective: `prediction` "base" takes the checkpoint's own; `known_frames` is the pattern of given frames,
+    `known_every` and `known_margin` fix it for interpolation; `known_noise` is the highest timestep of their noise,
+    `known_exact` the share of clips without it; `downscale` is the factor of super-resolution. `drop_text`, `drop_all`:
+    shares of clips without text, without text and known frames. `last_timestep`: share of clips at the last one.
+    Steps: `batch` clips make one step, `clips_at_once` of them are in memory at a time. `final_rate` is the share of
+    `learning_rate` that a cosine leads to, 1 keeps it constant.
+    """
+
+    name: str = "motion"
+    dataset: str = ""
+    role: str = _choice("video", *ROLES)
+    prediction: str = _choice("base", "base", "eps", "v")
+    zero_terminal_snr: bool = False
+    frames: int = _number(0, 0, 4096)
+    known_frames: str = _choice("first", *KNOWN)
+    known_every: int = _number(0, 0, 64)
+    known_margin: int = _number(0, 0, 64)
+    known_noise: int = _number(0, 0, 999)
+    known_exact: float = _number(0.5, 0, 1)
+    downscale: int = _number(1, 1, 8)
+    turn_round: float = _number(0.0, 0, 1)
+    drop_text: float = _number(0.1, 0, 1)
+    drop_all: float = _number(0.1, 0, 1)
+    timesteps: str = _choice("noisy", *TIMESTEPS)
+    last_timestep: float = _number(0.05, 0, 1)
+    drift_weight: float = _number(0.0, 0)
+    held_out: float = _number(0.05, 0, 0.9)
+    steps: int = _number(1000, 1)
+    batch: int = _number(4, 1)
+    clips_at_once: int = _number(1, 1)
+    learning_rate: float = _number(1e-4, 0)
+    warmup: int = _number(100, 0)
+    final_rate: float = _number(1.0, 0, 1)
+    weight_decay: float = _number(0.0, 0)
+    adam_beta1: float = _number(0.9, 0, 1)
+    adam_beta2: float = _number(0.999, 0, 1)
+    gradient_clip: float = _number(1.0, 0)
+    average_decay: float = _number(0.999, 0, 1)
+    optimiser: str = _choice("adamw", "adamw", "adamw8bit")
+    precision: str = _choice("float32", "float32", "bfloat16")
+    gradient_checkpointing: bool = True
+    compile: bool = False
+    save_every: int = _number(250, 1)
+    check_every: int = _number(250, 1)
+    log_every: int = _number(25, 1)
+    tensorboard: bool = False
+
+    def settings(self) -> Settings:
+        return Settings(
+            iterations=self.steps,
+            rate=self.learning_rate,
+            warmup=self.warmup,
+            final_rate=self.final_rate,
+            weight_decay=self.weight_decay,
+            clip=self.gradient_clip,
+            ema=self.average_decay,
+            save_every=self.save_every,
+            batch=self.batch,
+            at_once=self.clips_at_once,
+            betas=(self.adam_beta1, self.adam_beta2),
+            autocast="bfloat16" if self.precision == "bfloat16" else "",
+            optimiser=self.optimiser,
+            log_every=self.log_every,
+            tensorboard=self.tensorboard,
+        )
+
+    def known(self) -> KnownFrames:
+        return KnownFrames(
+            pattern=self.known_frames,
+            factor=self.known_every,
+            margin=self.known_margin,
+            noise=self.known_noise,
+            exact=self.known_exact,
+            downscale=self.downscale,
+            turn_round=self.turn_round,
+        )
+
+    def dropout(self) -> Dropout:
+        return Dropout(self.drop_text, self.drop_all)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe.
+
+    base: family of the checkpoint it is for; "" takes any. start: "fresh" makes new layers, "given" continues existing
+    ones, of any family that temporal_layers.formats reads. train: which of fresh layers exist, "all"
+    or "attention". placement: of fresh temporal attention. extra_convolution: how the one that reads known frames
+    starts: "zero" (Emu Video) or a "copy" of the checkpoint's first one. low_rank: rank of a motion LoRA to train in
+    place of the layers themselves; 0 trains these. prompts: captions of sample videos, made every `sample_every` steps
+    (0: never) with `sample_steps` steps from first frames of the dataset.
+    """
+
+    title: str = ""
+    base: str = ""
+    seed: int = 0
+    start: str = _choice("fresh", "fresh", "given")
+    train: str = _choice("all", "all", "attention")
+    placement: str = _choice("per_transformer", "per_transformer", "per_block")
+    extra_convolution: str = _choice("zero", "zero", "copy")
+    low_rank: int = _number(0, 0, 256)
+    save_as: str = _choice("float16", "float16", "bfloat16", "float32")
+    prompts: tuple[str, ...] = ()
+    sample_every: int = _number(0, 0)
+    sample_steps: int = _number(25, 1, 1000)
+    stages: tuple[Stage, ...] = (Stage(),)
+
+    def key(self) -> dict[str, Any]:
+        """Return all settings as plain values, for the metadata of the result."""
+        return asdict(self)
+
+
+def load_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe: a TOML file, or the name of a shipped one. changes: "key=value" or "stage.2.key=value".
+
+    Raises:
+        ValueError: unknown key, wrong type or value, or a combination that cannot work; with line and file.
+    """
+    path = shipped(str(path)) or Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no recipe {path}: name a TOML file, or one of {', '.join(names())}.")
+    text = path.read_text()
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not TOML: {error}.") from None
+    try:
+        for change in changes:
+            _change(values, change)
+        return parse(values)
+    except ValueError as error:
+        raise ValueError(f"{path}{_line(text, error)}: {error}") from None
+
+
+def names() -> list[str]:
+    """Return the names of the shipped recipes."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def shipped(name: str) -> Path | None:
+    return SHIPPED / f"{name}.toml" if name in names() else None
+
+
+def parse(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of these values, as TOML gives them. Errors: see `load_recipe`."""
+    values = dict(values)
+    stages = values.pop("stage", [{}])
+    if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
+        raise ValueError("stage is not a list of tables: write [[stage]] above the keys of each stage.")
+    shared = {key: values.pop(key) for key in list(values) if key in get_type_hints(Stage)}
+    recipe = Recipe(
+        **_checked(Recipe, values), stages=tuple(Stage(**_checked(Stage, shared | each)) for each in stages)
+    )
+    for number, stage in enumerate(recipe.stages, start=1):
+        try:
+            _check(stage)
+        except ValueError as error:
+            raise ValueError(
+                f"stage {number} ({stage.name}): {error}" if len(recipe.stages) > 1 else str(error)
+            ) from None
+    if len({stage.name for stage in recipe.stages}) < len(recipe.stages):
+        raise ValueError("Two stages have the same name: give each its own, their files are called by it.")
+    if recipe.low_rank and recipe.start == "fresh":
+        raise ValueError("low_rank adapts layers that exist: set start to given, or low_rank to 0.")
+    return recipe
+
+
+def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    known = {f.name: f for f in fields(kind) if f.name != "stages"}
+    types, result = get_type_hints(kind), {}
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"{key} is not a key of a recipe{_nearest(key)}.")
+        wanted, limits = types[key], known[key].metadata
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if key == "prompts" and isinstance(value, list) and all(isinstance(each, str) for each in value):
+            value = tuple(value)
+        if key == "prompts" and not isinstance(value, tuple):
+            raise ValueError(f'{key} is {value!r}: write a list of texts, for example ["a cat runs"].')
+        if key != "prompts" and type(value) is not wanted:
+            raise ValueError(f"{key} is {value!r}: write {_TYPES[wanted]}.")
+        if "choices" in limits and value not in limits["choices"]:
+            raise ValueError(f"{key} is {value!r}: use one of {', '.join(limits['choices'])}.")
+        if "low" in limits and not limits["low"] <= value <= limits["high"]:
+            raise ValueError(f"{key} is {value!r}: use a number from {limits['low']:g} to {limits['high']:g}.")
+        result[key] = value
+    return result
+
+
+_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: 'a text in quotes, like "first"'}
+
+
+def _check(stage: Stage) -> None:
+    """Raise ValueError for combinations that cannot work."""
+    if stage.zero_terminal_snr and stage.prediction != "v":
+        raise ValueError(
+            f"zero_terminal_snr needs prediction v, not {stage.prediction}: at the last timestep the noise that eps "
+            "predicts is the input itself. Set prediction to v, or zero_terminal_snr to false."
+        )
+    if stage.drift_weight and stage.prediction != "v":
+        raise ValueError(f"drift_weight needs prediction v, not {stage.prediction}: set it to 0.")
+    if stage.drop_text + stage.drop_all > 1:
+        raise ValueError(f"drop_text {stage.drop_text} and drop_all {stage.drop_all} are together more than 1.")
+    if stage.batch % stage.clips_at_once:
+        raise ValueError(f"batch {stage.batch} is not a multiple of clips_at_once {stage.clips_at_once}.")
+    if stage.role == "interpolation" and (stage.known_frames != "every n-th" or stage.known_every < 2):
+        raise ValueError(
+            'role interpolation needs known_frames "every n-th" and known_every of 2 or more, for example 4.'
+        )
+    if (stage.role == "super_resolution") != (stage.downscale > 1):
+        raise ValueError(
+            f"role {stage.role} and downscale {stage.downscale} do not fit: super_resolution needs a downscale of 2 "
+            "or more, other roles 1."
+        )
+    if stage.role == "video" and stage.known_every:
+        raise ValueError('known_every is for the role interpolation: set it to 0, then "every n-th" draws n.')
+    if stage.known_every and stage.frames:
+        given_positions(stage.frames, stage.known_every, stage.known_margin)
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    key, sign, text = change.partition("=")
+    key, text = key.strip(), text.strip()
+    if not sign or not key:
+        raise ValueError(f'"{change}" is not of the form key=value, for example steps=500.')
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a word without quotes
+    table: Any = values
+    if match := re.fullmatch(r"stage\.(\d+)\.(\w+)", key):
+        stages, number, key = values.setdefault("stage", [{}]), int(match[1]), match[2]
+        if not 1 <= number <= len(stages):
+            raise ValueError(f"{change}: the recipe has {len(stages)} stages, counted from 1.")
+        table = stages[number - 1]
+    else:
+        for stage in values.get("stage", []):
+            stage.pop(key, None)
+    table[key] = value
+
+
+def _line(text: str, error: ValueError) -> str:
+    """Return ", line N" of the key that a message starts with, if the file has it."""
+    key = re.match(r"(?:stage \d+ \([^)]*\): )?(\w+)", str(error))
+    for number, line in enumerate(text.splitlines(), start=1):
+        if key and re.match(rf"\s*{re.escape(key[1])}\s*=", line):
+            return f", line {number}"
+    return ""
+
+
+def _nearest(key: str) -> str:
+    from difflib import get_close_matches
+
+    found = get_close_matches(key, [f.name for kind in (Recipe, Stage) for f in fields(kind)], 1)
+    return f"; did you mean {found[0]}?" if found else ": leave it out"

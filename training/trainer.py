@@ -1,0 +1,243 @@
+"""Training of temporal layers on a frozen image model: one stage of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion.schedule import Schedule
+from ..temporal_layers.files import save_layers
+from ..temporal_layers.info import LayersInfo
+from ..temporal_layers.layers import TemporalLayers
+from .checks import check
+from .clips import Batches, Clips, Conds, hold_out, mixed_seed
+from .distributed import ALONE, Processes
+from .log import Figure, curves, save_picture
+from .loop import NotFinite, Progress, Result, States, train
+from .objective import Objective, Sample
+from .recipe import Stage
+
+Network = Callable[[Tensor, Tensor, "Tensor | None", "list[Conds]"], Tensor]
+"""The frozen image model with the temporal layers attached, as one function of several clips.
+
+(noisy latents [n, T, C, h, w], timesteps [n], known frames and mask [n, T, C + 1, h, w] or None, text of each clip) ->
+the network's own output [n, T, C, h, w], in float32. All tensors are on the device of the layers, texts on the CPU.
+"""
+CURVES = ("loss", "check_loss", "check_shuffled")
+FRESH_CLIPS, FRESH_STEPS = 1000, 2000
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a stage is besides the stage: written to the result's metadata.
+
+    folder: where its files go. title: of the recipe. base: {"name": family, "hash": of the weights}. start: what the
+    layers were before.
+    """
+
+    folder: Path
+    title: str
+    seed: int
+    base: Mapping[str, str]
+    start: str
+
+
+def train_layers(
+    layers: TemporalLayers,
+    network: Network,
+    clips: Clips,
+    stage: Stage,
+    info: LayersInfo,
+    run: Run,
+    *,
+    processes: Processes = ALONE,
+    on_step: Callable[[Progress], None] | None = None,
+    on_save: Callable[[int, States], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    echo: bool = True,
+) -> Result:
+    """Train `layers` by one stage of a recipe and write `run.folder`/NAME.safetensors after each checkpoint.
+
+    Beside it lie NAME_raw.safetensors (the weights without averaging), NAME.pt (to resume), NAME.csv and NAME.png.
+
+    Args:
+        info: what the layers are; `stage_info` has filled in what the stage says.
+        on_save, on_step, should_stop, echo: see `loop.train`.
+
+    Raises:
+        ValueError: the loss is not a finite number; names step and clips.
+    """
+    objective = stage_objective(stage, info)
+    training, held = hold_out(clips, stage.held_out, run.seed)
+    batches = Batches(clips, training, batch=stage.batch, seed=run.seed)
+    conditioned = info.conditioning_channels > 0
+    device = next(layers.parameters()).device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bfloat16")
+    checked = (held or training)[:8]
+    path = run.folder / f"{stage.name}.safetensors"
+
+    def samples(step: int, positions: range) -> tuple[list[Sample], list[Conds]]:
+        drawn, texts = [], []
+        for position in positions:
+            clip = clips[batches[step][position]]
+            generator = torch.Generator().manual_seed(mixed_seed(run.seed, step, position))
+            drawn.append(objective.draw(clip, generator, conditioned=conditioned))
+            texts.append(clip.text if drawn[-1].has_text else clips.null)
+        return drawn, texts
+
+    def loss(step: int, positions: range) -> tuple[Tensor, Mapping[str, Figure]]:
+        drawn, texts = samples(step, positions)
+        drawn, value, errors = predict(network, objective, drawn, texts, device)
+        figures = _figures(objective, drawn, errors)
+        if positions.start == 0 and (step + 1) % stage.check_every == 0 and processes.is_first:
+            with torch.no_grad(), autocast:
+                figures |= check(network, objective, clips, checked, conditioned=conditioned, device=device)
+        return value, figures
+
+    def save(step: int, states: States) -> None:
+        done = replace(info, training={**info.training, "steps": step})
+        save_layers(path, states["layers"], done)
+        save_layers(path.with_name(f"{stage.name}_raw.safetensors"), layers.state_dict(), done)
+        if on_save:
+            on_save(step, states)
+
+    def stepped(progress: Progress) -> None:
+        if progress.done % stage.log_every == 0 or progress.done == progress.steps:
+            save_picture(run.folder / f"{stage.name}.png", curves(progress.log.rows, CURVES))
+        if on_step:
+            on_step(progress)
+
+    try:
+        return train(
+            {"layers": layers},
+            loss,
+            stage.settings(),
+            run.folder,
+            stage.name,
+            run=_identity(stage, run, clips),
+            processes=processes,
+            on_step=stepped,
+            on_save=save,
+            should_stop=should_stop,
+            echo=echo,
+        )
+    except NotFinite as error:
+        positions = error.positions or range(stage.batch)
+        captions = "; ".join(f'"{clips.caption(batches[error.step][p])}"' for p in positions)
+        kept = f"The last checkpoint, {path}, is kept" if path.exists() else "No checkpoint was saved yet"
+        raise ValueError(
+            f"{error} Its clips: {captions}. {kept}: look at these clips, or lower learning_rate "
+            f"({stage.learning_rate:g}) or use precision float32, and run again."
+        ) from None
+
+
+def predict(
+    network: Network, objective: Objective, samples: list[Sample], texts: list[Conds], device: torch.device
+) -> tuple[list[Sample], Tensor, list[Tensor]]:
+    """Run the network on some clips. Returns the samples on `device`, the loss and the error [T, h, w] of each clip."""
+    samples = [sample.to(device) for sample in samples]
+    noisy = torch.stack([sample.noisy for sample in samples])
+    t = torch.tensor([sample.t for sample in samples], device=device)
+    given = [sample.conditioning for sample in samples if sample.conditioning is not None]
+    outputs = network(noisy, t, torch.stack(given) if given else None, texts)
+    errors = [objective.error(out, sample) for out, sample in zip(outputs, samples, strict=True)]
+    loss = torch.stack([error.mean() for error in errors]).mean()
+    if objective.drift_weight:
+        drifts = [objective.drift(out, sample) for out, sample in zip(outputs, samples, strict=True)]
+        loss = loss + objective.drift_weight * torch.stack(drifts).mean()
+    return samples, loss, errors
+
+
+def _figures(objective: Objective, samples: list[Sample], errors: list[Tensor]) -> dict[str, Figure]:
+    """Return the loss by noise band, and of the given frames."""
+    means = torch.stack([error.detach().mean((1, 2)) for error in errors]).cpu()
+    figures: dict[str, tuple[float, float]] = {}
+
+    def add(name: str, values: Tensor) -> None:
+        total, count = figures.get(name, (0.0, 0))
+        figures[name] = (total + values.sum().item(), count + values.numel())
+
+    for sample, mean in zip(samples, means, strict=True):
+        add(objective.band(sample.t), mean.mean())
+        if sample.conditioning is not None:
+            given = sample.conditioning[:, -1].flatten(1).amax(1).cpu() > 0
+            add("loss_given", mean[given])
+    return {name: figure for name, figure in figures.items() if figure[1]}
+
+
+def stage_objective(stage: Stage, info: LayersInfo) -> Objective:
+    """Return the objective of a stage for layers whose noise and prediction `info` states."""
+    return Objective(
+        schedule=Schedule.from_betas(**info.betas, zero_terminal_snr=info.zero_terminal_snr),
+        prediction=info.prediction,
+        timesteps=stage.timesteps,
+        last=stage.last_timestep,
+        dropout=stage.dropout(),
+        known=stage.known(),
+        drift_weight=stage.drift_weight,
+    )
+
+
+def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> LayersInfo:
+    """Return `info` with what a stage changes: role, prediction, clip length, and the training summary.
+
+    Raises ValueError for clips of another length than the stage asks for, or longer than the layers' position tables.
+    """
+    if stage.frames and clips.frames != stage.frames:
+        raise ValueError(
+            f"The recipe's stage {stage.name} is for clips of {stage.frames} frames, the dataset has {clips.frames}: "
+            f"prepare the clips with {stage.frames} frames, or set frames to 0 to take them as they are."
+        )
+    if info.max_frames and clips.frames > info.max_frames:
+        raise ValueError(
+            f"The clips have {clips.frames} frames, these temporal layers ({info.family}) at most {info.max_frames}: "
+            "prepare shorter clips."
+        )
+    prediction = info.prediction if stage.prediction == "base" else stage.prediction
+    training = {
+        "recipe": run.title,
+        "stage": stage.name,
+        "steps": 0,
+        "seed": run.seed,
+        "clips": len(clips),
+        "data": clips.key,
+        "base": dict(run.base),
+        "start": run.start,
+        "settings": asdict(stage),
+    }
+    return replace(
+        info,
+        role=stage.role,
+        frames=clips.frames,
+        fps=float(clips.fps),
+        prediction=prediction,
+        zero_terminal_snr=stage.zero_terminal_snr if stage.prediction != "base" else info.zero_terminal_snr,
+        noise_told=stage.known_noise > 0,
+        training=training,
+    )
+
+
+def warnings(clips: Clips, stage: Stage, *, fresh: bool) -> list[str]:
+    """Return what a user should know before a run that cannot give what he hopes for."""
+    if fresh and (len(clips) < FRESH_CLIPS or stage.steps < FRESH_STEPS):
+        return [
+            f"Fresh temporal layers with {len(clips)} clips and {stage.steps} steps will hardly move: they start as "
+            f"the image model alone, and need {FRESH_CLIPS} clips and {FRESH_STEPS} steps or more. With few clips, "
+            "start from existing layers (start = given) and teach them your motion."
+        ]
+    return []
+
+
+# Settings that a run may change when it is resumed: they do not change what a step computes, or only when it ends.
+FREE = ("name", "dataset", "steps", "clips_at_once", "save_every", "check_every", "log_every", "tensorboard", "compile",
+        "gradient_checkpointing")  # fmt: skip
+
+
+def _identity(stage: Stage, run: Run, clips: Clips) -> dict[str, Any]:
+    settings = {key: value for key, value in asdict(stage).items() if key not in FREE}
+    return {**settings, "seed": run.seed, "data": clips.key, "base": run.base["hash"], "start": run.start}
