@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from .known_frames import interleave, place
@@ -19,6 +21,11 @@ class Window:
     start: int
     frames: int
     given: range
+
+    @property
+    def span(self) -> slice:
+        """The window's frames in the whole video."""
+        return slice(self.start, self.start + self.frames)
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,24 @@ class Layout:
         self._check(videos, given)
         joined = videos[0].new_zeros(self.frames, *videos[0].shape[1:])
         for begin, window, video in zip(self._takeovers(), self.windows, videos, strict=True):
-            joined[begin : window.start + window.frames] = video[begin - window.start :]
+            joined[begin : window.span.stop] = video[begin - window.start :]
         if given is not None:
             joined[list(self.positions)] = given.to(joined)
         return joined
+
+    def blend(self, parts: Sequence[Tensor], dim: int) -> Tensor:
+        """Join the windows along any dimension, with a linear cross-fade where a window overlaps the one before it."""
+        parts = [part.movedim(dim, 0) for part in parts]
+        joined = parts[0].new_zeros(self.frames, *parts[0].shape[1:])
+        end = 0
+        for window, part in zip(self.windows, parts, strict=True):
+            shared = max(0, end - window.start)
+            weights = torch.arange(1, shared + 1, device=part.device, dtype=part.dtype) / (shared + 1)
+            weights = weights.reshape(-1, *[1] * (part.ndim - 1))
+            joined[window.start : window.start + shared].lerp_(part[:shared], weights)
+            joined[window.start + shared : window.span.stop] = part[shared:]
+            end = window.span.stop
+        return joined.movedim(0, dim)
 
     def _takeovers(self) -> list[int]:
         """Return the first frame that each window contributes.
@@ -130,7 +151,16 @@ def extended(count: int, known: int, frames: int) -> Layout:
     return Layout(start + frames, tuple(range(count)), (Window(start, frames, range(start, count)),))
 
 
-def join_all(layouts: Sequence[Layout], videos: Sequence[Tensor], given: Sequence[Tensor] = ()) -> list[Tensor]:
+class Joinable(Protocol):
+    """A layout whose sampled windows can be joined: in time, or in time and space."""
+
+    @property
+    def windows(self) -> Sequence[Any]: ...
+
+    def join(self, videos: Sequence[Tensor], given: Tensor | None = None) -> Tensor: ...
+
+
+def join_all(layouts: Sequence[Joinable], videos: Sequence[Tensor], given: Sequence[Tensor] = ()) -> list[Tensor]:
     """Join several videos, whose windows follow each other in `videos`.
 
     given: frames for each video, one set for all videos, or none.

@@ -203,8 +203,8 @@ def network_latents(model: comfy.model_patcher.ModelPatcher, latents: Tensor, or
     if info is None or info.conditioning_channels != latents.shape[1] + 1:
         family = f" ({info.family})" if info else ""
         raise ValueError(
-            f"These temporal layers{family} take no first frame: load ones with the role video that do, or sample an "
-            "empty latent batch with KSampler."
+            f"These temporal layers{family} read no known frames: load layers that do, or sample an empty latent batch "
+            "with KSampler."
         )
     if info.conditioning != order:
         raise ValueError(

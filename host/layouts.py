@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..diffusion.windows import Layout, extended, interpolated, join_all, known_at
+from ..diffusion.tiles import TiledLayout
+from ..diffusion.windows import Joinable, Layout, extended, interpolated, join_all, known_at
 from .given_frames import GivenFrames, rgb
 
 __all__ = ["extended", "interpolation_layout", "join_videos", "known_at", "read_positions"]
@@ -36,8 +37,10 @@ def interpolation_layout(given: GivenFrames, factor: int, margin: int, is_paper:
     return interpolated(given.count, factor, (margin, margin), paper=is_paper)
 
 
-def join_videos(layouts: Sequence[Layout], videos: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
+def join_videos(layouts: Sequence[Joinable], videos: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
     """Join the windows of several videos, see `join_all`. Frames lose an alpha channel."""
+    if given and any(isinstance(layout, TiledLayout) for layout in layouts):
+        raise ValueError("Super-resolution changes all frames: disconnect frames of Join Video.")
     try:
         return join_all(layouts, [rgb(video) for video in videos], [rgb(frames) for frames in given])
     except ValueError as reason:

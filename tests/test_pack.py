@@ -26,6 +26,8 @@ NODES = {
     "EmuVideoInterpolation",
     "EmuVideoJoin",
     "EmuVideoPromptSchedule",
+    "EmuVideoSuperResolution",
+    "EmuVideoResizeKnownFrames",
     "EmuVideoValueSchedule",
     "EmuVideoSampler",
     "EmuVideoGuider",

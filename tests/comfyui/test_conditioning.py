@@ -151,7 +151,7 @@ def test_model_without_temporal_layers(model, vae):
 
 def test_temporal_layers_without_image_conditioning(model, vae):
     plain = tiny.with_temporal_layers(model, conditioning_channels=0)
-    with pytest.raises(ValueError, match="take no first frame: load ones with the role video that do"):
+    with pytest.raises(ValueError, match="read no known frames: load layers that do"):
         condition(plain, vae, picture())
 
 

@@ -300,7 +300,7 @@ def test_wrong_frames(video_model, vae, call, message):
 def test_models_without_a_place_for_known_frames(model, vae, call, role):
     with pytest.raises(ValueError, match="no temporal layers: connect the one that Load Temporal Layers gives"):
         call(model, vae, pictures(8))
-    with pytest.raises(ValueError, match="take no first frame"):
+    with pytest.raises(ValueError, match="read no known frames"):
         call(tiny.with_temporal_layers(model, conditioning_channels=0, role=role), vae, pictures(8))
 
 

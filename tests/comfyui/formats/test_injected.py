@@ -217,7 +217,7 @@ def test_a_conditioning_node_for_other_layers_is_refused(sd15):
     with pytest.raises(ValueError, match=r"\(FancyVideo\) take .* another way: use First Frame Conditioning"):
         affinity_conditioning(fancyvideo, FlatVAE(), image, text(1), text(2), frames=FRAMES, motion="small motion")
     plain = injected(sd15, public.animatediff())
-    with pytest.raises(ValueError, match="take no first frame"):
+    with pytest.raises(ValueError, match="read no known frames"):
         first_frame_conditioning(plain, FlatVAE(), image, text(1), text(2), frames=FRAMES)
 
 

@@ -1,0 +1,68 @@
+"""Tiled layouts: a video whose frames are all known, cut into overlapping windows in time and tiles in space."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .windows import Layout, Window
+
+
+@dataclass(frozen=True)
+class TiledLayout:
+    """Layouts of the frames, rows and columns of a video [T, H, W, C]; every combination of windows is sampled."""
+
+    time: Layout
+    rows: Layout
+    columns: Layout
+
+    @property
+    def windows(self) -> list[tuple[Window, Window, Window]]:
+        """Windows of frames, rows and columns, in the order in which `join` takes them."""
+        return list(itertools.product(self.time.windows, self.rows.windows, self.columns.windows))
+
+    def join(self, videos: Sequence[Tensor], given: Tensor | None = None) -> Tensor:
+        """Join the windows' frames [T, H, W, C] to the whole video, with linear cross-fades where windows overlap.
+
+        Raises:
+            ValueError: for another number or size of windows, and for `given` frames, which are smaller than the video.
+        """
+        if given is not None:
+            raise ValueError("The given frames are smaller than the video, so they cannot replace its frames.")
+        sizes = [tuple(window.frames for window in each) for each in self.windows]
+        found = [tuple(video.shape[:3]) for video in videos]
+        if found != sizes:
+            shape = "x".join(map(str, sizes[0]))
+            raise ValueError(f"Expected {len(sizes)} windows of {shape} (frames, height, width), got {len(found)}.")
+        parts = list(videos)
+        for dim, layout in ((2, self.columns), (1, self.rows), (0, self.time)):
+            count = len(layout.windows)
+            parts = [layout.blend(parts[i : i + count], dim) for i in range(0, len(parts), count)]
+        return parts[0]
+
+
+def tiled(
+    frames: int, height: int, width: int, *, window: int, overlap: int, tile: int = 0, tile_overlap: int = 0
+) -> TiledLayout:
+    """Cut a video into windows of at most `window` frames and tiles of at most `tile` pixels along each side.
+
+    tile: 0 keeps the whole picture in one tile.
+
+    Raises:
+        ValueError: where windows or tiles do not reach beyond their overlap.
+    """
+    rows, columns = (all_known(side, tile or side, tile_overlap if tile else 0) for side in (height, width))
+    return TiledLayout(all_known(frames, window, overlap), rows, columns)
+
+
+def all_known(count: int, window: int, overlap: int) -> Layout:
+    """Lay out `count` known frames in windows of at most `window`, of which neighbours share at least `overlap`."""
+    if not 0 <= overlap < window:
+        raise ValueError(f"Windows of {window} cannot overlap by {overlap}: use an overlap from 0 to {window - 1}.")
+    size = min(window, count)
+    starts = [*range(0, count - size, window - overlap), count - size]
+    windows = tuple(Window(start, size, range(start, start + size)) for start in starts)
+    return Layout(count, tuple(range(count)), windows)

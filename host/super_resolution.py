@@ -1,0 +1,83 @@
+"""The conditionings of a video at a higher resolution: all frames known, upsampled, with noise (Ho et al. 2022)."""
+
+from __future__ import annotations
+
+import comfy.model_patcher
+import comfy.sd
+
+from ..diffusion.tiles import TiledLayout, tiled
+from .conditioning import (
+    ADVICE,
+    Augmented,
+    Conditionings,
+    NoiseAugmentation,
+    check_role,
+    check_room,
+    conditionings,
+    network_latents,
+)
+from .given_frames import GivenFrames, compression
+from .prompt_schedule import text_of_window
+
+ROLE = "super_resolution"
+OVERLAP = 4  # windows and tiles share a quarter with their neighbour
+
+
+def super_resolution_conditioning(
+    model: comfy.model_patcher.ModelPatcher,
+    vae: comfy.sd.VAE | None,
+    given: GivenFrames,
+    positive: list,
+    negative: list,
+    *,
+    factor: int,
+    noise: NoiseAugmentation,
+    window: int = 0,
+    tile: int = 0,
+    is_noise_shared: bool = False,
+) -> tuple[list[Conditionings], TiledLayout]:
+    """Make one set of conditionings for each window in time and tile in space, and the layout that joins them.
+
+    factor: of the resolution, as the layers were trained. window: frames, 0 for as many as the layers were trained
+    with. tile: pixels of the larger video along each side, 0 for the whole picture.
+    is_noise_shared: give all frames of a tile the same initial noise (Make-A-Video, section 3.2.3).
+
+    The LATENTs carry `batch_index`, by which ComfyUI draws the initial noise: frames in two windows have the same
+    noise, tiles have different noise.
+    """
+    info = check_role(model, ROLE)
+    height, width = (side * factor for side in given.size(vae))
+    window = min(window or info.frames, given.count)
+    ratio = compression(vae)
+    unit = 8 * ratio  # tiles whose latents the UNet can halve three times
+    if 0 < tile < unit:
+        raise ValueError(f"A tile of {tile} pixels is too small: use {unit} or more, or 0 for the whole picture.")
+    tile = tile // unit * unit
+    layout = tiled(
+        given.count,
+        height,
+        width,
+        window=window,
+        overlap=window // OVERLAP,
+        tile=tile,
+        tile_overlap=tile // OVERLAP // ratio * ratio,
+    )
+    # The upsampled video, the sampled windows and the joined video are in memory at once.
+    check_room(given.count, 3 * given.count, (height, width), ADVICE[ROLE])
+    noisy = Augmented(info, layout.time, noise)
+    latents = noisy.add(network_latents(model, given.resized(vae, height, width).encoded(vae)))
+    tiles = len(layout.rows.windows) * len(layout.columns.windows)
+    results = []
+    for index, (frames, rows, columns) in enumerate(layout.windows):
+        y, x = (slice(each.span.start // ratio, each.span.stop // ratio) for each in (rows, columns))
+        texts = [
+            text_of_window(text, start=frames.start, frames=frames.frames, total=given.count)
+            for text in (positive, negative)
+        ]
+        made = conditionings(noisy.channels(latents[..., y, x], frames), *texts, role=ROLE)
+        first = index % tiles * given.count  # of the tile's noise
+        made[-1]["batch_index"] = [
+            first if is_noise_shared else first + frame for frame in range(given.count)[frames.span]
+        ]
+        results.append(made)
+    return results, layout

@@ -1,0 +1,130 @@
+"""Nodes that make a video larger: super-resolution layers, and a second pass with the layers of the first."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ..host.conditioning import NoiseAugmentation
+from ..host.given_frames import GivenFrames
+from ..host.known_frames_at_size import conditionings_at_size
+from ..host.super_resolution import super_resolution_conditioning
+from .conditioning import CATEGORY, conditioning_outputs, layout_output, model_inputs, text_inputs
+
+EACH_FRAME, SAME = "each frame", "same for all frames"
+
+
+class SuperResolutionConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoSuperResolution",
+            display_name="Super-Resolution Conditioning",
+            category=CATEGORY,
+            description=(
+                "Makes the conditionings of a sharper, larger version of a video. Long videos are cut into windows, "
+                "sampled one by one and joined by Join Video."
+            ),
+            search_aliases=["upscale video", "video super resolution", "ssr", "vsr", "hires"],
+            inputs=[
+                *model_inputs("Load Temporal Layers with layers of the role super_resolution."),
+                io.MultiType.Input(
+                    "frames", types=[io.Image, io.Latent], tooltip="The small video: images or latents."
+                ),
+                *text_inputs(),
+                io.Int.Input(
+                    "factor", default=2, min=2, max=8,
+                    tooltip="How many times as wide and high: the factor that the layers were trained for, mostly 2.",
+                ),
+                io.Int.Input(
+                    "noise_level", default=100, min=0, max=999,
+                    tooltip="Noise on the small video, as a timestep. More noise mends more of its faults, but keeps "
+                    "less of it.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                    tooltip="Seed of the noise on the small video.",
+                ),
+                io.Int.Input(
+                    "window", default=0, min=0, max=1024, advanced=True,
+                    tooltip="Frames that are sampled together; 0 takes as many as the layers were trained with.",
+                ),
+                io.Int.Input(
+                    "tile", default=0, min=0, max=8192, step=64, advanced=True,
+                    tooltip="Pixels of a tile along each side, for pictures that do not fit into memory; 0 is off.",
+                ),
+                io.Combo.Input(
+                    "initial_noise", options=[EACH_FRAME, SAME], default=EACH_FRAME, advanced=True,
+                    tooltip="The same noise for all frames flickers less, but fine detail may stick to the screen.",
+                ),
+            ],
+            outputs=[*conditioning_outputs(listed=True), layout_output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, vae, frames, positive, negative, factor, noise_level, seed, window=0, tile=0,
+        initial_noise=EACH_FRAME,
+    ) -> io.NodeOutput:  # fmt: skip
+        results, layout = super_resolution_conditioning(
+            model,
+            vae,
+            GivenFrames.read(frames),
+            positive,
+            negative,
+            factor=factor,
+            noise=NoiseAugmentation(noise_level, seed),
+            window=window,
+            tile=tile,
+            is_noise_shared=initial_noise == SAME,
+        )
+        return io.NodeOutput(*map(list, zip(*results, strict=True)), layout)
+
+
+class ResizeKnownFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoResizeKnownFrames",
+            display_name="Resize Known Frames",
+            category=CATEGORY,
+            description=(
+                "Makes conditionings again at the size of an upscaled latent, for a second pass: connect it between "
+                "the conditioning node and the second sampler."
+            ),
+            search_aliases=["second pass", "hires fix", "latent upscale", "upscale video", "resize conditioning"],
+            inputs=[
+                *model_inputs(),
+                io.Conditioning.Input("positive", tooltip="The positive output of the conditioning node."),
+                io.Latent.Input("latent", tooltip="The upscaled latent of the sampled video."),
+                io.Conditioning.Input(
+                    "image_only", optional=True, tooltip="The image_only output, where the second sampler needs it."
+                ),
+                io.Conditioning.Input(
+                    "negative", optional=True, tooltip="The negative output, where the second sampler needs it."
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("positive", tooltip="The positive conditioning at the new size."),
+                io.Conditioning.Output("image_only", tooltip="The image_only conditioning at the new size."),
+                io.Conditioning.Output("negative", tooltip="The negative conditioning at the new size."),
+                io.Latent.Output("latent", tooltip="The given latent, for the second sampler."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, vae, positive, latent, image_only=None, negative=None) -> io.NodeOutput:
+        named = {"positive": positive, "image_only": image_only, "negative": negative}
+        connected = {name: value for name, value in named.items() if value is not None}
+        made = dict(
+            zip(connected, conditionings_at_size(model, vae, latent["samples"], *connected.values()), strict=True)
+        )
+        outputs = [
+            made.get(name)
+            or ExecutionBlocker(f"Resize Known Frames has nothing connected to {name}: connect it there.")
+            for name in named
+        ]
+        return io.NodeOutput(*outputs, latent)
+
+
+NODES: list[type[io.ComfyNode]] = [SuperResolutionConditioning, ResizeKnownFrames]
