@@ -28,10 +28,10 @@ import comfy.supported_models  # noqa: E402
 from comfy.ldm.modules.attention import attention_pytorch  # noqa: E402
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # noqa: E402
 
-from ..temporal_layers.anchors import Anchor, find_anchors  # noqa: E402
 from ..temporal_layers.attach import attach, detach  # noqa: E402
+from ..temporal_layers.backbones import Anchor, find_anchors  # noqa: E402
+from ..temporal_layers.backbones.unet import blocks, last_module, resnet_norms  # noqa: E402
 from ..temporal_layers.formats.modelscope import options_of, places  # noqa: E402
-from ..temporal_layers.formats.placement import blocks, last_module, resnet_norms  # noqa: E402
 from ..temporal_layers.layers import TemporalLayers  # noqa: E402
 from .memory import PeakMemory  # noqa: E402
 from .unets import SD15, SD21, SDXL  # noqa: E402

@@ -31,8 +31,8 @@ import comfy.ops  # noqa: E402
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # noqa: E402
 
 from ..host.pocket import UNET_CONFIG, PocketUNet  # noqa: E402
-from ..temporal_layers.anchors import find_anchors  # noqa: E402
 from ..temporal_layers.attach import attach, detach  # noqa: E402
+from ..temporal_layers.backbones import find_anchors  # noqa: E402
 from ..temporal_layers.layers import TemporalLayers  # noqa: E402
 from .memory import PeakMemory  # noqa: E402
 from .unets import SD15  # noqa: E402

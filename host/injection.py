@@ -86,7 +86,7 @@ def load_patcher(
     disable_dynamic: bool = False,
 ) -> comfy.model_patcher.ModelPatcher:
     """The temporal weights as a model that ComfyUI manages; also called by ComfyUI for one on another GPU."""
-    layers = TemporalLayers(info.anchors, info.conditioning_channels, comfy.ops.manual_cast, info.modules)
+    layers = TemporalLayers.of(info, comfy.ops.manual_cast)
     layers.load_state_dict({key: weight.to(dtype) for key, weight in state_dict.items()}, assign=True)
     layers.eval().requires_grad_(False)
     comfy.model_management.archive_model_dtypes(layers)

@@ -9,7 +9,7 @@ from comfy.weight_adapter.lora import LoRAAdapter
 
 from ..temporal_layers.formats.motion_lora import pairs
 from ..temporal_layers.formats.weights import Weights
-from ..temporal_layers.layers import ATTENTIONS, CONVOLUTIONS
+from ..temporal_layers.kinds import KINDS, strengths
 from .injection import KEY, STRENGTH, VALUES, check_layers
 
 
@@ -21,11 +21,10 @@ def with_strength(
     Raises ValueError for a strength of convolutions on layers that have none.
     """
     info = check_layers(model)
-    if convolution != 1.0 and not any(anchor.kind in CONVOLUTIONS for anchor in info.anchors):
+    if convolution != 1.0 and not any(KINDS[anchor.kind].strength == "convolution" for anchor in info.anchors):
         raise ValueError(f"These temporal layers ({info.family}) have no convolutions: leave convolution at 1.")
     clone = model.clone()
-    strength = dict.fromkeys(ATTENTIONS, attention) | dict.fromkeys(CONVOLUTIONS, convolution)
-    clone.set_attachments(STRENGTH, strength)
+    clone.set_attachments(STRENGTH, strengths(attention=attention, convolution=convolution))
     return clone
 
 

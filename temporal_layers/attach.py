@@ -15,10 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .anchors import CONV_IN
 from .layers import TemporalLayers
 
 ATTRIBUTE = "_emu_video_attachment"
@@ -29,18 +27,22 @@ def attach(unet: nn.Module, layers: TemporalLayers, owner: Any) -> None:
     """Hang `layers` on `unet` for `owner`, in place of whatever was attached before.
 
     Afterwards unet(x, t, ...) takes x of C latent channels, or of C + conditioning_channels: the first C go
-    to the base's own first convolution, the rest to the extra one. Frames are the batch, (b t) with
-    t = layers.frames; with 1 frame the layers and the extra channels are skipped.
+    to the base's own first convolution, the rest to the conditioning convolution. Frames are the batch, (b t) with
+    t = layers.frames; with 1 frame the layers and the conditioning channels are skipped.
 
     Only `owner` can detach; when it is garbage-collected the layers come off by themselves.
     Raises ValueError, with nothing attached, when an anchor is missing.
     """
-    targets = {name: _module(unet, name) for name, _ in layers.items()}
+    modules = dict(layers.backbone.modules(unet))
+    hung = _hung(layers)
+    for name in hung:
+        if name not in modules:
+            raise ValueError(f"The model has no module {name}; load temporal layers made for this base model.")
     _release(unet)
     swaps = []
-    for name, module in layers.items():
-        swap = _swap(targets[name])
-        swap.hung = _hung(layers, name, module, targets[name])
+    for name, wrapped in hung.items():
+        swap = _swap(modules[name])
+        swap.hung = wrapped
         swaps.append(swap)
     unet.__dict__[ATTRIBUTE] = _Attachment(owner, swaps)
 
@@ -94,72 +96,29 @@ class _Swap:
             self.module.__dict__["forward"] = self.replaced
 
 
-def _hung(layers: TemporalLayers, name: str, module: nn.Module, target: Any) -> Callable[..., Any]:
-    hung = layers.__dict__.setdefault(ATTRIBUTE, {})
-    if name not in hung:
-        if layers.extra is not None and name == CONV_IN:
-            hung[name] = partial(_conv_in, layers, name, module, layers.extra, target.in_channels)
-        elif hasattr(module, "around"):
-            hung[name] = partial(_around, layers, name, module)
-        else:
-            hung[name] = partial(_behind, layers, name, module)
-    return hung[name]
+def _hung(layers: TemporalLayers) -> dict[str, Callable[..., Any]]:
+    """Anchor name -> what runs in place of forward(*args): called with `forward` as its first argument."""
+    hung: dict[str, Callable[..., Any]] = layers.__dict__.setdefault(ATTRIBUTE, {})
+    if not hung:
+        for name, module in layers.wrappers():
+            wrapped = partial(_wrap, layers, name, module.wrap)
+            hung[name] = partial(_nest, wrapped, hung[name]) if name in hung else wrapped
+    return hung
 
 
-def _behind(
-    layers: TemporalLayers, name: str, module: nn.Module, forward: Callable, *args: Any, **kwargs: Any
-) -> Tensor:
-    out = forward(*args, **kwargs)
-    if layers.frames == 1:
-        return out
-    _check_batch(out, layers.frames)
-    if out.ndim == 3:  # a transformer block: (b t) (h w) c
-        changed = module(out.transpose(1, 2).unsqueeze(-1), layers.frames).squeeze(-1).transpose(1, 2)
-    else:
-        changed = module(out, layers.frames)
-    strength = layers.strength_at(name)
-    return changed if strength == 1.0 else torch.lerp(out, changed, strength)
+def _wrap(layers: TemporalLayers, name: str, wrap: Callable, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+    return wrap(
+        forward,
+        *args,
+        frames=layers.frames,
+        strength=layers.strength_at(name),
+        to_frames=layers.backbone.to_frames,
+        **kwargs,
+    )
 
 
-def _around(layers: TemporalLayers, name: str, module: Any, forward: Callable, x: Tensor) -> Tensor:
-    if layers.frames == 1 or layers.strength_at(name) == 0.0:
-        return forward(x)
-    _check_batch(x, layers.frames)
-    return module.around(forward, x, layers.frames)
-
-
-def _check_batch(x: Tensor, frames: int) -> None:
-    if x.shape[0] % frames:
-        raise ValueError(
-            f"{x.shape[0]} frames in the batch are no whole number of clips of {frames} frames; "
-            "make the batch a multiple of the clip length."
-        )
-
-
-def _conv_in(
-    layers: TemporalLayers,
-    name: str,
-    module: nn.Module,
-    extra: nn.Module,
-    channels: int,
-    forward: Callable,
-    x: Tensor,
-) -> Tensor:
-    surplus = x.shape[1] - channels
-    if surplus == 0:
-        return _behind(layers, name, module, forward, x)
-    if surplus != layers.conditioning_channels:
-        raise ValueError(
-            f"the UNet got {x.shape[1]} channels; give it {channels} (latent) or "
-            f"{channels + layers.conditioning_channels} (latent, known frames, mask)."
-        )
-    if layers.frames == 1:
-        return forward(x[:, :channels])
-
-    def with_conditioning(x: Tensor) -> Tensor:
-        return forward(x[:, :channels]) + extra(x[:, channels:])
-
-    return _behind(layers, name, module, with_conditioning, x)
+def _nest(outer: Callable, inner: Callable, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+    return outer(partial(inner, forward), *args, **kwargs)
 
 
 def _swap(module: nn.Module) -> _Swap:
@@ -176,10 +135,3 @@ def _release(unet: nn.Module) -> None:
     attachment = unet.__dict__.pop(ATTRIBUTE, None)
     if attachment is not None:
         attachment.release()
-
-
-def _module(unet: nn.Module, name: str) -> Any:
-    try:
-        return unet.get_submodule(name)
-    except AttributeError:
-        raise ValueError(f"the UNet has no module {name}; load temporal layers made for this base model.") from None

@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .anchors import carries, identify_base
+from .backbones import backbone_of, identify_base
 from .info import LayersInfo
+from .kinds import carries
 from .layers import TemporalLayers
 
 METADATA_KEY = "emu_video"
@@ -70,9 +71,10 @@ def check_fits(unet: nn.Module, info: LayersInfo, path: str | os.PathLike) -> No
         raise ValueError(
             f"{path} holds temporal layers for {info.base}, but the model is {base}; use a {info.base} model."
         )
-    modules = dict(unet.named_modules())
+    backbone = backbone_of(base)
+    modules = dict(backbone.modules(unet))
     for anchor in info.anchors:
-        if anchor.name not in modules or not carries(modules[anchor.name], anchor):
+        if anchor.name not in modules or not carries(backbone, modules[anchor.name], anchor):
             raise ValueError(
                 f"{path} hangs on {anchor.name} ({anchor.kind}, {anchor.channels} channels), which this "
                 f"{base} model does not have; use temporal layers made for this model."
@@ -99,11 +101,11 @@ def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], info: 
     """Raise ValueError unless these are the tensors that `info` describes, and finite."""
     with torch.device("meta"):
         try:
-            expected = TemporalLayers(info.anchors, info.conditioning_channels, modules=info.modules).state_dict()
+            expected = TemporalLayers.of(info).state_dict()
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-    for key in expected.keys() - tensors.keys():
-        raise ValueError(f"{path} lacks the key {key}; fetch or export it again.")
+    if missing := expected.keys() - tensors.keys():
+        raise ValueError(f"{path} lacks the key {min(missing)}; fetch or export it again.")
     for key, tensor in tensors.items():
         if key not in expected:
             raise ValueError(

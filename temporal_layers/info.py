@@ -1,145 +1,173 @@
-"""LayersInfo: the metadata entry `emu_video` of a file of temporal layers."""
+"""LayersInfo: the metadata entry `emu_video` of a file of temporal layers.
+
+The entry has two versions. Version 1 states betas (entries prediction, betas, zero_terminal_snr) and is for UNets.
+It is written wherever it can say everything, so that earlier versions of Emu Video read the file. Version 2 states
+`noise` and is written for flows and for other backbones.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import MISSING, asdict, field, fields
+from typing import Annotated, Any, Literal, get_args
 
-from .anchors import BASES, Anchor
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
-FORMAT_VERSION = 1
-ROLES = ("video", "interpolation", "super_resolution")
-PREDICTIONS = ("v", "eps")
-SCHEDULES = ("scaled_linear", "linear")
-CONDITIONINGS = KNOWN_FRAMES, AFFINITY = ("known_frames", "affinity")
+from .backbones import UNET, Anchor, bases
+from .backbones.base import STRICT
+from .noise import Discrete, Noise
+from .sentences import first_fault, shown
+
+VERSIONS = (1, 2)
+Role = Literal["video", "interpolation", "super_resolution"]
+ROLES: tuple[str, ...] = get_args(Role)
+KNOWN_FRAMES, AFFINITY = "known_frames", "affinity"
+SOURCE, LEFT_OUT = "source", "image weights left out"  # where version 1 keeps the fields source and left_out
+MAX_ANCHORS = 4096  # SDXL with a block behind each transformer block has 110
+MAX_TEXT = 2**22  # characters of the entry
 
 
-@dataclass(frozen=True)
+def _known_base(base: str) -> str:
+    if base not in bases():
+        raise ValueError(f"expected {', '.join(bases())}")
+    return base
+
+
+def _different_names(anchors: tuple[Anchor, ...]) -> tuple[Anchor, ...]:
+    if len({anchor.name for anchor in anchors}) < len(anchors):
+        raise ValueError("anchors must have different names")
+    return anchors
+
+
+Anchors = Annotated[tuple[Anchor, ...], Field(min_length=1, max_length=MAX_ANCHORS), AfterValidator(_different_names)]
+
+
+@dataclass(frozen=True, config=STRICT)
 class LayersInfo:
-    """What one must know to run a file of temporal layers: its base, its anchors, and how it was trained.
+    """What is needed to run a file of temporal layers: its base, its anchors, and how it was trained.
 
-    base: the image UNet's family, one of "sd15", "sd21", "sdxl", "pocket".
-    role: "video", "interpolation" or "super_resolution".
+    base: the image model's family, one of `backbones.bases()`.
+    role: "video" makes frames from known first frames or from text, "interpolation" fills frames between known ones,
+        "super_resolution" makes frames sharper, with all of them known at a lower resolution.
     frames, fps: of the training clips.
-    conditioning_channels: C+1 (known frames' latent channels and mask); 0 = no extra convolution.
-    prediction: "v" or "eps".
-    betas: {"schedule": "scaled_linear" | "linear", "start", "end", "steps"}.
-    training: a free summary for people.
+    conditioning_channels: C+1 (known frames' latent channels and mask); 0 = no conditioning.
+    noise: the process that the layers were trained with.
+    training: a summary for people.
     conditioning: the order of the conditioning channels. "known_frames": latents of the known frames, zeros elsewhere,
         then their mask (1 = known). "affinity": how alike each frame is to the image (0..1), then the image's latents
         on every frame (PIA).
     modules: options of the modules of each kind of anchor, {kind: {option: value}}.
     family: whose layers these are, for people.
     noise_told: whether the mask carries the noise level, see `mask_with_noise_level` of diffusion.known_frames.
+    source: the public file that the layers were converted from, and `left_out`, how many image weights of it are not
+        used.
 
-    The last four are written only where they differ from the defaults.
+    Raises pydantic's ValidationError, a ValueError, for a value out of range.
     """
 
-    base: str
-    role: str
-    anchors: tuple[Anchor, ...]
-    frames: int
-    fps: float
-    conditioning_channels: int
-    prediction: str
-    betas: dict[str, Any]
-    zero_terminal_snr: bool
-    training: dict[str, Any]
-    format_version: int = FORMAT_VERSION
-    conditioning: str = KNOWN_FRAMES
-    modules: dict[str, dict[str, Any]] = field(default_factory=dict)
-    family: str = "Emu Video"
+    base: Annotated[str, AfterValidator(_known_base)]
+    role: Role
+    anchors: Anchors
+    frames: Annotated[int, Field(ge=1, le=100_000)]
+    fps: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
+    conditioning_channels: Annotated[int, Field(ge=0, le=2**16)]
+    noise: Noise
+    training: dict[str, Any] = field(default_factory=dict)
+    conditioning: Literal["known_frames", "affinity"] = KNOWN_FRAMES
+    modules: Annotated[dict[str, dict[str, Any]], Field(max_length=64)] = field(default_factory=dict)
+    family: Annotated[str, Field(max_length=200)] = "Emu Video"
     noise_told: bool = False
-
-    def __post_init__(self) -> None:
-        _require(self.format_version == FORMAT_VERSION, "format_version", self.format_version, f"{FORMAT_VERSION}")
-        _require(self.base in BASES, "base", self.base, _list(BASES))
-        _require(self.role in ROLES, "role", self.role, _list(ROLES))
-        _require(self.prediction in PREDICTIONS, "prediction", self.prediction, _list(PREDICTIONS))
-        _require(_is_count(self.frames) and self.frames > 0, "frames", self.frames, "a whole number above 0")
-        _require(_is_number(self.fps) and self.fps > 0, "fps", self.fps, "a number above 0")
-        _require(
-            _is_count(self.conditioning_channels),
-            "conditioning_channels",
-            self.conditioning_channels,
-            "a whole number",
-        )
-        for key in ("zero_terminal_snr", "noise_told"):
-            _require(isinstance(getattr(self, key), bool), key, getattr(self, key), "true or false")
-        _require(isinstance(self.training, dict), "training", self.training, "an object")
-        _require(
-            isinstance(self.betas, dict)
-            and set(self.betas) == {"schedule", "start", "end", "steps"}
-            and self.betas["schedule"] in SCHEDULES
-            and all(_is_number(self.betas[key]) for key in ("start", "end", "steps")),
-            "betas",
-            self.betas,
-            f"schedule ({_list(SCHEDULES)}), start, end and steps",
-        )
-        _require(self.conditioning in CONDITIONINGS, "conditioning", self.conditioning, _list(CONDITIONINGS))
-        _require(
-            isinstance(self.modules, dict) and all(isinstance(options, dict) for options in self.modules.values()),
-            "modules",
-            self.modules,
-            "an object of objects",
-        )
-        _require(isinstance(self.family, str), "family", self.family, "a name")
-        names = [anchor.name for anchor in self.anchors]
-        _require(len(set(names)) == len(names) > 0, "anchors", names, "different names, at least one")
-
-    def to_json(self) -> str:
-        entries = asdict(self)
-        optional = {f.name: f.default_factory() if f.default is MISSING else f.default for f in _optional(type(self))}
-        return json.dumps({k: v for k, v in entries.items() if k == "format_version" or v != optional.get(k, MISSING)})
+    source: str = ""
+    left_out: Annotated[int, Field(ge=0)] = 0
 
     @property
     def max_frames(self) -> int:
-        """The most frames that one clip may have; 0 = any number."""
+        """The most frames that one video may have; 0 = any number."""
         return min((n for options in self.modules.values() if (n := options.get("positions", 0))), default=0)
+
+    @property
+    def prediction(self) -> str:
+        """ "v", "eps" or "flow"."""
+        return self.noise.prediction if isinstance(self.noise, Discrete) else self.noise.kind
+
+    @property
+    def betas(self) -> dict[str, Any]:
+        """The arguments of diffusion.schedule.betas. Raises ValueError for a flow, which has none."""
+        if not isinstance(self.noise, Discrete):
+            raise ValueError(f"These temporal layers ({self.family}) were trained with a flow, which has no betas.")
+        return self.noise.betas
+
+    @property
+    def zero_terminal_snr(self) -> bool:
+        """Whether the last timestep is noise alone, which is always so in a flow."""
+        return not isinstance(self.noise, Discrete) or self.noise.zero_terminal_snr
+
+    def to_json(self) -> str:
+        """Return the metadata entry. Entries are left out where they say nothing."""
+        entries = {key: value for key, value in asdict(self).items() if value != _defaults().get(key, MISSING)}
+        if isinstance(self.noise, Discrete) and self.base in UNET.bases:
+            return json.dumps({"format_version": 1} | _as_version_1(entries, self.noise))
+        return json.dumps({"format_version": 2} | entries)
 
     @classmethod
     def from_json(cls, text: str) -> LayersInfo:
         """Raises ValueError that names the entry when one is unknown, missing or of a wrong value."""
+        entries = _object(text)
+        version = entries.pop("format_version", None)
+        if version not in VERSIONS or isinstance(version, bool):
+            raise ValueError(f'"format_version" is {shown(version)}: expected {" or ".join(map(str, VERSIONS))}.')
+        if version == 1:
+            entries = _from_version_1(entries)
         try:
-            entries = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the metadata is not JSON ({error}).") from None
-        _check_names(cls, entries, "the metadata")
-        if not isinstance(entries["anchors"], list):
-            raise ValueError('"anchors" in the metadata is not a list.')
-        for anchor in entries["anchors"]:
-            _check_names(Anchor, anchor, "an anchor in the metadata")
-        return cls(**{**entries, "anchors": tuple(Anchor(**anchor) for anchor in entries["anchors"])})
+            return TypeAdapter(cls).validate_json(json.dumps(entries))
+        except ValidationError as error:
+            raise ValueError(f"{first_fault(error)}.") from None
 
 
-def _check_names(cls: type, entries: Any, where: str) -> None:
+def _defaults() -> dict[str, Any]:
+    defaults = {}
+    for f in fields(LayersInfo):
+        if f.default is not MISSING or f.default_factory is not MISSING:
+            defaults[f.name] = f.default if f.default_factory is MISSING else f.default_factory()
+    return defaults
+
+
+def _object(text: str) -> dict[str, Any]:
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"the metadata has {len(text)} characters, more than {MAX_TEXT}.")
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the metadata is not JSON ({error}).") from None
     if not isinstance(entries, dict):
-        raise ValueError(f"{where} is not a JSON object.")
-    known = {field.name for field in fields(cls)}
-    required = known - {field.name for field in _optional(cls)}
-    for key in entries.keys() - known:
-        raise ValueError(f'{where} has the unknown entry "{key}".')
-    for key in required - entries.keys():
-        raise ValueError(f'{where} lacks the entry "{key}".')
+        raise ValueError("the metadata is not a JSON object.")
+    return entries
 
 
-def _optional(cls: type) -> list[Any]:
-    return [f for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING]
+def _as_version_1(entries: dict[str, Any], noise: Discrete) -> dict[str, Any]:
+    origin = {SOURCE: entries.pop("source", ""), LEFT_OUT: entries.pop("left_out", 0)}
+    del entries["noise"]
+    states = {"prediction": noise.prediction, "betas": noise.betas, "zero_terminal_snr": noise.zero_terminal_snr}
+    return entries | states | {"training": entries.get("training", {}) | (origin if origin[SOURCE] else {})}
 
 
-def _require(condition: bool, key: str, value: Any, expected: str) -> None:
-    if not condition:
-        raise ValueError(f'"{key}" is {value!r}; expected {expected}.')
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _list(names: Any) -> str:
-    return ", ".join(names)
+def _from_version_1(entries: dict[str, Any]) -> dict[str, Any]:
+    betas, training = entries.get("betas"), entries.get("training")
+    for name, value in (("betas", betas), ("training", training)):
+        if name in entries and not isinstance(value, dict):
+            raise ValueError(f'"{name}" is {shown(value)}: expected an object.')
+    for name in ("prediction", "betas", "zero_terminal_snr", "training"):
+        if name not in entries:
+            raise ValueError(f'the entry "{name}" is missing.')
+    for name in ("noise", "source", "left_out"):
+        if name in entries:
+            raise ValueError(f'the entry "{name}" is unknown in format version 1.')
+    missing = {"schedule", "start", "end", "steps"} - betas.keys()
+    if missing:
+        raise ValueError(f'the entry "betas.{min(missing)}" is missing.')
+    noise = betas | {"kind": "discrete"} | {key: entries.pop(key) for key in ("prediction", "zero_terminal_snr")}
+    del entries["betas"]
+    if isinstance(training.get(SOURCE), str):
+        entries |= {"source": training.pop(SOURCE), "left_out": training.pop(LEFT_OUT, 0)}
+    return entries | {"noise": noise}

@@ -198,7 +198,9 @@ def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> Layers
             f"The clips have {clips.frames} frames, these temporal layers ({info.family}) at most {info.max_frames}: "
             "prepare shorter clips."
         )
-    prediction = info.prediction if stage.prediction == "base" else stage.prediction
+    noise = info.noise
+    if stage.prediction != "base":
+        noise = replace(noise, prediction=stage.prediction, zero_terminal_snr=stage.zero_terminal_snr)
     training = {
         "recipe": run.title,
         "stage": stage.name,
@@ -215,8 +217,7 @@ def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> Layers
         role=stage.role,
         frames=clips.frames,
         fps=float(clips.fps),
-        prediction=prediction,
-        zero_terminal_snr=stage.zero_terminal_snr if stage.prediction != "base" else info.zero_terminal_snr,
+        noise=noise,
         noise_told=stage.known_noise > 0,
         training=training,
     )

@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...temporal_layers.anchors import find_anchors
+from ...temporal_layers.backbones import find_anchors
 from ...temporal_layers.files import save_layers
 from ...temporal_layers.info import LayersInfo
+from ...temporal_layers.noise import Discrete
 from ...training.checkpoint import written_whole
 from ..model.checkpoint import DENOISER, SIGNATURE
 from ..model.text_encoder import Vocabulary
@@ -58,9 +59,7 @@ def export_layers(
         frames=frames,
         fps=fps,
         conditioning_channels=5,
-        prediction="v",
-        betas={"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000},
-        zero_terminal_snr=True,
+        noise=Discrete(prediction="v", zero_terminal_snr=True),
         training={"iterations": torch.load(folder / f"{role}.pt", weights_only=True)["step"], "data": data},
         noise_told=noise_told,
     )

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...diffusion.schedule import Schedule, x0_from_v
-from ...temporal_layers.anchors import find_anchors
 from ...temporal_layers.attach import attach
+from ...temporal_layers.backbones import find_anchors
 from ...temporal_layers.layers import TemporalLayers
 from ...training.loop import Settings, train
 from ...training.objective import Dropout, drop_conditioning, sample_timesteps, v_error

@@ -7,12 +7,13 @@ Checkpoints of a whole UNet, as the official training saves them, give their mot
 
 from __future__ import annotations
 
+from ..noise import Discrete
 from .conversion import Converted, Options
-from .motion_modules import LINEAR_BETAS, OFFICIAL, MotionModules
+from .motion_module_family import LINEAR, OFFICIAL, MotionModules
 from .weights import Weights
 
 NAME = "AnimateDiff"
-SDXL_BETAS = {"schedule": "scaled_linear", "start": 0.00085, "end": 0.020, "steps": 1000}
+SDXL = Discrete(end=0.020)
 
 
 def recognises(weights: Weights) -> bool:
@@ -24,14 +25,13 @@ def has_middle(weights: Weights) -> bool:
 
 
 def convert(weights: Weights, options: Options) -> Converted:
-    return finish(MotionModules(weights, OFFICIAL, options))
+    return from_modules(MotionModules(weights, OFFICIAL, options))
 
 
-def finish(modules: MotionModules) -> Converted:
+def from_modules(modules: MotionModules) -> Converted:
     version = version_of(modules)
-    modules.convert(positions=32, resnet_norm="clip" if version == "v1" else "frame")
-    betas = SDXL_BETAS if modules.base == "sdxl" else LINEAR_BETAS
-    return modules.finish(family=f"{NAME} {version}", betas=betas)
+    modules.take_modules(positions=32, resnet_norm="clip" if version == "v1" else "frame")
+    return modules.result(family=f"{NAME} {version}", noise=SDXL if modules.base == "sdxl" else LINEAR)
 
 
 def version_of(modules: MotionModules) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from . import animatediff, motion_adapter, pia
 from .conversion import Converted, Options
-from .motion_modules import ADAPTER, OFFICIAL, MotionModules
+from .motion_module_family import ADAPTER, OFFICIAL, MotionModules
 from .weights import Weights
 
 NAME = "AnimateLCM"
@@ -26,5 +26,5 @@ def convert(weights: Weights, options: Options) -> Converted:
             f"{weights.path} is not {NAME}, which has motion modules on all levels of SD 1.5 and in its middle, and "
             "reads no image: choose no family."
         )
-    modules.convert(positions=64, resnet_norm="frame")
-    return modules.finish(family=NAME)
+    modules.take_modules(positions=64, resnet_norm="frame")
+    return modules.result(family=NAME)

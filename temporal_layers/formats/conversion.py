@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..anchors import CONV_IN, LATENT_CHANNELS, Anchor
+from ..backbones.unet import CONV_IN, LATENT_CHANNELS, Anchor
 from ..files import check_tensors
 from ..info import LayersInfo
-from ..layers import EXTRA, MODULES
+from ..kinds import new_module
+from ..layers import EXTRA
 from .weights import Weights
 
 # Names of a UNet's own weights, as diffusers and as LDM name them: those of the image model are used instead.
@@ -67,12 +68,12 @@ class Conversion:
         self.anchors.append(anchor)
         self._slots += [slot] if slot else []
         with torch.device("meta"):
-            expected = MODULES[anchor.kind](anchor.channels, **options).state_dict()
+            expected = new_module(anchor, options).state_dict()
         for parameter, like in expected.items():
             submodule, leaf = parameter.rsplit(".", 1)
             self.state_dict[f"{anchor.name}.{parameter}"] = self.take(f"{slot}{keys[submodule]}.{leaf}", like.shape)
 
-    def extra(self, channels: int, key: str = "conv_in.weight") -> None:
+    def take_conditioning(self, channels: int, key: str = "conv_in.weight") -> None:
         """Take the columns of the file's first convolution that read conditioning channels.
 
         The first four columns and the bias stay the image model's.
@@ -81,7 +82,7 @@ class Conversion:
         weight = self.take(key, torch.Size((width, LATENT_CHANNELS + channels, 3, 3)))
         self.anchors.insert(0, Anchor(CONV_IN, "input", width))
         self.conditioning_channels = channels
-        self.state_dict[f"{EXTRA}.weight"] = weight[:, LATENT_CHANNELS:].contiguous()
+        self.state_dict[f"{CONV_IN}.{EXTRA}.weight"] = weight[:, LATENT_CHANNELS:].contiguous()
 
     def take(self, key: str, shape: torch.Size) -> Tensor:
         """One tensor, with trailing dimensions of 1 (of Conv1d and Conv3d) dropped."""
@@ -98,25 +99,29 @@ class Conversion:
             )
         return tensor
 
-    def drop(self, keys: set[str]) -> None:
-        """Keys that are accounted for and not needed."""
+    def skip(self, keys: set[str]) -> None:
+        """Account for keys that are not needed."""
         self._used |= keys
 
-    def finish(self, **facts: Any) -> Converted:
-        """facts: the entries of LayersInfo that the family states. Raises ValueError for a key that nothing uses."""
+    def result(self, **facts: Any) -> Converted:
+        """Return the converted layers. Raises ValueError for a key of the file that nothing uses.
+
+        facts: the entries of LayersInfo that the family states.
+        """
         left = self.weights.tensors.keys() - self._used
         unknown = {key for key in left if not SPATIAL.match(key) or key.startswith(tuple(self._slots))}
-        for key in sorted(unknown):
+        if unknown:
             raise ValueError(
-                f"{self.weights.path} has the surplus key {key}, which no {facts['family']} file has; it is made for "
-                "another architecture, or by a newer version than Emu Video knows; choose another file."
+                f"{self.weights.path} has the surplus key {min(unknown)}, which no {facts['family']} file has, so it "
+                "was made for another architecture, or by a newer program; choose another file."
             )
         info = LayersInfo(
             role="video",
             anchors=tuple(self.anchors),
             conditioning_channels=self.conditioning_channels,
             modules=self.modules,
-            training={"source": re.split(r"[\\/]", self.weights.path)[-1], "image weights left out": len(left)},
+            source=re.split(r"[\\/]", self.weights.path)[-1],
+            left_out=len(left),
             **facts,
         )
         check_tensors(self.weights.path, self.state_dict, info)

@@ -8,13 +8,15 @@ The variants of 61 and 125 frames count the frames of a video VAE: here they mak
 
 from __future__ import annotations
 
-from ..anchors import LATENT_CHANNELS, Anchor
+from ..backbones.unet import LATENT_CHANNELS, TIME_EMBEDDING, Anchor
+from ..noise import Discrete
 from . import animatediff, pia
 from .conversion import Converted, Options
-from .motion_modules import OFFICIAL, MotionModules
+from .motion_module_family import OFFICIAL, MotionModules
 from .weights import Weights
 
 NAME = "FancyVideo"
+NOISE = Discrete(schedule="linear", prediction="v", zero_terminal_snr=True)
 VALUES = {"fps": 25.0, "motion": 3.0}  # of the published configurations
 EMBEDDINGS = {"fps": "fps_embedding.linear", "motion": "motion_embedding.linear"}
 
@@ -25,12 +27,12 @@ def recognises(weights: Weights) -> bool:
 
 def convert(weights: Weights, options: Options) -> Converted:
     modules = MotionModules(weights, OFFICIAL, options)
-    modules.convert(positions=32, resnet_norm="frame")
-    modules.extra(LATENT_CHANNELS + 1)
+    modules.take_modules(positions=32, resnet_norm="frame")
+    modules.take_conditioning(LATENT_CHANNELS + 1)
     names = {name: key for name, key in EMBEDDINGS.items() if weights.has(key)}
     if names:
         width = 4 * len(weights.tensors["conv_in.weight"])
         values = {name: VALUES[name] for name in names}
-        modules.hang(Anchor("time_embed", "embedding", width), "", names, values=values)
-    told = {"fps": VALUES["fps"]} if names else {}
-    return modules.finish(family=NAME, prediction="v", zero_terminal_snr=True, **told)
+        modules.hang(Anchor(TIME_EMBEDDING, "embedding", width), "", names, values=values)
+    fps = {"fps": VALUES["fps"]} if names else {}
+    return modules.result(family=NAME, noise=NOISE, **fps)

@@ -5,12 +5,12 @@ The norms of the residual blocks and of the output see whole clips: their code r
 
 from __future__ import annotations
 
+from ..noise import Discrete
 from .conversion import Converted, Options
-from .motion_modules import HOTSHOT, MotionModules
+from .motion_module_family import HOTSHOT, MotionModules
 from .weights import Weights
 
 NAME = "HotshotXL"
-BETAS = {"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000}
 
 
 def recognises(weights: Weights) -> bool:
@@ -19,5 +19,5 @@ def recognises(weights: Weights) -> bool:
 
 def convert(weights: Weights, options: Options) -> Converted:
     modules = MotionModules(weights, HOTSHOT, options)
-    modules.convert(positions=24, resnet_norm="clip")
-    return modules.finish(family=NAME, frames=8, betas=BETAS)
+    modules.take_modules(positions=24, resnet_norm="clip")
+    return modules.result(family=NAME, frames=8, noise=Discrete())

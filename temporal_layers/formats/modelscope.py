@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ..anchors import CONV_IN, Anchor
-from ..motion_modules_conv import DEPTH
+from ..backbones.unet import ATTENTION, CONV_IN, DOWN, UP, Anchor
+from ..modules.conv_stack import DEPTH
+from ..noise import Discrete
 from .conversion import Conversion, Converted, Options
-from .motion_modules import DIFFUSERS
-from .placement import ATTENTION, DOWN, UP
+from .motion_module_family import DIFFUSERS
 from .weights import Weights
 
 NAME = "ModelScope"
 LEVELS = 4
 HEAD_DIM = 64
-BETAS = {"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000}
 # The index of a convolution and its norm in each step of the file's stack: dropout has a place from the second on.
 STACK = {f"norms.{i}": f"conv{i + 1}.0" for i in range(DEPTH)}
 STACK |= {f"convs.{i}": f"conv{i + 1}.{3 if i else 2}" for i in range(DEPTH)}
@@ -55,15 +54,7 @@ def convert(weights: Weights, options: Options) -> Converted:
             raise ValueError(f"{weights.path} lacks the key {first}; fetch it again.")
         anchor = Anchor(place.anchor, place.kind, len(weights.tensors[first]))
         conversion.hang(anchor, slot, keys, **options_of(place.kind, norm))
-    return conversion.finish(
-        family=NAME,
-        base="sd21",
-        frames=16,
-        fps=8.0,
-        prediction="eps",
-        betas=BETAS,
-        zero_terminal_snr=False,
-    )
+    return conversion.result(family=NAME, base="sd21", frames=16, fps=8.0, noise=Discrete())
 
 
 def options_of(kind: str, norm: str = "clip") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from . import animatediff, pia
 from .conversion import Converted, Options
-from .motion_modules import ADAPTER, MotionModules
+from .motion_module_family import ADAPTER, MotionModules
 from .weights import Weights
 
 NAME = "MotionAdapter"
@@ -23,5 +23,5 @@ def convert(weights: Weights, options: Options) -> Converted:
     modules = MotionModules(weights, ADAPTER, options, heads=weights.config.get("motion_num_attention_heads", 8))
     modules.positions = modules.positions or weights.config.get("motion_max_seq_length", 0)
     if pia.reads_conditioning(weights):
-        return pia.finish(modules)
-    return animatediff.finish(modules)
+        return pia.from_modules(modules)
+    return animatediff.from_modules(modules)

@@ -6,8 +6,8 @@ import re
 
 from torch import Tensor
 
+from ..backbones.unet import blocks, last_module
 from ..info import LayersInfo
-from .placement import blocks, last_module
 from .weights import Weights
 
 KEY = re.compile(

@@ -6,11 +6,11 @@ latents, scaled as the noisy ones, are on every frame. The norms of the residual
 
 from __future__ import annotations
 
-from ..anchors import LATENT_CHANNELS
+from ..backbones.unet import LATENT_CHANNELS
 from ..info import AFFINITY
 from . import animatediff
 from .conversion import Converted, Options
-from .motion_modules import OFFICIAL, MotionModules
+from .motion_module_family import OFFICIAL, MotionModules
 from .weights import Weights
 
 NAME = "PIA"
@@ -27,10 +27,10 @@ def reads_conditioning(weights: Weights) -> bool:
 
 
 def convert(weights: Weights, options: Options) -> Converted:
-    return finish(MotionModules(weights, OFFICIAL, options))
+    return from_modules(MotionModules(weights, OFFICIAL, options))
 
 
-def finish(modules: MotionModules) -> Converted:
-    modules.convert(positions=32, resnet_norm="clip")
-    modules.extra(LATENT_CHANNELS + 1)
-    return modules.finish(family=NAME, conditioning=AFFINITY)
+def from_modules(modules: MotionModules) -> Converted:
+    modules.take_modules(positions=32, resnet_norm="clip")
+    modules.take_conditioning(LATENT_CHANNELS + 1)
+    return modules.result(family=NAME, conditioning=AFFINITY)

@@ -18,7 +18,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy_extras.nodes_hooks import ConditioningSetProperties, CreateHookLora
 from comfy_extras.nodes_torch_compile import TorchCompileModel
-from emu_video.temporal_layers.anchors import is_spatial_transformer
+from emu_video.temporal_layers.backbones.unet import is_spatial_transformer
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.stock import FRAMES, LATENT, Setup, Stock, on_meta, random_weights
 from safetensors.torch import save_file

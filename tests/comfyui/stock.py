@@ -24,7 +24,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from emu_video.benchmarks import unets
 from emu_video.host.injection import inject, layers_info
 from emu_video.host.layer_settings import with_strength
-from emu_video.temporal_layers import anchors
+from emu_video.temporal_layers.backbones import unet as unet_backbone
 from emu_video.temporal_layers.formats import convert
 from emu_video.temporal_layers.formats.weights import Weights
 from emu_video.tests.comfyui import tiny
@@ -115,9 +115,9 @@ class Stock:
                 )
                 patch.setattr(comfy.supported_models, "models", [*comfy.supported_models.models, narrow_kind])
                 config = config | heads
-                shape = anchors.BASES[base]._replace(**NARROW)
-                blocks = sum(map(anchors.is_transformer_block, on_meta(UNetModel, config).modules()))
-                patch.setitem(anchors.BASES, base, shape._replace(blocks=blocks))
+                shape = unet_backbone.BASES[base]._replace(**NARROW)
+                blocks = sum(map(unet_backbone.is_transformer_block, on_meta(UNetModel, config).modules()))
+                patch.setitem(unet_backbone.BASES, base, shape._replace(blocks=blocks))
             weights = random_weights(on_meta(UNetModel, config))
             checkpoint = {f"model.diffusion_model.{key}": weight for key, weight in weights.items()}
             checkpoint |= {mark: torch.zeros(()) for mark in marks}
@@ -165,7 +165,8 @@ def with_layers(model: Any, prediction: str, zero_terminal_snr: bool) -> tuple[A
 
     def injected(fresh: bool) -> Any:
         state_dict, info = tiny.temporal(model, fresh=fresh)
-        info = dataclasses.replace(info, prediction=prediction, zero_terminal_snr=zero_terminal_snr)
+        noise = dataclasses.replace(info.noise, prediction=prediction, zero_terminal_snr=zero_terminal_snr)
+        info = dataclasses.replace(info, noise=noise)
         return inject(model, state_dict, info, "layers.safetensors")
 
     fresh, trained = injected(True), injected(False)

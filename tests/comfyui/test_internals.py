@@ -26,7 +26,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.weight_adapter.lora import LoRAAdapter
 from emu_video.host.zero_snr import NOT_FOR_FLOWS
-from emu_video.temporal_layers.anchors import identify_base
+from emu_video.temporal_layers.backbones import identify_base
 from emu_video.tests.comfyui.names_used import find, names_used
 from emu_video.tests.comfyui.tiny import FRAMES, LATENT, checkpoint, text
 
@@ -338,7 +338,7 @@ def test_schedule_is_known_to_a_model(model):
 
 def test_unet_is_recognised(model):
     assert identify_base(model.model.diffusion_model) == "pocket", (
-        "ComfyUI's UNetModel has other names or modules: temporal_layers/anchors.py finds convolutions, spatial "
+        "ComfyUI's UNetModel has other names or modules: temporal_layers/backbones/unet.py finds convolutions, spatial "
         "transformers and residual blocks by their attributes."
     )
 

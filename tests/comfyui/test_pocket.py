@@ -13,7 +13,7 @@ from emu_video.pocket.model.autoencoder import Autoencoder, widen
 from emu_video.pocket.model.text_encoder import TextEncoder, Vocabulary, pad_tokens
 from emu_video.pocket.model.unet import UNet, plain_attention
 from emu_video.pocket.shipped import CHECKPOINT, VIDEO_LAYERS
-from emu_video.temporal_layers.anchors import identify_base
+from emu_video.temporal_layers.backbones import identify_base
 from emu_video.temporal_layers.files import load_layers
 
 

@@ -24,7 +24,7 @@ import torch
 from emu_video.host.pocket import SIGNATURE, EmuVideoPocket
 from emu_video.pocket.model.checkpoint import DENOISER
 from emu_video.pocket.shipped import CHECKPOINT
-from emu_video.temporal_layers import anchors
+from emu_video.temporal_layers.backbones import unet as unet_backbone
 from emu_video.tests.comfyui.formats import unets
 from emu_video.tests.comfyui.tiny import CONTEXT
 from emu_video.tests.temporal_layers.formats import public
@@ -102,8 +102,8 @@ def folders(tmp_path, monkeypatch) -> Path:
         (tmp_path / name).mkdir()
         monkeypatch.setattr(folder_paths, f"{name}_directory", str(tmp_path / name))
     for base, width in (("sd15", public.SD15[0]), ("sd21", public.SD21[0])):
-        shape = anchors.BASES[base]._replace(model_channels=width, context_dim=CONTEXT)
-        monkeypatch.setitem(anchors.BASES, base, shape)
+        shape = unet_backbone.BASES[base]._replace(model_channels=width, context_dim=CONTEXT)
+        monkeypatch.setitem(unet_backbone.BASES, base, shape)
         monkeypatch.setitem(unets.CONFIGS, base, unets.CONFIGS[base] | {"context_dim": CONTEXT})
     known = [*comfy.supported_models.models, NarrowSD15, NarrowSD21]
     monkeypatch.setattr(comfy.supported_models, "models", known)

@@ -6,11 +6,12 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from emu_video.benchmarks.unets import SD15, SD21, SDXL
 from emu_video.host.pocket import UNET_CONFIG, PocketUNet
-from emu_video.temporal_layers.anchors import find_anchors, identify_base
 from emu_video.temporal_layers.attach import attach, detach
+from emu_video.temporal_layers.backbones import find_anchors, identify_base
 from emu_video.temporal_layers.files import check_fits
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.temporal_layers.layers import TemporalLayers
+from emu_video.temporal_layers.noise import Discrete
 
 FAMILIES = {"sd15": (UNetModel, SD15), "sd21": (UNetModel, SD21), "sdxl": (UNetModel, SDXL)}
 FAMILIES["pocket"] = (PocketUNet, UNET_CONFIG)
@@ -104,10 +105,7 @@ def test_layers_of_another_base_are_refused():
             frames=8,
             fps=8.0,
             conditioning_channels=5,
-            prediction="v",
-            betas={"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000},
-            zero_terminal_snr=True,
-            training={},
+            noise=Discrete(prediction="v", zero_terminal_snr=True),
         )
         for base in FAMILIES:
             if base == made_for:
@@ -120,7 +118,7 @@ def test_layers_of_another_base_are_refused():
 
 
 def test_an_inpainting_base_is_refused():
-    with pytest.raises(ValueError, match=r"this sd15 UNet reads 9 channels instead of 4 .* use the plain"):
+    with pytest.raises(ValueError, match=r"This sd15 UNet reads 9 channels instead of 4 .* use the plain"):
         identify_base(on_meta("sd15", in_channels=9))
 
 

@@ -16,9 +16,10 @@ from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from emu_video.diffusion.known_frames import concat_conditioning, place
 from emu_video.host.injection import inject
 from emu_video.host.pocket import UNET_CONFIG
-from emu_video.temporal_layers.anchors import find_anchors, identify_base
+from emu_video.temporal_layers.backbones import find_anchors, identify_base
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.temporal_layers.layers import TemporalLayers
+from emu_video.temporal_layers.noise import Discrete
 
 FRAMES = 4
 CONTEXT = UNET_CONFIG["context_dim"]
@@ -80,10 +81,7 @@ def temporal(
         frames=FRAMES,
         fps=8.0,
         conditioning_channels=conditioning_channels,
-        prediction="v",
-        betas={"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000},
-        zero_terminal_snr=True,
-        training={},
+        noise=Discrete(prediction="v", zero_terminal_snr=True),
         **entries,
     )
     state_dict = TemporalLayers(anchors, conditioning_channels).fresh_state_dict()

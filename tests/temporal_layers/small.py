@@ -1,9 +1,10 @@
 """A UNet of the right names and a few thousand weights, for tests that need no ComfyUI."""
 
 import torch
-from emu_video.temporal_layers.anchors import find_anchors
+from emu_video.temporal_layers.backbones import find_anchors
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.temporal_layers.layers import TemporalLayers
+from emu_video.temporal_layers.noise import Discrete
 from torch import nn
 
 CHANNELS = 8
@@ -76,9 +77,7 @@ def info_for(layers: TemporalLayers, **changes) -> LayersInfo:
         "frames": 8,
         "fps": 8.0,
         "conditioning_channels": layers.conditioning_channels,
-        "prediction": "v",
-        "betas": {"schedule": "scaled_linear", "start": 0.00085, "end": 0.012, "steps": 1000},
-        "zero_terminal_snr": True,
+        "noise": Discrete(prediction="v", zero_terminal_snr=True),
         "training": {"steps": 3, "note": "a test"},
     }
     return LayersInfo(**(entries | changes))

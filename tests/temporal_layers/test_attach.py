@@ -4,8 +4,8 @@ import gc
 
 import pytest
 import torch
-from emu_video.temporal_layers.anchors import Anchor
 from emu_video.temporal_layers.attach import attach, detach
+from emu_video.temporal_layers.backbones import Anchor
 from emu_video.temporal_layers.layers import TemporalLayers
 from emu_video.tests.temporal_layers.small import Owner, UNet, trained_layers
 from torch import nn
@@ -44,7 +44,7 @@ def by_hand(unet: UNet, layers: TemporalLayers, x: torch.Tensor) -> torch.Tensor
     conv_in = unet.input_blocks[0][0]
     h = conv_in(x[:, :4])
     if x.shape[1] > 4:
-        h = h + layers.extra(x[:, 4:])
+        h = h + layers.conditioning_conv(x[:, 4:])
     h = layers["input_blocks.0.0"](h, 4)
     h = layers["input_blocks.1.0"](unet.input_blocks[1](h), 4)
     return layers["out.1"](unet.out(h), 4)
@@ -63,11 +63,11 @@ def test_layers_run_behind_their_anchors(unet, channels):
 
 
 def test_layers_behind_transformer_blocks(unet):
-    layers, x, owner = trained_layers(unet, attention="per_block"), clips(9), Owner()
+    layers, x, owner = trained_layers(unet, placement="per_block"), clips(9), Owner()
     blocks = [name for name, _ in layers.items() if "transformer_blocks" in name]
     assert blocks == [f"input_blocks.1.0.transformer_blocks.{i}" for i in range(2)]
     transformer = unet.input_blocks[1][0]
-    h = layers["input_blocks.0.0"](unet.input_blocks[0](x[:, :4]) + layers.extra(x[:, 4:]), 4)
+    h = layers["input_blocks.0.0"](unet.input_blocks[0](x[:, :4]) + layers.conditioning_conv(x[:, 4:]), 4)
     tokens = transformer.proj_in(transformer.norm(h)).flatten(2).transpose(1, 2)
     for name, block in zip(blocks, transformer.transformer_blocks, strict=True):
         image = block(tokens).transpose(1, 2).reshape(h.shape)
@@ -249,12 +249,12 @@ def test_a_missing_anchor_is_named_and_nothing_is_attached(unet):
 def test_a_batch_of_broken_clips_is_refused(unet):
     owner = Owner()
     attach(unet, trained_layers(unet), owner)
-    with pytest.raises(ValueError, match="7 frames in the batch are no whole number of clips of 4 frames"):
+    with pytest.raises(ValueError, match="batch has 7 frames, which is not a multiple of the 4 frames of one video"):
         unet(clips()[:7])
 
 
 def test_a_wrong_number_of_channels_is_refused(unet):
     owner = Owner()
     attach(unet, trained_layers(unet), owner)
-    with pytest.raises(ValueError, match=r"got 8 channels; give it 4 \(latent\) or 9"):
+    with pytest.raises(ValueError, match=r"gets 8 channels instead of 4 \(latents\) or 9"):
         unet(clips(8))

@@ -1,8 +1,8 @@
 """torch.compile sees layers come and go, and traces each state once, not at every attachment."""
 
 import torch
-from emu_video.temporal_layers.anchors import Anchor
 from emu_video.temporal_layers.attach import attach, detach
+from emu_video.temporal_layers.backbones import Anchor
 from emu_video.temporal_layers.layers import TemporalLayers
 from torch import nn
 from torch._dynamo.testing import CompileCounter

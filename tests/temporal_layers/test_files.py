@@ -7,7 +7,7 @@ import zipfile
 import pytest
 import torch
 from emu_video.temporal_layers import files
-from emu_video.temporal_layers.anchors import Anchor
+from emu_video.temporal_layers.backbones import Anchor
 from emu_video.temporal_layers.files import METADATA_KEY, check_fits, load_layers, save_layers
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.tests.temporal_layers.small import UNet, info_for, trained_layers
@@ -141,23 +141,23 @@ def test_integers(path, state_dict, info):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"base": "flux"}, "\"base\" is 'flux'; expected sd15, sd21, sdxl, pocket."),
+        ({"base": "flux"}, "\"base\" is 'flux': expected sd15, sd21, sdxl, pocket."),
         ({"role": "audio"}, "\"role\" is 'audio'"),
-        ({"prediction": "x0"}, "\"prediction\" is 'x0'"),
+        ({"prediction": "x0"}, "prediction\" is 'x0'"),
         ({"frames": 0}, '"frames" is 0'),
         ({"frames": 8.5}, '"frames" is 8.5'),
         ({"fps": "8"}, "\"fps\" is '8'"),
         ({"conditioning_channels": -1}, '"conditioning_channels" is -1'),
-        ({"zero_terminal_snr": "yes"}, "\"zero_terminal_snr\" is 'yes'"),
+        ({"zero_terminal_snr": "yes"}, "zero_terminal_snr\" is 'yes'"),
         ({"noise_told": 1}, '"noise_told" is 1'),
         ({"training": []}, '"training" is []'),
-        ({"betas": {"schedule": "cosine"}}, '"betas"'),
+        ({"betas": {"schedule": "cosine"}}, 'the entry "betas.end" is missing'),
         ({"anchors": []}, '"anchors" is []'),
         ({"anchors": "all"}, '"anchors"'),
-        ({"anchors": [{"name": "out.1"}]}, 'an anchor in the metadata lacks the entry "'),
-        ({"anchors": [{"name": "out.1", "kind": "gru", "channels": 4}]}, 'anchor out.1 is a "gru"'),
-        ({"format_version": 2}, '"format_version" is 2'),
-        ({"colour": 1}, 'unknown entry "colour"'),
+        ({"anchors": [{"name": "out.1"}]}, 'the entry "anchors.0.kind" is missing'),
+        ({"anchors": [{"name": "out.1", "kind": "gru", "channels": 4}]}, 'anchor out.1 has the unknown kind "gru"'),
+        ({"format_version": 3}, '"format_version" is 3: expected 1 or 2'),
+        ({"colour": 1}, 'the entry "colour" is unknown'),
     ],
 )
 def test_metadata(path, state_dict, info, changes, words):
@@ -169,7 +169,7 @@ def test_metadata_entry_missing(path, state_dict, info):
     entries = json.loads(info.to_json())
     del entries["prediction"]
     save_file(state_dict, path, metadata={METADATA_KEY: json.dumps(entries)})
-    refused(path, 'lacks the entry "prediction"', "export the file again")
+    refused(path, 'the entry "prediction" is missing', "export the file again")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3"])

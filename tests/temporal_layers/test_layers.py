@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from emu_video.temporal_layers.anchors import Anchor, find_anchors, identify_base
+from emu_video.temporal_layers.backbones import Anchor, find_anchors, identify_base
 from emu_video.temporal_layers.layers import TemporalLayers
 from emu_video.tests.temporal_layers.small import UNet, trained_layers
 from torch import nn
@@ -55,18 +55,18 @@ def test_which_fresh_weights_are_zero():
 
 def test_without_conditioning_channels_there_is_no_extra_convolution():
     layers = TemporalLayers(find_anchors(UNet()), 0)
-    assert layers.extra is None
+    assert layers.conditioning_conv is None
     assert not any("extra" in key for key in layers.state_dict())
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match='anchor out is a "rnn"; use "conv" or "attention"'):
+    with pytest.raises(ValueError, match='anchor out has the unknown kind "rnn"; known are conv, attention'):
         TemporalLayers([Anchor("out", "rnn", 8)], 0)
     with pytest.raises(ValueError, match=r"conditioning channels need the anchor input_blocks\.0\.0"):
         TemporalLayers([Anchor("out.1", "conv", 4)], 5)
-    with pytest.raises(ValueError, match='attention is "all"; use "per_transformer" or "per_block"'):
-        find_anchors(UNet(), attention="all")
+    with pytest.raises(ValueError, match='placement is "all"; use per_transformer or per_block'):
+        find_anchors(UNet(), placement="all")
     with pytest.raises(ValueError, match=r"none of sd15, .*\(model_channels 8, context_dim 6, convs 2, transformers 1"):
         identify_base(UNet())
-    with pytest.raises(ValueError, match=r"no convolution at input_blocks\.0\.0; use a checkpoint of"):
+    with pytest.raises(ValueError, match=r"\(Linear\) is of another architecture than sd15, .*; use a checkpoint of"):
         identify_base(nn.Linear(2, 2))

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from emu_video.temporal_layers.modules import TemporalAttention, TemporalConv, attend, sinusoidal_positions
+from emu_video.temporal_layers.modules.attention import TemporalAttention
+from emu_video.temporal_layers.modules.conv import TemporalConv
+from emu_video.temporal_layers.modules.frames import attend, sinusoidal_positions
 
 MODULES = [TemporalConv, TemporalAttention]
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -106,7 +108,7 @@ def test_attend_is_the_same_by_every_route(heads, monkeypatch):
     q, k, v = torch.randn(3, 2, 6, 10, 32, generator=torch.Generator().manual_seed(0))
     fused = attend(q, k, v, heads)
     products = attend(q.double(), k.double(), v.double(), heads)
-    monkeypatch.setattr("emu_video.temporal_layers.modules.SDPA_BATCH_LIMIT", 7)
+    monkeypatch.setattr("emu_video.temporal_layers.modules.frames.SDPA_BATCH_LIMIT", 7)
     split = attend(q, k, v, heads)
     torch.testing.assert_close(fused.double(), products, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(split, fused)

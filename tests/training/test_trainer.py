@@ -1,7 +1,7 @@
 import pytest
 import torch
-from emu_video.temporal_layers.anchors import find_anchors
 from emu_video.temporal_layers.attach import attach
+from emu_video.temporal_layers.backbones import find_anchors
 from emu_video.temporal_layers.files import load_layers
 from emu_video.temporal_layers.layers import TemporalLayers
 from emu_video.tests.temporal_layers.small import UNet, info_for

@@ -16,7 +16,7 @@ from emu_video.host.conditioning import first_frame_conditioning
 from emu_video.host.injection import inject
 from emu_video.host.layer_settings import with_motion_lora, with_strength, with_values
 from emu_video.host.zero_snr import ZeroSNRFlow
-from emu_video.temporal_layers import anchors
+from emu_video.temporal_layers.backbones import unet as unet_backbone
 from emu_video.temporal_layers.formats import convert
 from emu_video.temporal_layers.formats.weights import Weights
 from emu_video.tests.comfyui.formats.unets import SD15, SDXL, relative
@@ -42,9 +42,9 @@ class FlatVAE:
 def narrow_bases(monkeypatch):
     """The narrow UNets of these tests count as the real ones."""
     for base in ("sd15", "sdxl"):
-        wide = anchors.BASES[base]
+        wide = unet_backbone.BASES[base]
         narrow = wide._replace(model_channels=32, context_dim=CONTEXT, blocks=16 if base == "sd15" else 28)
-        monkeypatch.setitem(anchors.BASES, base, narrow)
+        monkeypatch.setitem(unet_backbone.BASES, base, narrow)
     monkeypatch.setattr(TinyConfig, "model_type", lambda self, state_dict, prefix="": ModelType.EPS)
     monkeypatch.setattr(TinyConfig, "unet_extra_config", {"num_heads": 8, "num_head_channels": -1})
 
@@ -119,7 +119,7 @@ def test_frames_of_strength_zero_know_nothing_of_each_other(sd15):
 def test_more_frames_than_positions_are_refused(sd15):
     video = injected(sd15, public.animatediff(**public.V1))
     sample(video, frames=24, steps=1)
-    with pytest.raises(ValueError, match="has 25 frames, but .* positions of 24: make at most 24 frames"):
+    with pytest.raises(ValueError, match="has 25 frames, but .* with 24 positions; make at most 24 frames"):
         sample(video, frames=25, steps=1)
 
 

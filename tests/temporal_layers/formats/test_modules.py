@@ -9,10 +9,10 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from emu_video.temporal_layers.formats.conversion import Conversion
 from emu_video.temporal_layers.formats.modelscope import STACK
-from emu_video.temporal_layers.formats.motion_modules import ANIMATEDIFF, DIFFUSERS
+from emu_video.temporal_layers.formats.motion_module_family import ANIMATEDIFF, DIFFUSERS
 from emu_video.temporal_layers.formats.weights import Weights
-from emu_video.temporal_layers.layers import MODULES, Anchor
-from emu_video.temporal_layers.motion_modules import interleaved_positions
+from emu_video.temporal_layers.kinds import KINDS, Anchor, new_module
+from emu_video.temporal_layers.modules.frames import interleaved_positions
 from emu_video.tests.temporal_layers.formats import plain, public
 
 FRAMES = 5
@@ -25,7 +25,7 @@ def converted(weights: dict[str, torch.Tensor], kind: str, channels: int, keys, 
     conversion = Conversion(Weights("file", weights))
     conversion.hang(Anchor("here", kind, channels), "", keys, **options)
     assert conversion._used == weights.keys()
-    module = MODULES[kind](channels, **options)
+    module = new_module(Anchor("here", kind, channels), options)
     module.load_state_dict({key.removeprefix("here."): tensor for key, tensor in conversion.state_dict.items()})
     return module.requires_grad_(False)
 
@@ -153,9 +153,9 @@ def test_positions_are_the_published_sinusoids():
 
 
 def test_more_frames_than_positions_are_refused():
-    module = MODULES["transformer"](32, heads=8, positions=4)
+    module = KINDS["transformer"].module(32, heads=8, positions=4)
     with pytest.raises(
-        ValueError, match="has 5 frames, but these temporal layers know the positions of 4: make at most"
+        ValueError, match="has 5 frames, but these temporal layers were trained with 4 positions; make at most"
     ):
         module(torch.zeros(5, 32, 2, 2), 5)
     assert module(torch.zeros(5, 32, 2, 2), 1).shape == (5, 32, 2, 2)
@@ -168,7 +168,7 @@ def test_zeroed_modules_are_the_identity(kind):
         "transformer_in": {"heads": 8, "head_dim": 64},
         "embedding": {"values": {"a": 3.0}},
     }
-    module = MODULES[kind](32, **options.get(kind, {}))
+    module = KINDS[kind].module(32, **options.get(kind, {}))
     module.zero_()
     if kind == "clip_norm":
         return
@@ -177,9 +177,14 @@ def test_zeroed_modules_are_the_identity(kind):
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(ValueError, match='norm is over "batch"; use "frame" or "clip"'):
-        MODULES["transformer"](32, heads=8, norm="batch")
-    with pytest.raises(ValueError, match='norm is over "batch"; use "frame" or "clip"'):
-        MODULES["conv_stack"](32, norm="batch")
-    with pytest.raises(ValueError, match="needs a multiple of 32 channels, and heads or head_dim"):
-        MODULES["transformer"](32)
+    for kind in ("transformer", "conv_stack"):
+        with pytest.raises(ValueError, match="the options of .* wrong: \"norm\" is 'batch': input should be 'frame'"):
+            new_module(Anchor("here", kind, 32), {"norm": "batch"})
+    with pytest.raises(ValueError, match="20 channels do not divide into the 32 groups"):
+        new_module(Anchor("here", "transformer", 20), {"heads": 8})
+    for options in ({}, {"heads": 64}, {"head_dim": 64}):
+        with pytest.raises(ValueError, match="32 channels do not divide into .* heads"):
+            new_module(Anchor("here", "transformer", 32), options)
+    for options in ({"heads": -1}, {"heads": 10**9}, {"heads": 1.5}, {"heads": True}, {"depth": 3}):
+        with pytest.raises(ValueError, match='the options of "transformer" are wrong'):
+            new_module(Anchor("here", "transformer", 32), options)

@@ -107,7 +107,7 @@ def test_image_weights_of_a_whole_checkpoint_are_left_out(name):
     expected, _ = convert(of(tensors))
     state_dict, info = convert(of({**public.spatial(), **tensors}))
     assert state_dict.keys() == expected.keys()
-    assert info.training["image weights left out"] >= len(public.spatial())
+    assert info.left_out >= len(public.spatial())
 
 
 def test_a_wrong_shape_is_named():
@@ -213,7 +213,7 @@ def test_files_as_they_are_found(tmp_path):
     torch.save(tensors, tmp_path / "f.bin", _use_new_zipfile_serialization=False)
     for file in sorted(tmp_path.iterdir()):
         state_dict, info_of_file = load(file)
-        assert info_of_file.family == info.family and info_of_file.training["source"] == file.name
+        assert info_of_file.family == info.family and info_of_file.source == file.name
         assert all(torch.equal(tensor, expected[key]) for key, tensor in state_dict.items())
         assert state_dict.keys() == expected.keys()
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
-from .motion_modules import GROUPS, NORMS
+from .base import TemporalModule, zero_
+from .transformer import GROUPS, Norm, check_groups
 
 DEPTH = 4
 
 
-class TemporalConvStack(nn.Module):
+class TemporalConvStack(TemporalModule):
     """x + four times (group norm, SiLU, convolution over frames with kernel 3 and zero padding).
 
     norm: whether the group norms take their statistics over one "frame" or over the whole "clip".
@@ -18,10 +20,9 @@ class TemporalConvStack(nn.Module):
     Each convolution runs as one Conv2d with a (3, 1) kernel over the image of frames by pixels, as TemporalConv's.
     """
 
-    def __init__(self, channels: int, norm: str = "clip", operations=nn):
+    def __init__(self, channels: int, norm: Norm = "clip", operations=nn):
         super().__init__()
-        if norm not in NORMS:
-            raise ValueError(f'the group norm is over "{norm}"; use "frame" or "clip".')
+        check_groups(channels)
         self.over_clip = norm == "clip"
         self.norms = nn.ModuleList([operations.GroupNorm(GROUPS, channels) for _ in range(DEPTH)])
         convs = [operations.Conv2d(channels, channels, (3, 1), padding=(1, 0)) for _ in range(DEPTH)]
@@ -29,16 +30,15 @@ class TemporalConvStack(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x: (b t) c h w with t = frames -> same shape."""
-        v = h = x.flatten(2).unflatten(0, (-1, frames)).transpose(1, 2)  # b c t (h w)
+        v = h = rearrange(x, "(b t) c h w -> b c t (h w)", t=frames)
         for norm, conv in zip(self.norms, self.convs, strict=True):
             if self.over_clip:
                 h = norm(h)
             else:
-                h = norm(h.transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, frames)).transpose(1, 2)
+                h = norm(rearrange(h, "b c t n -> (b t) c n"))
+                h = rearrange(h, "(b t) c n -> b c t n", t=frames)
             h = conv(F.silu(h))
-        return (v + h).transpose(1, 2).flatten(0, 1).unflatten(2, x.shape[2:])
+        return rearrange(v + h, "b c t (h w) -> (b t) c h w", h=x.shape[2])
 
     def zero_(self) -> None:
-        """Zero what makes this module the identity."""
-        for parameter in self.convs[-1].parameters():
-            nn.init.zeros_(parameter)
+        zero_(self.convs[-1])

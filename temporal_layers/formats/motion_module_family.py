@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from ..anchors import Anchor
-from ..motion_modules import interleaved_positions
+from ..backbones.unet import ATTENTION, BASE_OF_LEVELS, Anchor, blocks, last_module, resnet_norms
+from ..modules.frames import interleaved_positions
+from ..noise import Discrete
 from .conversion import Conversion, Converted, Options
-from .placement import ATTENTION, BASES, blocks, last_module, resnet_norms
 from .weights import Weights
 
-LINEAR_BETAS = {"schedule": "linear", "start": 0.00085, "end": 0.012, "steps": 1000}
-AS_ANIMATEDIFF = {"frames": 16, "fps": 8.0, "prediction": "eps", "betas": LINEAR_BETAS, "zero_terminal_snr": False}
+LINEAR = Discrete(schedule="linear")
+AS_ANIMATEDIFF = {"frames": 16, "fps": 8.0, "noise": LINEAR}
 
 # Submodules of TemporalTransformer -> their names in the file.
 OUTER = {"norm": "norm", "proj_in": "proj_in", "proj_out": "proj_out"}
@@ -51,7 +51,7 @@ ADAPTER = Naming("{block}.motion_modules.{j}.", DIFFUSERS, r".*\.pos_embed\.pe$"
 
 
 class MotionModules(Conversion):
-    """The conversion of a file with motion modules; a family adds its own keys and finishes it.
+    """The conversion of a file with motion modules, to which a family adds its own keys.
 
     heads: of the attentions, which no shape tells.
     """
@@ -60,11 +60,11 @@ class MotionModules(Conversion):
         super().__init__(weights)
         self.naming, self.options, self.heads = naming, options, heads
         self.levels = self._levels()
-        self.base = BASES[self.levels]
+        self.base = BASE_OF_LEVELS[self.levels]
         self.middle = weights.has(re.escape(naming.slot.format(block="mid_block", j=0)))
         self.positions = self._positions()
 
-    def convert(self, positions: int, resnet_norm: str) -> None:
+    def take_modules(self, positions: int, resnet_norm: str) -> None:
         """positions: length of the table where the file has none. resnet_norm: the family's own."""
         widths: dict[int, int] = {}
         for block, j, name, level in blocks(self.levels, self.middle):
@@ -82,9 +82,9 @@ class MotionModules(Conversion):
             for name, channels in resnet_norms([widths[level] for level in range(self.levels)]):
                 self.anchors.append(Anchor(name, "clip_norm", channels))
 
-    def finish(self, **facts: Any) -> Converted:
+    def result(self, **facts: Any) -> Converted:
         """facts: the family, and the entries of LayersInfo in which it differs from AnimateDiff."""
-        return super().finish(base=self.base, **AS_ANIMATEDIFF | facts)
+        return super().result(base=self.base, **AS_ANIMATEDIFF | facts)
 
     def _width(self, slot: str) -> int:
         key = f"{slot}norm.weight"
@@ -105,7 +105,7 @@ class MotionModules(Conversion):
     def _positions(self) -> int:
         """Length of the position tables, or 0 without. They are recomputed, so they must be the known sinusoids."""
         tables = {key: t for key, t in self.weights.tensors.items() if re.match(self.naming.positions, key)}
-        self.drop(set(tables))
+        self.skip(set(tables))
         lengths = {table.shape[-2] for table in tables.values()}
         for key, table in tables.items():
             expected = interleaved_positions(table.shape[-2], table.shape[-1])

@@ -6,17 +6,21 @@ and, without positions, ModelScopeT2V (Wang et al. 2023, section 3.2).
 
 from __future__ import annotations
 
-import torch
+from typing import Literal
+
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
-from .modules import attend, sinusoidal_positions
+from .base import Count, TemporalModule, zero_
+from .frames import attend, check_positions, group_norm_over_frames, interleaved_positions
 
 GROUPS = 32
-NORMS = ("frame", "clip")
+Norm = Literal["frame", "clip"]
+"""Whether a group norm takes its statistics over one frame or over all frames of a clip."""
 
 
-class TemporalTransformer(nn.Module):
+class TemporalTransformer(TemporalModule):
     """x + out(block(in(group norm(x)))): two self-attentions over the frames of each pixel and a GEGLU MLP, pre-norm.
 
     heads, head_dim: of the attentions, whose width is their product; give one and the other follows from `channels`.
@@ -27,13 +31,18 @@ class TemporalTransformer(nn.Module):
     """
 
     def __init__(
-        self, channels: int, heads: int = 0, head_dim: int = 0, positions: int = 0, norm: str = "frame", operations=nn
+        self,
+        channels: int,
+        heads: Count = 0,
+        head_dim: Count = 0,
+        positions: Count = 0,
+        norm: Norm = "frame",
+        operations=nn,
     ):
         super().__init__()
-        if norm not in NORMS:
-            raise ValueError(f'the group norm is over "{norm}"; use "frame" or "clip".')
-        if channels % GROUPS or not (heads or head_dim):
-            raise ValueError(f"a temporal transformer needs a multiple of {GROUPS} channels, and heads or head_dim.")
+        check_groups(channels)
+        if not (heads or head_dim) or (heads or channels // head_dim) < 1 or (head_dim or channels // heads) < 1:
+            raise ValueError(f"{channels} channels do not divide into {heads} heads of {head_dim} channels.")
         self.heads = heads or channels // head_dim
         width = self.heads * (head_dim or channels // heads)
         self.positions = positions
@@ -51,21 +60,18 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x: (b t) c h w with t = frames -> same shape. Raises ValueError for more frames than positions."""
-        n = over_clip(self.norm, x, frames) if self.over_clip else self.norm(x)
-        tokens = n.movedim(1, -1).flatten(1, 2).unflatten(0, (-1, frames)).contiguous()  # b t (h w) c
+        n = group_norm_over_frames(self.norm, x, frames) if self.over_clip else self.norm(x)
+        tokens = rearrange(n, "(b t) c h w -> b t (h w) c", t=frames).contiguous()
         tokens = self.proj_in(tokens)
         positions = self._positions(frames, tokens)
         tokens = tokens + self.attention1(self.norm1(tokens) + positions)
         tokens = tokens + self.attention2(self.norm2(tokens) + positions)
         values, gates = self.mlp_in(self.norm3(tokens)).chunk(2, dim=-1)
         tokens = tokens + self.mlp_out(values * F.gelu(gates))
-        out = self.proj_out(tokens).flatten(0, 1).unflatten(1, x.shape[2:]).movedim(-1, 1)
-        return x + out
+        return x + rearrange(self.proj_out(tokens), "b t (h w) c -> (b t) c h w", h=x.shape[2])
 
     def zero_(self) -> None:
-        """Zero what makes this module the identity."""
-        nn.init.zeros_(self.proj_out.weight)
-        nn.init.zeros_(self.proj_out.bias)
+        zero_(self.proj_out)
 
     def _positions(self, frames: int, tokens: Tensor) -> Tensor | float:
         if not self.positions:
@@ -89,20 +95,7 @@ class SelfAttention(nn.Module):
         return self.to_out(attend(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), self.heads))
 
 
-def over_clip(norm, x: Tensor, frames: int) -> Tensor:
-    """A group norm with the statistics of whole clips. x: (b t) c h w with t = frames -> same shape."""
-    clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # b c t h w
-    return norm(clips.flatten(3)).unflatten(3, x.shape[2:]).transpose(1, 2).flatten(0, 1)
-
-
-def check_positions(frames: int, positions: int) -> None:
-    if frames > positions:
-        raise ValueError(
-            f"The video has {frames} frames, but these temporal layers know the positions of {positions}: "
-            f"make at most {positions} frames, or use Context Windows of at most {positions}."
-        )
-
-
-def interleaved_positions(frames: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """(frames, channels) in float32: sine and cosine of frame / 10000^(2i / channels) at channels 2i and 2i + 1."""
-    return sinusoidal_positions(frames, channels, device).unflatten(1, (2, -1)).transpose(1, 2).flatten(1)
+def check_groups(channels: int) -> None:
+    """Raise ValueError unless a group norm of GROUPS groups fits."""
+    if channels % GROUPS:
+        raise ValueError(f"{channels} channels do not divide into the {GROUPS} groups of the group norm.")

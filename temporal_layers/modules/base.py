@@ -1,0 +1,66 @@
+"""TemporalModule: how a module hangs on an anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+ToFrames = Callable[[Any], tuple[Tensor, Callable[[Tensor], Any]]]
+"""What an anchor returns -> its frames [(b t), c, h, w] or [(b t), c], and how to put changed frames back."""
+
+Count = Annotated[int, Field(ge=0, le=2**16)]
+"""An option of a module that counts something; files are checked against it."""
+
+
+class TemporalModule(nn.Module):
+    """A module whose `forward(x, frames)` maps the frames that an anchor returns to frames of the same shape.
+
+    `operations` and `channels` are arguments of every constructor; further ones are options that a file may state,
+    checked against their annotations (`kinds.Kind.options`).
+    """
+
+    def wrap(
+        self,
+        forward: Callable[..., Any],
+        *args: Any,
+        frames: int,
+        strength: float,
+        to_frames: ToFrames,
+        **kwargs: Any,
+    ) -> Any:
+        """Call the anchor's `forward`, then this module on what it returns.
+
+        frames: frames of one video; with 1 the module is skipped. strength: share of the change that is kept, 1 = all.
+        Raises ValueError for a batch that is not a multiple of `frames`.
+        """
+        out = forward(*args, **kwargs)
+        if frames == 1 or strength == 0.0:
+            return out
+        x, put_back = to_frames(out)
+        check_batch(x, frames)
+        changed = self(x, frames)
+        return put_back(changed if strength == 1.0 else torch.lerp(x, changed, strength))
+
+    def zero_(self) -> None:
+        """Zero the weights without which this module is the identity."""
+        raise NotImplementedError
+
+
+def check_batch(x: Tensor, frames: int) -> None:
+    """Raise ValueError unless the batch of `x` holds whole videos of `frames` frames."""
+    if x.shape[0] % frames:
+        raise ValueError(
+            f"The batch has {x.shape[0]} frames, which is not a multiple of the {frames} frames of one video; "
+            "make the batch a multiple of the video length."
+        )
+
+
+def zero_(*layers: nn.Module) -> None:
+    """Zero all weights of `layers`."""
+    for layer in layers:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)

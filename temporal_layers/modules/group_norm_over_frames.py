@@ -1,0 +1,33 @@
+"""GroupNormOverFrames: makes a group norm of the image model take its statistics over whole videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from .base import TemporalModule, ToFrames, check_batch
+from .frames import group_norm_over_frames
+
+
+class GroupNormOverFrames(TemporalModule):
+    """AnimateDiff v1, PIA and HotshotXL were trained with norms of (c, t, h, w) in the residual blocks.
+
+    It has no weights: at strength 0 the norm is the image model's, above 0 it is over frames.
+    """
+
+    def __init__(self, channels: int, operations=nn):
+        super().__init__()
+
+    def wrap(
+        self, forward: Callable[..., Any], x: Tensor, *, frames: int, strength: float, to_frames: ToFrames
+    ) -> Tensor:
+        """Call the norm's own `forward` on (b, c, t, h w) in place of (b t) c h w."""
+        if frames == 1 or strength == 0.0:
+            return forward(x)
+        check_batch(x, frames)
+        return group_norm_over_frames(forward, x, frames)
+
+    def zero_(self) -> None:
+        pass
