@@ -7,12 +7,11 @@ steps without guidance, through the same server. The first run, which loads the 
 from __future__ import annotations
 
 import asyncio
-import copy
-import json
 import statistics
 import time
 from pathlib import Path
 
+from ..evaluation.graph import Graph
 from ..launcher import client, comfyui, server
 
 GRAPH = Path(__file__).parent.parent / "workflows" / "api" / "text_to_video_cascade_pocket.json"
@@ -20,31 +19,31 @@ STEPS = 25, 225
 REPEATS = 3
 
 
-def seconds(url: str, graph: dict) -> float:
+def seconds(url: str, graph: Graph) -> float:
     started = time.perf_counter()
-    asyncio.run(client.execute(url, graph, lambda *_: None))
+    asyncio.run(client.execute(url, graph.nodes, lambda *_: None))
     return time.perf_counter() - started
 
 
-def image_step(graph: dict, steps: int) -> dict:
+def image_step(graph: Graph, steps: int) -> Graph:
     """The first frame alone, one pass of the UNet for each step."""
+    own = graph.copy()
+    sampler = own.id("KSampler")
+    model = own.source(sampler, "model")
     kept = ("CheckpointLoaderSimple", "PrimitiveStringMultiline", "CLIPTextEncode", "EmptyLatentImage", "KSampler")
-    own = {key: copy.deepcopy(node) for key, node in graph.items() if node["class_type"] in kept}
-    (sampler,) = (key for key, node in own.items() if node["class_type"] == "KSampler")
-    own[sampler]["inputs"] |= {"steps": steps, "cfg": 1.0}
-    vae = [own[sampler]["inputs"]["model"][0], 2]
-    own["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": [sampler, 0], "vae": vae}}
-    own["shown"] = {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}}
+    own.remove(*{node["class_type"] for node in own.nodes.values()}.difference(kept))
+    own.inputs(sampler).update(steps=steps, cfg=1.0)
+    own.fetch_images("shown", own.add("decode", "VAEDecode", samples=[sampler, 0], vae=[model, 2]))
     return own
 
 
 def main() -> None:
-    graph = json.loads(GRAPH.read_text())
-    with server.running(comfyui.find(None) or comfyui.fetch(), comfyui.make_base()) as running:
-        seconds(running.url, client.fill(graph, None, None, seed=0))
+    graph = Graph.load(GRAPH)
+    with server.running(comfyui.locate(), comfyui.make_base()) as running:
+        seconds(running.url, graph.filled(None, seed=0))
         whole, passes = [], []
         for seed in range(1, REPEATS + 1):
-            seeded = client.fill(graph, None, None, seed)
+            seeded = graph.filled(None, seed=seed)
             whole.append(seconds(running.url, seeded))
             few, many = (seconds(running.url, image_step(seeded, steps)) for steps in STEPS)
             passes.append((many - few) / (STEPS[1] - STEPS[0]))

@@ -22,9 +22,9 @@ from pathlib import Path
 import cv2
 import torch
 import torch.nn.functional as F
-from kornia.metrics import ssim as structural_similarity
 from torch import Tensor
 
+from ..evaluation.metrics.fidelity import psnr, ssim
 from ..optical_flow.between import frames_between
 
 CLIPS = ("carphone_pristine", "carphone_distorted", "bikes", "bigbuckbunny")
@@ -57,19 +57,6 @@ def read(path: Path, first: int = 0, count: int | None = None, height: int | Non
             frames.append(torch.from_numpy(frame[:, :, ::-1].copy()))
         index += 1
     return torch.stack(frames) / 255
-
-
-def psnr(frame: Tensor, truth: Tensor) -> float:
-    """In dB, of two frames [H, W, C] in 0..1; identical ones count as 100 dB."""
-    error = (frame - truth).square().mean().clamp(min=1e-10)
-    return float(-10 * error.log10())
-
-
-def ssim(frame: Tensor, truth: Tensor) -> float:
-    """Of the luminance of two frames [H, W, 3] in 0..1, with a Gaussian window of 11 pixels (sigma 1.5)."""
-    weights = frame.new_tensor([0.299, 0.587, 0.114])
-    one, other = ((picture @ weights)[None, None] for picture in (frame, truth))
-    return float(structural_similarity(one, other, 11, padding="valid").mean())
 
 
 def repetition(first: Tensor, second: Tensor) -> Tensor:

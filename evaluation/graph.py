@@ -1,38 +1,145 @@
-"""A shipped graph for headless use, to which a test adds nodes by title."""
+"""Graphs in ComfyUI's API format: load one, change it, and read its frames."""
 
 from __future__ import annotations
 
+import copy
 import json
+from pathlib import Path
+from typing import Any
 
-from ..launcher.environment import ROOT
-from ..pocket.shipped import INTERPOLATION_LAYERS
+from ..launcher import client
+
+VIDEO_OUTPUTS = "CreateVideo", "SaveVideo"
+"""Classes of the nodes that encode frames into a video file."""
 
 
-class ApiGraph:
-    """nodes: what the API takes, number -> node; ids: title -> number."""
+class Graph:
+    """Nodes of a graph: id -> {"class_type", "inputs", "_meta": {"title"}}.
 
-    def __init__(self, name: str):
-        self.nodes: dict = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
-        self.ids = {node["_meta"]["title"]: number for number, node in self.nodes.items()}
+    Methods that take a `name` accept a node's title, class or id, in this order. They raise ValueError when the name
+    fits no node, or several.
+    """
 
-    def inputs(self, title: str) -> dict:
-        return self.nodes[self.ids[title]]["inputs"]
+    def __init__(self, nodes: dict[str, dict]):
+        self.nodes = nodes
 
-    def link(self, title: str, output: int = 0) -> list:
-        return [self.ids[title], output]
+    @classmethod
+    def load(cls, path: Path) -> Graph:
+        """Read a graph that was saved with Export (API).
+
+        Raises:
+            ValueError: the file is not JSON, or not a graph in API format.
+        """
+        try:
+            nodes = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read as a graph: {error}.") from error
+        if isinstance(nodes, dict) and "nodes" in nodes:
+            raise ValueError(
+                f"{path} is a graph of the editor. Save it with Workflow > Export (API) and give that file."
+            )
+        if not isinstance(nodes, dict) or not nodes or not all(map(_is_node, nodes.values())):
+            raise ValueError(f"{path} is not a graph in API format: every entry needs class_type and inputs.")
+        return cls(nodes)
+
+    def copy(self) -> Graph:
+        return Graph(copy.deepcopy(self.nodes))
+
+    def find(self, kind: str) -> list[str]:
+        """Return the ids of all nodes of a class."""
+        return [key for key, node in self.nodes.items() if node["class_type"] == kind]
+
+    def matches(self, name: str) -> list[str]:
+        """Return the ids of the nodes with this title, or else of this class, or else with this id."""
+        titled = [key for key, node in self.nodes.items() if node.get("_meta", {}).get("title") == name]
+        return titled or self.find(name) or [key for key in self.nodes if key == name]
+
+    def id(self, name: str) -> str:
+        found = self.matches(name)
+        if len(found) != 1:
+            which = f"has {len(found)} nodes" if found else "has no node"
+            raise ValueError(f"The graph {which} with the title, class or id {name!r}. Its nodes: {self.titles()}.")
+        return found[0]
+
+    def titles(self) -> str:
+        return ", ".join(node.get("_meta", {}).get("title") or node["class_type"] for node in self.nodes.values())
+
+    def inputs(self, name: str) -> dict[str, Any]:
+        return self.nodes[self.id(name)]["inputs"]
+
+    def link(self, name: str, output: int = 0) -> list:
+        return [self.id(name), output]
+
+    def source(self, name: str, slot: str) -> str:
+        """Return the id of the node that is connected to an input."""
+        value = self.inputs(name).get(slot)
+        if not is_link(value):
+            raise ValueError(f"Nothing is connected to the input {slot!r} of {name!r}.")
+        return value[0]
 
     def add(self, title: str, kind: str, **inputs) -> list:
-        """A new node; returns the link to its first output."""
-        self.ids[title] = str(len(self.nodes) + 100)
-        self.nodes[self.ids[title]] = {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
-        return self.link(title)
+        """Add a node with `title` as its id; return the link to its first output."""
+        if title in self.nodes:
+            raise ValueError(f"The graph already has a node with the id {title!r}.")
+        self.nodes[title] = {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
+        return [title, 0]
 
-    def add_interpolation_layers(self) -> list:
-        """The shipped ones, loaded as the graph loads the video layers; returns the link to the MODEL."""
-        loader = {**self.inputs("Load Temporal Layers"), "temporal_layers": INTERPOLATION_LAYERS.name}
-        return self.add("Interpolation layers", "EmuVideoLoadTemporalLayers", **loader)
+    def remove(self, *kinds: str) -> None:
+        """Delete all nodes of these classes."""
+        for key in [key for key, node in self.nodes.items() if node["class_type"] in kinds]:
+            del self.nodes[key]
 
-    def set_steps(self, steps: int) -> None:
+    def set_everywhere(self, **widgets) -> None:
+        """Set widgets on all nodes that have them and where nothing is connected."""
         for node in self.nodes.values():
-            if "steps" in node["inputs"]:
-                node["inputs"]["steps"] = steps
+            node["inputs"] |= {
+                k: v for k, v in widgets.items() if k in node["inputs"] and not is_link(node["inputs"][k])
+            }
+
+    def change(self, target: str, value: Any) -> None:
+        """Set the widget `target`, written as "node.widget", on every node with that title or class.
+
+        Raises:
+            ValueError: the graph has no such node, or a matching node has no such input.
+        """
+        name, _, widget = target.rpartition(".")
+        found = self.matches(name)
+        if not found:
+            raise ValueError(f"The graph has no node with the title, class or id {name!r}. Its nodes: {self.titles()}.")
+        for key in found:
+            inputs = self.nodes[key]["inputs"]
+            if widget not in inputs:
+                raise ValueError(f"{name!r} has no input {widget!r}. Its inputs: {', '.join(inputs)}.")
+            inputs[widget] = value
+
+    def filled(self, prompt: str | None, image_prompt: str | None = None, seed: int | None = None) -> Graph:
+        """Return a copy with other texts and seeds; None keeps what the graph has. See `launcher.client.fill`."""
+        return Graph(client.fill(self.nodes, prompt, image_prompt, seed))
+
+    def fetch_images(self, title: str, images: list) -> None:
+        """Add a node that leaves `images`, a link, as lossless files in the server's temporary folder."""
+        self.add(title, "PreviewImage", images=images)
+
+    def fetch_frames(self, title: str = "frames") -> float | None:
+        """Replace the nodes that save a video by one that leaves its frames; return the frame rate.
+
+        None, and the graph stays as it is, unless exactly one video is made of frames at a fixed rate.
+        """
+        made = self.find("CreateVideo")
+        if len(made) != 1:
+            return None
+        inputs = self.nodes[made[0]]["inputs"]
+        if is_link(inputs["fps"]) or not is_link(inputs["images"]):
+            return None
+        self.remove(*VIDEO_OUTPUTS)
+        self.fetch_images(title, inputs["images"])
+        return float(inputs["fps"])
+
+
+def is_link(value: Any) -> bool:
+    """Whether an input's value is a link [node id, output] rather than a widget's value."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
+def _is_node(node: Any) -> bool:
+    return isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)

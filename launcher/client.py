@@ -13,6 +13,14 @@ import aiohttp
 from .environment import LauncherError
 
 
+class ConnectionLost(LauncherError):
+    """ComfyUI went away, or does not answer as a ComfyUI does."""
+
+
+SEEDS = "seed", "noise_seed"
+"""Inputs that hold a seed, the second one in stock nodes such as Random Noise."""
+
+
 def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int | None) -> dict:
     """A copy with new texts in the nodes titled Prompt and Image prompt, and new seeds; None keeps.
 
@@ -29,10 +37,11 @@ def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int
             )
         node["inputs"]["value" if "value" in node["inputs"] else "text"] = text
     if seed is not None:
-        seeded = [node["inputs"] for node in filled.values() if "seed" in node["inputs"]]
-        lowest = min((inputs["seed"] for inputs in seeded), default=0)
-        for inputs in seeded:
-            inputs["seed"] += seed - lowest
+        seeded = [(node["inputs"], name) for node in filled.values() for name in SEEDS if name in node["inputs"]]
+        seeded = [(inputs, name) for inputs, name in seeded if isinstance(inputs[name], int)]  # others are linked
+        lowest = min((inputs[name] for inputs, name in seeded), default=0)
+        for inputs, name in seeded:
+            inputs[name] += seed - lowest
     return filled
 
 
@@ -69,7 +78,7 @@ async def execute(url: str, workflow: dict, report: Callable[[str, int, int], No
                     raise LauncherError("The run was interrupted in ComfyUI. Run the same command again.")
                 elif event["type"] == "execution_success":
                     return outputs
-    raise LauncherError("ComfyUI closed the connection before the workflow ended. Its log says why.")
+    raise ConnectionLost("ComfyUI closed the connection before the workflow ended. Its log says why.")
 
 
 def saved_files(outputs: dict[str, dict], folder: Path) -> list[Path]:

@@ -53,7 +53,6 @@ MAY_IMPORT_COMFYUI = {
 """Room -> why."""
 
 KNOWN_ARROWS = {
-    ("evaluation/graph.py", "pocket.shipped"),
     ("nodes/public_layers.py", "temporal_layers"),
     ("nodes/temporal_layers.py", "temporal_layers"),
 }

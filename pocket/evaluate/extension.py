@@ -1,29 +1,31 @@
 """Measures long videos: five extensions of one clip, each by a prompt of its own, through the shipped graph.
 
 The shape, its colour and the background stay in all six prompts, the motion changes. Interrupted runs go on where they
-were. Writes pocket/evaluate/measured/extension.json and a contact sheet; prints the table of pocket/README.md.
+were. Writes pocket/evaluate/measured/extension.jsonl and a contact sheet; prints the table of pocket/README.md.
 """
 
 import argparse
-import asyncio
 import copy
-import json
 import math
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from ...evaluation.results import load_rows, save_rows
-from ...launcher import client, comfyui, server
+from ...evaluation import pictures
+from ...evaluation.graph import Graph, is_link
+from ...evaluation.intervals import finite, mean_text, share_text
+from ...evaluation.measure import add_server_option, measure
+from ...evaluation.results import Results
+from ...evaluation.servers import Job, Outputs
+from ...evaluation.tables import markdown
 from ..shipped import CHECKPOINT, VIDEO_LAYERS
 from ..world import reader
 from ..world.reader import read_clip
 from ..world.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, OPPOSITES, SHAPES, spins_visibly
-from .text_to_video import ROOT, mean, saved_frames, share
+from .text_to_video import ROOT
 
 GRAPH = ROOT / "workflows" / "api" / "extend_three_prompts_pocket.json"
-RESULT = Path(__file__).parent / "measured" / "extension.json"
+RESULT = Path(__file__).parent / "measured" / "extension.jsonl"
 FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(reader.__file__))
 CLIPS = 6
 FRAMES = 8  # of a clip as it is sampled
@@ -44,54 +46,48 @@ def chains(seed: int, count: int) -> list[dict]:
     return chosen
 
 
-def stage_of(graph: dict, join: str) -> dict[str, str]:
+def stage_of(graph: Graph, join: str) -> dict[str, str]:
     """The nodes that make one extension, by what they do: prompt, extend, sampler, decode, join -> node id."""
-    inputs = graph[join]["inputs"]
-    extend, decode = inputs["layout"][0], inputs["images"][0]
-    sampler, prompt = graph[decode]["inputs"]["samples"][0], graph[extend]["inputs"]["positive"][0]
+    extend, decode = graph.source(join, "layout"), graph.source(join, "images")
+    sampler, prompt = graph.source(decode, "samples"), graph.source(extend, "positive")
     return {"prompt": prompt, "extend": extend, "sampler": sampler, "decode": decode, "join": join}
 
 
-def graph(chain: dict, seed: int, known: int | None) -> dict:
-    """The shipped graph with its last stage repeated; saves the frames of each clip as they were sampled.
+def repeated(graph: Graph, stage: dict[str, str], before: str, after: str, name: str) -> dict[str, str]:
+    """Copy a stage that goes on from the join `before`, to go on from the join `after`; return the new stage."""
+    new = {part: f"{part} {name}" for part in stage}
+    renamed = {stage[part]: key for part, key in new.items()} | {before: after}
+    for part, key in new.items():
+        node = copy.deepcopy(graph.nodes[stage[part]])
+        links = {slot: value for slot, value in node["inputs"].items() if is_link(value)}
+        node["inputs"] |= {slot: [renamed.get(source, source), output] for slot, (source, output) in links.items()}
+        graph.nodes[key] = node
+    return new
+
+
+def graph(chain: dict, seed: int, known: int | None) -> Graph:
+    """The shipped graph with its last stage repeated; leaves the frames of each clip as they were sampled.
 
     known: how many frames an extension knows; None leaves what the graph says.
     """
-    filled = client.fill(json.loads(GRAPH.read_text()), chain["texts"][0], None, None)
-    (create,) = (key for key, node in filled.items() if node["class_type"] == "CreateVideo")
-    last = stage_of(filled, filled[create]["inputs"]["images"][0])
-    before = stage_of(filled, filled[last["join"]]["inputs"]["frames"][0])
-    first = filled[before["join"]]["inputs"]["frames"][0]
-    filled = {k: n for k, n in filled.items() if n["class_type"] not in ("PreviewImage", "CreateVideo", "SaveVideo")}
+    filled = Graph.load(GRAPH).filled(chain["texts"][0])
+    last = stage_of(filled, filled.source("CreateVideo", "images"))
+    before = stage_of(filled, filled.source(last["join"], "frames"))
+    first = filled.source(before["join"], "frames")
+    filled.remove("PreviewImage", "CreateVideo", "SaveVideo")
     stages = [before, last]
     while len(stages) < CLIPS - 1:
-        new = {part: f"{part} {len(stages)}" for part in last}
-        renamed = {last[part]: key for part, key in new.items()}
-        renamed[before["join"]] = stages[-1]["join"]
-        for part, key in new.items():
-            node = copy.deepcopy(filled[last[part]])
-            for name, value in node["inputs"].items():
-                if isinstance(value, list):
-                    node["inputs"][name] = [renamed.get(value[0], value[0]), value[1]]
-            filled[key] = node
-        stages.append(new)
+        stages.append(repeated(filled, last, before["join"], stages[-1]["join"], str(len(stages))))
     for stage, text in zip(stages, chain["texts"][1:], strict=True):
-        filled[stage["prompt"]]["inputs"]["text"] = text
+        filled.inputs(stage["prompt"])["text"] = text
         if known:
-            filled[stage["extend"]]["inputs"]["known"] = known
-    numbered = [n for n in filled.values() if "seed" in n["inputs"]]
+            filled.inputs(stage["extend"])["known"] = known
+    numbered = [n for n in filled.nodes.values() if "seed" in n["inputs"]]
     for i, node in enumerate(numbered):
         node["inputs"]["seed"] = seed * len(numbered) + i
     for i, decode in enumerate([first, *(stage["decode"] for stage in stages)]):
-        inputs = {"images": [decode, 0], "filename_prefix": f"measure/clip {i}"}
-        filled[f"clip {i}"] = {"class_type": "SaveImage", "inputs": inputs, "_meta": {"title": f"clip {i}"}}
+        filled.fetch_images(f"clip {i}", [decode, 0])
     return filled
-
-
-async def sampled_clips(running: server.Server, workflow: dict) -> list[np.ndarray]:
-    """Six of uint8 [8, h, w, 3]."""
-    outputs = await client.execute(running.url, workflow, lambda *_: None)
-    return [saved_frames(running, outputs, f"clip {i}") for i in range(CLIPS)]
 
 
 def judge(chain: dict, clips: list[np.ndarray], known: int) -> tuple[dict, np.ndarray]:
@@ -107,7 +103,7 @@ def judge(chain: dict, clips: list[np.ndarray], known: int) -> tuple[dict, np.nd
         start = i * (FRAMES - known)
         seen = read_clip(video[start : start + FRAMES])
         given, drawn = seen.sights[known - 1], read_clip(clip[known - 1 : known]).sights[0]
-        jump = math.hypot(given.x - drawn.x, given.y - drawn.y) * video.shape[2] if given and drawn else math.nan
+        jump = math.hypot(given.x - drawn.x, given.y - drawn.y) * video.shape[2] if given and drawn else None
         row["extensions"].append(
             {
                 "motion": seen.motion == chain["motions"][i],
@@ -124,33 +120,35 @@ def judge(chain: dict, clips: list[np.ndarray], known: int) -> tuple[dict, np.nd
 
 
 def table(rows: list[dict]) -> str:
+    """Return the table of pocket/README.md."""
     columns = ("motion", "colour", "shape", "present")
-    lines = ["| extension | motion obeyed | colour | shape | object in all frames | jump at the seam, pixels |"]
-    lines.append("|---|---|---|---|---|---|")
     stages = [[row["extensions"][i] for row in rows] for i in range(CLIPS - 1)]
+    lines = []
     for name, members in [*((str(i), stage) for i, stage in enumerate(stages, 1)), ("all", sum(stages, []))]:
-        there = [m for m in members if not math.isnan(m["jump"])]
-        lines.append(f"| {name} | " + " | ".join(share(members, c) for c in columns) + f" | {mean(there, 'jump')} |")
-    return "\n".join(lines) + f"\n\nDrift of the background over the whole video, of 255: {mean(rows, 'drift')}"
+        shares = [share_text([member[column] for member in members]) for column in columns]
+        there = finite(member["jump"] for member in members)
+        lines.append((name, *shares, f"{mean_text(there)} (n = {len(there)})"))
+    header = "extension", "motion obeyed", "colour", "shape", "object in all frames", "jump at the seam, pixels"
+    drift = mean_text(row["drift"] for row in rows)
+    return (
+        f"{markdown(header, lines)}\n\nDrift of the background over the whole video, of 255: {drift} (n = {len(rows)})"
+    )
 
 
-def main(count: int, seed: int, result: Path, known: int | None) -> None:
-    state = {"rows": []} | load_rows(result, FILES, seed=seed, known=known)
-    strips = []
-    with server.running(comfyui.find(None) or comfyui.fetch(), comfyui.make_base()) as running:
-        for i, chain in enumerate(chains(seed, count)):
-            if i < len(state["rows"]):
-                continue
-            workflow = graph(chain, i, known)
-            told = next(n["inputs"]["known"] for n in workflow.values() if n["class_type"] == "EmuVideoExtend")
-            row, video = judge(chain, asyncio.run(sampled_clips(running, workflow)), told)
-            state["rows"].append(row)
-            wrong = [f"{e['wanted']} -> {e['read'] or 'nothing'}" for e in row["extensions"] if not e["motion"]]
-            print(f"{i + 1} of {count}: {chain['texts'][0]}; {', '.join(wrong) or 'all obeyed'}", flush=True)
-            save_rows(result, state)
-            strips.append(np.concatenate(list(video[::2]), 1))
-            cv2.imwrite(str(result.with_suffix(".png")), np.concatenate(strips[-12:])[:, :, ::-1])
-    print(table(state["rows"][:count]))
+def main(count: int, seed: int, result: Path, known: int | None, servers: list[str] | None) -> None:
+    chosen = {f"{i}: {chain['texts'][0]}": chain for i, chain in enumerate(chains(seed, count))}
+    graphs = {key: graph(chain, i, known) for i, (key, chain) in enumerate(chosen.items())}
+
+    def judge_outputs(key: str, outputs: Outputs) -> tuple[dict, list[np.ndarray]]:
+        clips = [pictures.decode_all(outputs[f"clip {i}"]) for i in range(CLIPS)]
+        extend = graphs[key].find("EmuVideoExtend")[0]
+        row, video = judge(chosen[key], clips, graphs[key].inputs(extend)["known"])
+        wrong = [f"{e['wanted']} -> {e['read'] or 'nothing'}" for e in row["extensions"] if not e["motion"]]
+        print(f"{key}; {', '.join(wrong) or 'all obeyed'}", flush=True)
+        return row, [np.concatenate(list(video[::2]), 1)]
+
+    jobs = [Job(key, of_chain.nodes) for key, of_chain in graphs.items()]
+    print(table(measure(servers, Results(result, FILES, seed=seed, known=known), jobs, judge_outputs)))
 
 
 if __name__ == "__main__":
@@ -159,4 +157,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--known", type=int, help="frames that an extension knows, instead of what the graph says")
     parser.add_argument("--result", type=Path, default=RESULT)
+    add_server_option(parser)
     main(**vars(parser.parse_args()))

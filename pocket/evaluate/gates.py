@@ -9,7 +9,6 @@ in `--folder` is looked at, or the shipped weights where there is none.
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,6 +16,8 @@ from torch import Tensor
 from ...diffusion.guidance import emu_guidance
 from ...diffusion.sampler import ddim
 from ...diffusion.schedule import Schedule
+from ...evaluation.metrics.fidelity import psnr
+from ...evaluation.pictures import write_sheet
 from ...temporal_layers.files import load_layers
 from ...training.known_frames import first_frames
 from ...training.objective import v_error
@@ -111,8 +112,8 @@ def decode(folder: Path, latents: Tensor) -> np.ndarray:
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).numpy()
 
 
-def sheet(path: str, rows: list[np.ndarray]) -> None:
-    cv2.imwrite(path, np.concatenate([np.concatenate(list(row), 1) for row in rows])[:, :, ::-1])
+def sheet(path: Path, rows: list[np.ndarray]) -> None:
+    write_sheet(path, [np.concatenate(list(row), 1) for row in rows])
 
 
 def single_shapes() -> list[int]:
@@ -129,9 +130,11 @@ def autoencoder_gate(folder: Path, count: int) -> None:
     latents = torch.cat([load_autoencoder(folder).encode(part.float() / 255) for part in pictures.split(64)])
     decoded = decode(folder, latents).reshape(len(chosen), FRAMES, *pictures.shape[2:], 3)
     truth = pictures.movedim(1, -1).numpy().reshape(decoded.shape)
-    error = np.square(decoded.astype(np.float64) - truth).mean((1, 2, 3, 4))
     shapes = [read_clip(v).majority("shape") == c.bodies[0].shape for v, c in zip(decoded, chosen, strict=True)]
-    figures = {"psnr": 10 * np.log10(255**2 / error).mean(), "shape": np.mean(shapes)}
+    figures = {
+        "psnr": np.mean([psnr(one, other) for one, other in zip(decoded, truth, strict=True)]),
+        "shape": np.mean(shapes),
+    }
     print({k: round(float(v), 3) for k, v in figures.items()} | {"clips": len(chosen)})
 
 
@@ -155,7 +158,7 @@ def image_gate(folder: Path, steps: int, scale: float, count: int) -> None:
         hits["shape"] += sight.shape == shape
         hits["place"] += spot == PLACES[place]
     print({k: round(v / count, 3) for k, v in hits.items()})
-    sheet(str(folder / "image.png"), [pictures[i : i + 8] for i in range(0, min(count, 48), 8)])
+    sheet(folder / "image.png", [pictures[i : i + 8] for i in range(0, min(count, 48), 8)])
 
 
 def starts_gate(folder: Path, steps: int, scale: float, count: int) -> None:
@@ -169,7 +172,7 @@ def starts_gate(folder: Path, steps: int, scale: float, count: int) -> None:
         right = sum(s is not None and s.shape == p["shape"] for p, s in members)
         print(f"{motion}: shape right in {right} of {len(members)}")
     order = sorted(range(count), key=lambda i: MOTIONS.index(chosen[i]["motion"]))
-    sheet(str(folder / "starts.png"), [pictures[order[i : i + 12]] for i in range(0, count // 12 * 12, 12)])
+    sheet(folder / "starts.png", [pictures[order[i : i + 12]] for i in range(0, count // 12 * 12, 12)])
 
 
 def video_gate(folder: Path, steps: int, text: float, image: float, count: int) -> None:
@@ -196,7 +199,7 @@ def video_gate(folder: Path, steps: int, text: float, image: float, count: int) 
         if reading.motion != body.motion:
             print(clips[i].caption, "->", reading.motion)
     print({k: round(v / len(plain), 3) for k, v in hits.items()})
-    sheet(str(folder / "video.png"), list(videos[:14]))
+    sheet(folder / "video.png", list(videos[:14]))
 
 
 def other_word(caption: str, kind: str) -> str | None:

@@ -3,39 +3,48 @@
 Of every clip 8 frames are given, pixel for pixel; a ComfyUI server makes 37 of them, and between the given ones three
 simpler ways make frames, too: repetition, linear blending, optical flow. The true frames, encoded and decoded, show
 what the autoencoder alone costs. Interrupted runs go on where they were. Writes
-pocket/evaluate/measured/interpolation.json and a contact sheet; prints the tables of pocket/README.md.
+pocket/evaluate/measured/interpolation.jsonl and a contact sheet; prints the tables of pocket/README.md.
 """
 
 import argparse
-import asyncio
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
-from ...evaluation.results import load_rows, save_rows
-from ...launcher import client, comfyui, server
+from ...evaluation import measure, pictures
+from ...evaluation.graph import Graph
+from ...evaluation.metrics import fidelity
+from ...evaluation.results import Results
+from ...evaluation.servers import Job, Outputs
 from ...optical_flow.between import frames_between
 from ..model.autoencoder import Autoencoder
 from ..shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
 from ..stages.latents import load_autoencoder
 from ..world import CROSSING, FINE_TIMES, GIVEN, Clip, render_clips, sample_clips
 from ..world.vocabulary import COLOURS, MOTIONS, SHAPES, held_out, spins_visibly
-from .interpolation_score import CEILING, INNER, MODEL, SIMPLER, score, tables
-from .text_to_video import ROOT, saved_frames
+from . import interpolation_score
+from .interpolation_score import CEILING, INNER, MODEL, SIMPLER, score
+from .interpolation_tables import tables
+from .text_to_video import ROOT
 
 GRAPH = ROOT / "workflows" / "api" / "animate_image_interpolated_pocket.json"
-RESULT = Path(__file__).parent / "measured" / "interpolation.json"
-FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, INTERPOLATION_LAYERS, Path(__file__).with_name("interpolation_score.py"))
+RESULT = Path(__file__).parent / "measured" / "interpolation.jsonl"
+FILES = (
+    GRAPH,
+    CHECKPOINT,
+    VIDEO_LAYERS,
+    INTERPOLATION_LAYERS,
+    Path(interpolation_score.__file__),
+    Path(fidelity.__file__),
+)
 KINDS = (*MOTIONS, *CROSSING)
 
-Measure = Callable[[server.Server, Path, int, Clip, np.ndarray], tuple[dict, list[np.ndarray]]]
-"""(server, its input folder, seed, clip, true frames) -> figures, and videos [frames, h, w, 3] to look at."""
+Judge = Callable[[Clip, np.ndarray, np.ndarray], tuple[dict, list[np.ndarray]]]
+"""(clip, true frames, frames that the model made) -> figures, and videos [frames, h, w, 3] to look at."""
 
 
 def chosen_clips(seed: int, count: int, times: np.ndarray = FINE_TIMES) -> list[tuple[str, bool, Clip]]:
@@ -94,43 +103,26 @@ def through_autoencoder(frames: np.ndarray) -> np.ndarray:
     return decoded.clamp(0, 1).mul(255).round().to(torch.uint8).movedim(1, -1).numpy()
 
 
-def graph(caption: str, files: list[str], seed: int, settings: dict) -> dict:
-    """The second half of the shipped graph, fed with `files` of the input folder; saves lossless frames.
+def graph(caption: str, files: list[str], seed: int, settings: dict) -> Graph:
+    """The second half of the shipped graph, fed with `files` of the input folder; leaves lossless frames.
 
     settings: values of its nodes that replace the graph's own (steps, text_guidance, image_guidance, noise_level).
     """
-    filled = client.fill(json.loads(GRAPH.read_text()), caption, None, None)
-    by_type: dict[str, list[dict]] = {}
-    for key, node in list(filled.items()):
-        by_type.setdefault(node["class_type"], []).append(node)
-        if node["class_type"] in ("PreviewImage", "CreateVideo", "SaveVideo"):
-            del filled[key]
-    (conditioning,), (join,) = by_type["EmuVideoInterpolation"], by_type["EmuVideoJoin"]
-    sampler = next(n for n in by_type["EmuVideoSampler"] if filled[n["inputs"]["latent"][0]] is conditioning)
-    batch = ""
-    for i, file in enumerate(files):
-        filled[f"given {i}"] = {"class_type": "LoadImage", "inputs": {"image": file}}
-        if batch:
-            images = {"image1": [batch, 0], "image2": [f"given {i}", 0]}
-            filled[f"batch {i}"] = {"class_type": "ImageBatch", "inputs": images}
-        batch = f"batch {i}" if batch else f"given {i}"
-    conditioning["inputs"] |= {"frames": [batch, 0], "seed": seed}
-    sampler["inputs"]["seed"] = seed
+    filled = Graph.load(GRAPH).filled(caption)
+    conditioning, join = filled.id("EmuVideoInterpolation"), filled.id("EmuVideoJoin")
+    (sampler,) = (s for s in filled.find("EmuVideoSampler") if filled.source(s, "latent") == conditioning)
+    filled.remove("PreviewImage", "CreateVideo", "SaveVideo")
+    given = [filled.add(f"given {i}", "LoadImage", image=file) for i, file in enumerate(files)]
+    batch = given[0]
+    for i, image in enumerate(given[1:], 1):
+        batch = filled.add(f"batch {i}", "ImageBatch", image1=batch, image2=image)
+    filled.inputs(conditioning)["frames"] = batch
     for node in (conditioning, sampler):
-        node["inputs"] |= {name: value for name, value in settings.items() if name in node["inputs"]}
-    join["inputs"].pop("frames", None)
-    joined = next(key for key, node in filled.items() if node is join)
-    save = {"images": [joined, 0], "filename_prefix": "measure/interpolated"}
-    filled["frames"] = {"class_type": "SaveImage", "inputs": save, "_meta": {"title": "frames"}}
+        changes = {"seed": seed, **settings}
+        filled.inputs(node).update((name, value) for name, value in changes.items() if name in filled.inputs(node))
+    filled.inputs(join).pop("frames", None)
+    filled.fetch_images("frames", [join, 0])
     return filled
-
-
-async def by_the_model(running: server.Server, folder: Path, workflow: dict, given: np.ndarray) -> np.ndarray:
-    """uint8 [frames, h, w, 3]: what the workflow saves as "frames" when its input files are the `given` frames."""
-    for i, frame in enumerate(given):
-        cv2.imwrite(str(folder / input_name(i)), frame[:, :, ::-1])
-    outputs = await client.execute(running.url, workflow, lambda *_: None)
-    return saved_frames(running, outputs, "frames")
 
 
 def input_name(index: int) -> str:
@@ -138,41 +130,62 @@ def input_name(index: int) -> str:
 
 
 def measure_clips(
-    result: Path, files: tuple[Path, ...], count: int, seed: int, times: np.ndarray, measure: Measure, **settings
+    results: Results,
+    count: int,
+    seed: int,
+    times: np.ndarray,
+    *,
+    given: Sequence[int],
+    graph: Callable[[str, int], Graph],
+    judge: Judge,
+    servers: list[str] | None,
 ) -> list[dict]:
-    """A row for each of `count` clips of the world at `times`, made with `measure` on one ComfyUI server.
+    """Return a row for each of `count` clips of the world at `times`, made by ComfyUI servers.
 
-    Rows that `result` has already are kept as long as `files` and `settings` are the same; it is written on the way,
-    with a sheet of the last clips' strips beside it.
+    given: the frames of a clip that its graph(caption, seed) loads as input files.
     """
-    state = {"rows": []} | load_rows(result, files, seed=seed, **settings)
-    strips, base = [], comfyui.make_base()
-    with server.running(comfyui.find(None) or comfyui.fetch(), base) as running:
-        for i, (kind, unseen, clip) in enumerate(chosen_clips(seed, count, times)):
-            if i < len(state["rows"]):
-                continue
-            truth = render_clips([clip])[0][0].movedim(1, -1).numpy()
-            figures, videos = measure(running, base / "input", i, clip, truth)
-            state["rows"].append({"kind": kind, "unseen": unseen, "caption": clip.caption} | figures)
-            strips += [np.concatenate(list(video[:16]), 1) for video in videos]
-            if (i + 1) % 8 == 0 or i + 1 == count:
-                print(f"{i + 1} of {count}", flush=True)
-                save_rows(result, state)
-                cv2.imwrite(str(result.with_suffix(".png")), np.concatenate(strips[-24:])[:, :, ::-1])
-    return state["rows"][:count]
+    clips = {
+        f"{i}: {clip.caption}": (kind, unseen, clip)
+        for i, (kind, unseen, clip) in enumerate(chosen_clips(seed, count, times))
+    }
+
+    def truth_of(clip: Clip) -> np.ndarray:
+        return render_clips([clip])[0][0].movedim(1, -1).numpy()
+
+    def job(i: int, key: str) -> Job:
+        clip = clips[key][2]
+        frames = truth_of(clip)[list(given)]
+        return Job(key, graph(clip.caption, i).nodes, {input_name(n): pictures.encode(f) for n, f in enumerate(frames)})
+
+    def judge_outputs(key: str, outputs: Outputs) -> tuple[dict, list[np.ndarray]]:
+        kind, unseen, clip = clips[key]
+        figures, videos = judge(clip, truth_of(clip), pictures.decode_all(outputs["frames"]))
+        return {"kind": kind, "unseen": unseen} | figures, [np.concatenate(list(video[:16]), 1) for video in videos]
+
+    return measure.measure(servers, results, [job(i, key) for i, key in enumerate(clips)], judge_outputs)
 
 
-def main(count: int, seed: int, result: Path, **settings) -> None:
+def main(count: int, seed: int, result: Path, servers: list[str] | None, **settings) -> None:
     settings = {name: value for name, value in settings.items() if value is not None}
     names = [input_name(i) for i in range(len(GIVEN))]
 
-    def measure(running: server.Server, folder: Path, i: int, clip: Clip, truth: np.ndarray):
+    def judge(clip: Clip, truth: np.ndarray, sampled: np.ndarray):
         given = truth[list(GIVEN)]
-        sampled = asyncio.run(by_the_model(running, folder, graph(clip.caption, names, i, settings), given))
         videos = {MODEL: sampled, **simpler_ways(given), CEILING: through_autoencoder(truth[INNER])}
         return score(clip, truth, videos), [truth[INNER], sampled[INNER], videos[SIMPLER[-1]]]
 
-    print(tables(measure_clips(result, FILES, count, seed, FINE_TIMES, measure, **settings)))
+    results = Results(result, FILES, seed=seed, **settings)
+    rows = measure_clips(
+        results,
+        count,
+        seed,
+        FINE_TIMES,
+        given=GIVEN,
+        graph=lambda caption, i: graph(caption, names, i, settings),
+        judge=judge,
+        servers=servers,
+    )
+    print("\n\n".join(tables(rows).values()))
 
 
 if __name__ == "__main__":
@@ -184,4 +197,5 @@ if __name__ == "__main__":
     parser.add_argument("--text-guidance", type=float)
     parser.add_argument("--image-guidance", type=float)
     parser.add_argument("--noise-level", type=int)
+    measure.add_server_option(parser)
     main(**vars(parser.parse_args()))

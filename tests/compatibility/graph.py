@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu_video.evaluation.graph import ApiGraph
+from emu_video.tests.graphs import add_interpolation_layers, shipped
 
 SEED = 7
 FRAMES = {"all_in_one": 8, "in_parts": 8, "interpolated": 37, "optical_flow": 15}
@@ -10,7 +10,7 @@ FRAMES = {"all_in_one": 8, "in_parts": 8, "interpolated": 37, "optical_flow": 15
 
 
 def smoke_graph() -> dict:
-    graph = ApiGraph("text_to_video_pocket")
+    graph = shipped("text_to_video_pocket")
     link, add = graph.link, graph.add
     model, vae = link("Load Temporal Layers"), link("Load Checkpoint", 2)
     graph.inputs("Save Video")["filename_prefix"] = "all_in_one"
@@ -38,11 +38,11 @@ def smoke_graph() -> dict:
     frames = link("Decode video")
     texts = {"positive": link("Video prompt"), "negative": link("Null text")}
     settings = {"factor": 4, "margin": 4, "noise_level": 100, "seed": SEED, "seam": "continuous"}
-    fine = graph.add_interpolation_layers()
+    fine = add_interpolation_layers(graph)
     add("Interpolate", "EmuVideoInterpolation", model=fine, vae=vae, frames=frames, **texts, **settings)
     windows = {key: link("Interpolate", i) for i, key in enumerate((*conds, "latent"))}
     images = decode("Windows", add("Sample windows", "EmuVideoSampler", **{**sampler, "model": fine, **windows}))
     save("interpolated", add("Join", "EmuVideoJoin", images=images, layout=link("Interpolate", 4), frames=frames))
     save("optical_flow", add("Optical flow", "EmuVideoInterpolateFlow", images=frames, factor=2))
-    graph.set_steps(2)
+    graph.set_everywhere(steps=2)
     return graph.nodes

@@ -11,11 +11,11 @@ import urllib.request
 import av
 import numpy as np
 import pytest
-from emu_video.evaluation.graph import ApiGraph
 from emu_video.launcher.client import execute, fill, saved_files
 from emu_video.launcher.comfyui import PACK
 from emu_video.launcher.environment import ROOT, LauncherError
 from emu_video.launcher.server import get_json
+from emu_video.tests.graphs import shipped
 
 GRAPHS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 VIDEOS = {  # frames, frames per second
@@ -29,8 +29,8 @@ STEPS = 2
 
 
 def read(name: str, steps: int = STEPS) -> dict:
-    graph = ApiGraph(name)
-    graph.set_steps(steps)
+    graph = shipped(name)
+    graph.set_everywhere(steps=steps)
     return graph.nodes
 
 

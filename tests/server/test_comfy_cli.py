@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from emu_video.evaluation.graph import ApiGraph
 from emu_video.launcher.environment import ROOT, child_environment
+from emu_video.tests.graphs import shipped
 
 
 def comfy(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -19,8 +19,8 @@ def comfy(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_comfy_run(server, tmp_path):
-    graph = ApiGraph("text_to_video_pocket")
-    graph.set_steps(2)
+    graph = shipped("text_to_video_pocket")
+    graph.set_everywhere(steps=2)
     graph.inputs("Save Video")["filename_prefix"] = "by_comfy_cli"
     file = tmp_path / "workflow.json"
     file.write_text(json.dumps(graph.nodes))

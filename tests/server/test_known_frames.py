@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import av
-from emu_video.evaluation.graph import ApiGraph
 from emu_video.launcher.client import execute, saved_files
+from emu_video.tests.graphs import add_interpolation_layers, shipped
 
 
 def test_extended_and_interpolated_in_windows(server):
-    graph = ApiGraph("text_to_video_pocket")
+    graph = shipped("text_to_video_pocket")
     link, add = graph.link, graph.add
     vae = link("Load Checkpoint", 2)
 
@@ -25,11 +25,11 @@ def test_extended_and_interpolated_in_windows(server):
     model, video = link("Load Temporal Layers"), link("Decode video")
     add("Extend", "EmuVideoExtend", **common, model=model, video=video, frames=8, known=2)
     video = sample_and_join("Extend", model, video)
-    model = graph.add_interpolation_layers()
+    model = add_interpolation_layers(graph)
     settings = {"factor": 4, "margin": 4, "noise_level": 100, "seed": 0, "seam": "continuous"}
     add("Interpolate", "EmuVideoInterpolation", **common, model=model, frames=video, **settings)
     graph.inputs("Create Video").update(images=sample_and_join("Interpolate", model, video), fps=32)
-    graph.set_steps(1)
+    graph.set_everywhere(steps=1)
 
     outputs = asyncio.run(execute(server.url, graph.nodes, lambda *_: None))
     (file,) = saved_files(outputs, server.output)

@@ -1,12 +1,10 @@
 """The measurement of first-and-last-frame videos: the graph that it makes of the shipped one."""
 
-import pytest
-
-measured = pytest.importorskip("emu_video.pocket.evaluate.first_last")
+from emu_video.pocket.evaluate import first_last as measured
 
 
 def test_graph_is_the_shipped_one_given_two_frames():
-    graph = measured.graph("a red circle still", seed=9)
+    graph = measured.graph("a red circle still", seed=9).nodes
     kinds = {node["class_type"]: node["inputs"] for node in graph.values()}
     assert not kinds.keys() & {"EmuVideoFirstFrame", "ImageScale", "CreateVideo", "SaveVideo"}
     given = [graph[kinds["EmuVideoFirstLast"][name][0]]["inputs"]["image"] for name in ("first", "last")]

@@ -1,0 +1,70 @@
+"""Means and shares with 95 % intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+def finite(values: Iterable[float | None]) -> np.ndarray:
+    """Return the values that were measured: without None and NaN."""
+    return np.array([value for value in values if value is not None and not math.isnan(value)], float)
+
+
+def share_interval(hits: int, count: int) -> tuple[float, float]:
+    """Return the Wilson score interval of a share of `count` trials (Wilson 1927)."""
+    interval = stats.binomtest(hits, count).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def half_width(values: Sequence[float] | np.ndarray) -> float:
+    """Return half the width of Student's interval of a mean; NaN for fewer than two values."""
+    if len(values) < 2:
+        return math.nan
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
+
+
+def bootstrap(values: np.ndarray, repeats: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+    """Return (mean, low, high) of values [prompts, seeds], resampling prompts and seeds, each with replacement.
+
+    Both are resampled because results of one prompt, and of one seed, resemble each other. NaN cells are left out.
+    With one prompt and one seed there is nothing to resample, and low and high are NaN.
+    """
+    measured = ~np.isnan(values)
+    if not measured.any():
+        return math.nan, math.nan, math.nan
+    mean = float(values[measured].mean())
+    prompts, seeds = values.shape
+    if prompts == seeds == 1:
+        return mean, math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, prompts, (repeats, prompts))
+    columns = rng.integers(0, seeds, (repeats, seeds))
+    row_counts = np.stack([np.bincount(row, minlength=prompts) for row in rows])
+    column_counts = np.stack([np.bincount(column, minlength=seeds) for column in columns])
+    sums, counts = (
+        np.einsum("rp,ps,rs->r", row_counts, cells, column_counts, optimize=True)
+        for cells in (np.where(measured, values, 0.0), measured.astype(float))
+    )
+    means = sums[counts > 0] / counts[counts > 0]
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return mean, float(low), float(high)
+
+
+def mean_text(values: Iterable[float | None], digits: int = 2) -> str:
+    """Return "mean ± half width", the value alone where there is only one, or "none"."""
+    numbers = finite(values)
+    if len(numbers) < 2:
+        return f"{numbers[0]:.{digits}f}" if len(numbers) else "none"
+    return f"{numbers.mean():.{digits}f} ± {half_width(numbers):.{digits}f}"
+
+
+def share_text(flags: Sequence[bool]) -> str:
+    """Return "share (low to high, n = count)"."""
+    low, high = share_interval(sum(flags), len(flags))
+    return f"{sum(flags) / len(flags):.1%} ({low:.1%} to {high:.1%}, n = {len(flags)})"

@@ -1,0 +1,1 @@
+"""Measures of videos. Each function states shape, range and source, and what fools it."""

@@ -1,0 +1,35 @@
+"""Write the tables of README.md, docs and pocket/README.md from the results in pocket/evaluate/measured.
+
+python -m emu_video.pocket.evaluate.tables
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...evaluation.results import read_rows
+from ...evaluation.tables import stale_files
+from . import extension, first_last, interpolation_tables, text_to_video
+
+ROOT = Path(__file__).parents[2]
+MEASURED = Path(__file__).parent / "measured"
+README_FILES = ROOT / "README.md", ROOT / "pocket" / "README.md", *sorted((ROOT / "docs").glob("*.md"))
+
+
+def measured_tables() -> dict[str, str]:
+    """Return all tables by name."""
+    rows = {name: read_rows(MEASURED / f"{name}.jsonl") for name in ("text_to_video", "extension")}
+    of_clips = {name: list(read_rows(MEASURED / f"{name}.jsonl").values()) for name in ("interpolation", "first_last")}
+    clips = [row for key, row in rows["text_to_video"].items() if key.startswith("clip")]
+    pairs = [row for key, row in rows["text_to_video"].items() if key.startswith("pair")]
+    return {
+        "text_to_video": text_to_video.table(clips, pairs),
+        "extension": extension.table(list(rows["extension"].values())),
+        **interpolation_tables.tables(of_clips["interpolation"]),
+        **first_last.tables(of_clips["first_last"]),
+    }
+
+
+if __name__ == "__main__":
+    for file in stale_files(README_FILES, measured_tables(), write=True):
+        print(f"{file} brought up to date")
