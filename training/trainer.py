@@ -56,6 +56,7 @@ def train_layers(
     run: Run,
     *,
     processes: Processes = ALONE,
+    save_as: torch.dtype = torch.float32,
     on_step: Callable[[Progress], None] | None = None,
     on_save: Callable[[int, States], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -67,6 +68,7 @@ def train_layers(
 
     Args:
         info: what the layers are; `stage_info` has filled in what the stage says.
+        save_as: precision of the files.
         on_save, on_step, should_stop, echo: see `loop.train`.
 
     Raises:
@@ -79,7 +81,7 @@ def train_layers(
     device = next(layers.parameters()).device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bfloat16")
     checked = (held or training)[:8]
-    path = run.folder / f"{stage.name}.safetensors"
+    path, raw_path = (run.folder / f"{stage.name}{which}.safetensors" for which in ("", "_raw"))
 
     def samples(step: int, positions: range) -> tuple[list[Sample], list[Conds]]:
         drawn, texts = [], []
@@ -101,8 +103,8 @@ def train_layers(
 
     def save(step: int, states: States) -> None:
         done = replace(info, training={**info.training, "steps": step})
-        save_layers(path, states["layers"], done)
-        save_layers(path.with_name(f"{stage.name}_raw.safetensors"), layers.state_dict(), done)
+        for file, weights in ((path, states["layers"]), (raw_path, layers.state_dict())):
+            save_layers(file, {key: weight.to(save_as) for key, weight in weights.items()}, done)
         if on_save:
             on_save(step, states)
 

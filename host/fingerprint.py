@@ -1,0 +1,51 @@
+"""Digests that tell models apart without reading all of their weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import comfy.model_patcher
+import torch
+from torch import Tensor, nn
+
+SAMPLES = 16  # numbers read of every tensor
+
+
+def fingerprint(module: nn.Module, patcher: comfy.model_patcher.ModelPatcher | None = None) -> str:
+    """Return a digest of names, shapes and sixteen evenly spaced numbers of every weight of `module`.
+
+    patcher: Its patches (LoRAs) count, too. Finetunes of one base differ everywhere, so samples tell them apart.
+    """
+    state = hashlib.sha256()
+    for key, tensor in sorted(module.state_dict().items()):
+        _add(state, key, tensor)
+    for key, patches in sorted(getattr(patcher, "patches", {}).items(), key=lambda item: str(item[0])):
+        for number, found in enumerate(_leaves(patches)):
+            _add(state, f"{key}.{number}", found)
+    return state.hexdigest()
+
+
+def _add(state: Any, key: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        state.update(f"{key}={value}".encode())
+        return
+    state.update(f"{key}{tuple(value.shape)}".encode())
+    if value.numel():
+        places = torch.linspace(0, value.numel() - 1, min(SAMPLES, value.numel())).round().long().to(value.device)
+        state.update(value.detach().reshape(-1)[places].to("cpu", torch.float32).numpy().tobytes())
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """Tensors, numbers and strings inside lists, tuples, dicts and weight adapters."""
+    if isinstance(value, (Tensor, str, int, float, bool, type(None))):
+        yield value
+    elif isinstance(value, dict):
+        for _, each in sorted(value.items(), key=lambda item: str(item[0])):
+            yield from _leaves(each)
+    elif isinstance(value, (list, tuple, set)):
+        for each in value:
+            yield from _leaves(each)
+    elif hasattr(value, "weights"):
+        yield from _leaves(value.weights)

@@ -1,0 +1,202 @@
+"""A MODEL as a function that gradients flow through: a deep copy of the checkpoint with temporal layers attached.
+
+The copy is necessary: weights that ComfyUI's nodes load are inference tensors, which no gradient passes. The session's
+own MODEL is never touched.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.conds
+import comfy.ldm.modules.attention
+import comfy.model_management
+import comfy.model_patcher
+import torch
+import torch.utils.checkpoint
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, Upsample
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..temporal_layers.attach import attach, detach
+from ..temporal_layers.layers import TemporalLayers
+from ..training.clips import Conds, stacked_text
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+RECOMPUTED = (ResBlock, SpatialTransformer, Downsample, Upsample)
+"""Blocks whose activations gradient checkpointing computes again. The whole UNet as one block would save nothing."""
+
+
+class NetworkOutput(nn.Module):
+    """A model_sampling that hands the network its input and timesteps as they are, and returns its own output.
+
+    The loss is then in what the network predicts, eps or v, whatever scale ComfyUI samples in.
+    """
+
+    def calculate_input(self, sigma: Tensor, noise: Tensor) -> Tensor:
+        return noise
+
+    def calculate_denoised(self, sigma: Tensor, model_output: Tensor, model_input: Tensor) -> Tensor:
+        return model_output
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        return sigma
+
+
+class TrainableModel:
+    """A copy of a MODEL with temporal layers attached, as the trainer's Network.
+
+    Calling it: see `training.trainer.Network`.
+    """
+
+    def __init__(
+        self,
+        patcher: comfy.model_patcher.ModelPatcher,
+        layers: TemporalLayers,
+        *,
+        dtype: torch.dtype,
+        checkpointing: bool,
+        compiled: bool,
+    ):
+        self.patcher, self.layers, self.checkpointing = patcher, layers, checkpointing
+        self.base: Any = patcher.model
+        self.unet: nn.Module = self.base.diffusion_model
+        self.device = comfy.model_management.get_torch_device()
+        self.unet.to(self.device, dtype).requires_grad_(False).eval()
+        self.unet.dtype, self.base.manual_cast_dtype = dtype, None
+        self.sampling, self.base.model_sampling = self.base.model_sampling, NetworkOutput()
+        self.base.current_patcher = patcher
+        layers.to(self.device)
+        self._apply: Callable[..., Tensor] = self.base.apply_model
+        if compiled:
+            self._apply = torch.compile(self._apply)
+        self._recomputed: list[nn.Module] = []
+        self.hang()
+
+    def __call__(self, noisy: Tensor, t: Tensor, conditioning: Tensor | None, texts: list[Conds]) -> Tensor:
+        clips, frames = noisy.shape[:2]
+        self.layers.frames = frames
+        out = self._apply(
+            noisy.flatten(0, 1),
+            t.repeat_interleave(frames).float(),
+            c_concat=None if conditioning is None else conditioning.flatten(0, 1),
+            transformer_options={"cond_or_uncond": [0], "optimized_attention_override": attention},
+            **self._model_conds(stacked_text(texts), noisy[:, 0], frames),
+        )
+        return out.unflatten(0, (clips, frames))
+
+    def hang(self) -> None:
+        """Attach the layers, and set up gradient checkpointing around them."""
+        attach(self.unet, self.layers, owner=self.layers)
+        if self.checkpointing:
+            self._recomputed = [module for module in self.unet.modules() if isinstance(module, RECOMPUTED)]
+        for module in self._recomputed:
+            module.__dict__["forward"] = _Recomputed(module.forward)
+
+    def take_off(self) -> None:
+        """Leave the copy as the plain checkpoint."""
+        for module in self._recomputed:
+            module.__dict__["forward"] = module.__dict__["forward"].forward
+        self._recomputed = []
+        detach(self.unet, owner=self.layers)
+
+    def _model_conds(self, text: Conds, latents: Tensor, frames: int) -> dict[str, Tensor]:
+        """Return the model's own conditioning of some texts as in sampling, [clips * frames, ...]."""
+        ratio = 8  # as encode_model_conds of comfy.samplers
+        conds = self.base.extra_conds(
+            **{name: value.to(self.device) for name, value in text.items()},
+            noise=latents,
+            latent_image=torch.zeros_like(latents),
+            device=self.device,
+            width=latents.shape[-1] * ratio,
+            height=latents.shape[-2] * ratio,
+            prompt_type="positive",
+        )
+        clips = len(latents)
+        repeated = {}
+        for name, cond in conds.items():
+            if isinstance(cond, comfy.conds.CONDRegular):
+                value = cond.process_cond(batch_size=clips, area=None).cond
+                repeated[name] = value.repeat_interleave(frames, 0)
+        repeated.pop("c_concat", None)
+        return repeated
+
+
+class _Recomputed:
+    """A forward whose activations are computed again in the backward pass."""
+
+    def __init__(self, forward: Callable[..., Any]):
+        self.forward = forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return self.forward(*args, **kwargs)
+        return torch.utils.checkpoint.checkpoint(self.forward, *args, use_reentrant=False, **kwargs)
+
+
+def attention(_: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
+    """One attention function for the whole run.
+
+    ComfyUI's choice depends on free memory, so that a recomputed forward may differ from the first. On CPUs the plain
+    one is several times faster in the backward pass than the fused one.
+    """
+    kwargs.pop("transformer_options", None)
+    if q.device.type != "cpu":
+        return comfy.ldm.modules.attention.attention_pytorch(q, k, v, heads, *args, **kwargs)
+    with sdpa_kernel(SDPBackend.MATH):
+        return comfy.ldm.modules.attention.attention_pytorch(q, k, v, heads, *args, **kwargs)
+
+
+@contextmanager
+def trainable(
+    model: comfy.model_patcher.ModelPatcher,
+    layers: TemporalLayers,
+    *,
+    dtype: torch.dtype = torch.float32,
+    checkpointing: bool = True,
+    compiled: bool = False,
+) -> Iterator[TrainableModel]:
+    """Yield a trainable copy of `model` with `layers` attached, outside of inference mode; free its memory at the end.
+
+    Raises:
+        ValueError: ComfyUI cannot copy the MODEL, or its weights are quantised.
+    """
+    with torch.inference_mode(False):
+        patcher = deep_copy(model)
+        comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+        was_training = comfy.model_management.in_training
+        comfy.model_management.in_training = True
+        try:
+            yield TrainableModel(patcher, layers, dtype=dtype, checkpointing=checkpointing, compiled=compiled)
+        finally:
+            comfy.model_management.in_training = was_training
+            comfy.model_management.current_loaded_models[:] = [
+                loaded for loaded in comfy.model_management.current_loaded_models if loaded.model is not patcher
+            ]
+            patcher.model.to("meta")
+            del patcher
+            comfy.model_management.soft_empty_cache()
+
+
+def deep_copy(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+    """Return a MODEL with weights of its own, loaded again from the checkpoint's file, with the same patches."""
+    if getattr(model, "cached_patcher_init", None) is None:
+        raise ValueError(
+            "This model cannot be copied for training, because ComfyUI does not know its file: load it with Load "
+            "Checkpoint or Load Diffusion Model."
+        )
+    logging.info("Emu Video: loading a copy of the checkpoint for training.")
+    with torch.no_grad():
+        copy = model.clone(disable_dynamic=True, force_deepcopy=True)
+    kept = {name: weight.dtype for name, weight in copy.model.diffusion_model.named_parameters()}
+    wrong = next((name for name, dtype in kept.items() if dtype not in FLOATS), None)
+    if wrong is not None:
+        raise ValueError(
+            f"This checkpoint is quantised ({wrong} is {kept[wrong]}), which cannot be trained on: use the fp16, bf16 "
+            "or fp32 one."
+        )
+    return copy

@@ -1,0 +1,241 @@
+"""Training of temporal layers on a MODEL, for the node and the command: checks, stages, files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import torch
+from torch import Tensor
+
+from ..temporal_layers.anchors import CONV_IN, LATENT_CHANNELS, find_anchors, identify_base
+from ..temporal_layers.files import check_fits
+from ..temporal_layers.info import KNOWN_FRAMES, LayersInfo
+from ..temporal_layers.layers import EXTRA, TemporalLayers
+from ..training.clips import Clips, ShardedClips, check_base
+from ..training.distributed import ALONE, Processes
+from ..training.loop import Progress, Result
+from ..training.recipe import Recipe, Stage
+from ..training.trainer import Run, stage_info, train_layers, warnings
+from .fingerprint import fingerprint
+from .memory import GIB
+from .trainable_model import trainable
+from .zero_snr import native_schedule
+
+Layers = tuple[dict[str, Tensor], LayersInfo]
+DISTILLED = ("lcm", "turbo", "lightning", "hyper", "dmd", "schnell", "distill")
+"""Words in the file names of checkpoints that sample in a few steps."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Averaged weights and what they are, their file, and the log's curves. stopped: before the last step."""
+
+    state_dict: dict[str, Tensor]
+    info: LayersInfo
+    file: Path
+    result: Result
+    stopped: bool
+
+
+def train_recipe(
+    model: comfy.model_patcher.ModelPatcher,
+    recipe: Recipe,
+    clips: Clips | Path,
+    folder: Path,
+    *,
+    given: Layers | None = None,
+    processes: Processes = ALONE,
+    on_step: Callable[[Stage, Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    echo: bool = True,
+) -> Trained:
+    """Train temporal layers by a recipe and write their files into `folder`. The MODEL is not changed.
+
+    Args:
+        clips: a dataset in memory, or the folder of one; a stage's `dataset` is a folder in it.
+        given: layers to start from; a recipe that starts from given ones needs them.
+        on_step: called with the stage and its progress after each step.
+
+    Raises:
+        ValueError: the recipe, the clips, the layers and the checkpoint do not fit each other, or into memory.
+    """
+    base = {"name": identify_base(model.model.diffusion_model), "hash": fingerprint(model.model.diffusion_model)}
+    state_dict, info = start(model, recipe, base["name"], given)
+    check_checkpoint(model, recipe, base["name"])
+    result = None
+    for number, stage in enumerate(recipe.stages):
+        data = _clips(clips, stage)
+        check_base(data, base)
+        fresh = recipe.start == "fresh" and number == 0
+        before = "fresh" if fresh else info.family if number == 0 else recipe.stages[number - 1].name
+        run = Run(folder, recipe.title, recipe.seed, base, before)
+        info = stage_info(info, data, stage, run)
+        check_sizes(data, info)
+        check_memory(model, stage, info, data)
+        for warning in warnings(data, stage, fresh=fresh):
+            logging.warning("Emu Video: %s", warning)
+        with torch.inference_mode(False):
+            layers = TemporalLayers(info.anchors, info.conditioning_channels, modules=info.modules)
+            layers.load_state_dict({key: value.clone().float() for key, value in state_dict.items()})
+        with trainable(
+            model,
+            layers,
+            dtype=torch.bfloat16 if stage.precision == "bfloat16" else torch.float32,
+            checkpointing=stage.gradient_checkpointing,
+            compiled=stage.compile,
+        ) as network:
+            result = train_layers(
+                layers,
+                network,
+                data,
+                stage,
+                info,
+                run,
+                processes=processes,
+                save_as=getattr(torch, recipe.save_as),
+                on_step=_for_stage(on_step, stage),
+                should_stop=should_stop,
+                echo=echo,
+            )
+        state_dict = {key: value.cpu() for key, value in result.average["layers"].items()}
+        info = replace(info, training={**info.training, "steps": result.step})
+        if result.stopped:
+            break
+    assert result is not None
+    return Trained(state_dict, info, folder / f"{stage.name}.safetensors", result, result.stopped)
+
+
+def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, given: Layers | None) -> Layers:
+    """Return the layers that a recipe starts from. Raises ValueError for ones that cannot be trained, or none."""
+    unet = model.model.diffusion_model
+    if recipe.base and recipe.base != base:
+        raise ValueError(
+            f'The recipe "{recipe.title}" is for {recipe.base}, but the model is {base}: use a {recipe.base} '
+            f"checkpoint, or a recipe for {base}."
+        )
+    if recipe.start == "given":
+        if given is None:
+            raise ValueError(
+                f'The recipe "{recipe.title}" continues temporal layers, but there are none: connect the model of Load '
+                "Temporal Layers (on the command line --layers FILE), or set start to fresh."
+            )
+        state_dict, info = given
+        check_fits(unet, info, f"the layers to start from ({info.family})")
+        if info.conditioning_channels and info.conditioning != KNOWN_FRAMES:
+            raise ValueError(
+                f"These temporal layers ({info.family}) read their image in another way than known frames, which the "
+                "trainer cannot make: start from AnimateDiff, ModelScope, FancyVideo or Emu Video layers."
+            )
+        return dict(state_dict), info
+    anchors = find_anchors(unet, recipe.placement)
+    if recipe.train == "attention":
+        anchors = tuple(a for a in anchors if a.kind == "attention" or a.name == CONV_IN)
+    prediction, betas = native_schedule(model)
+    channels = LATENT_CHANNELS + 1
+    info = LayersInfo(
+        base=base, role="video", anchors=anchors, frames=1, fps=1.0, conditioning_channels=channels,
+        prediction=prediction, betas=betas, zero_terminal_snr=False, training={},
+    )  # fmt: skip
+    state_dict = TemporalLayers(anchors, channels).fresh_state_dict(recipe.seed)
+    if recipe.extra_convolution == "copy":
+        weight = unet.get_submodule(CONV_IN).weight.detach().cpu().float()
+        state_dict[f"{EXTRA}.weight"][:, :LATENT_CHANNELS] = weight
+    return state_dict, info
+
+
+def check_checkpoint(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str) -> None:
+    """Raise ValueError for a checkpoint that predicts v under a stage for eps; warn of a distilled one."""
+    prediction, _ = native_schedule(model)
+    for stage in recipe.stages:
+        if stage.prediction == "eps" and prediction == "v":
+            raise ValueError(
+                f"Stage {stage.name} trains layers for eps, but this {base} checkpoint predicts v: set prediction to "
+                "base or v, or use an eps checkpoint."
+            )
+    name = Path(str((getattr(model, "cached_patcher_init", None) or [0, [""]])[1][0])).name if _has_file(model) else ""
+    if any(word in name.lower() for word in DISTILLED):
+        logging.warning(
+            "Emu Video: %s looks like a distilled checkpoint (few steps). Layers trained on it learn from predictions "
+            "that it does not make well: train on the undistilled one, and use the layers on both.",
+            name,
+        )
+
+
+def _has_file(model: comfy.model_patcher.ModelPatcher) -> bool:
+    made_by = getattr(model, "cached_patcher_init", None)
+    return bool(made_by and made_by[1] and isinstance(made_by[1][0], str))
+
+
+def check_sizes(clips: Clips, info: LayersInfo) -> None:
+    """Raise ValueError for latents with other channels than the layers' known frames."""
+    channels = clips.shape(0)[1]
+    if channels != LATENT_CHANNELS or info.conditioning_channels not in (0, channels + 1):
+        raise ValueError(
+            f"The clips' latents have {channels} channels, the model takes {LATENT_CHANNELS}: encode them with the VAE "
+            "of this checkpoint."
+        )
+
+
+def check_memory(model: comfy.model_patcher.ModelPatcher, stage: Stage, info: LayersInfo, clips: Clips) -> None:
+    """Raise ValueError if a stage needs clearly more memory than the device has; says what to lower."""
+    device = comfy.model_management.get_torch_device()
+    needed, parts = memory_estimate(model, stage, info, clips)
+    logging.info("Emu Video: training takes about %.1f GiB (%s).", needed / GIB, parts)
+    if device.type == "cpu":
+        free = comfy.model_management.get_free_memory(device)
+    else:
+        free = comfy.model_management.get_total_memory(device)  # other models are moved away
+    if needed > free:
+        advice = "smaller or shorter clips, clips_at_once 1"
+        advice += "" if stage.gradient_checkpointing else ", gradient_checkpointing true"
+        advice += "" if stage.precision == "bfloat16" else ", precision bfloat16"
+        advice += "" if stage.optimiser == "adamw8bit" else ", optimiser adamw8bit"
+        raise ValueError(
+            f"Training takes about {needed / GIB:.1f} GiB ({parts}), but {device} has {free / GIB:.1f} GiB. "
+            f"What lowers it: {advice}, or fewer layers (train attention, or low_rank)."
+        )
+
+
+ACTIVATIONS = 0.61 * 2**20
+"""Bytes that the backward pass keeps for each latent pixel of each frame: SD1.5 with all layers, float32, measured."""
+RECOMPUTE = 0.2  # share of it at the peak with gradient checkpointing
+
+
+def memory_estimate(
+    model: comfy.model_patcher.ModelPatcher, stage: Stage, info: LayersInfo, clips: Clips
+) -> tuple[int, str]:
+    """Return about how many bytes a stage takes, and what for."""
+    with torch.device("meta"):
+        layers = TemporalLayers(info.anchors, info.conditioning_channels, modules=info.modules)
+    trained = sum(p.numel() for p in layers.parameters())
+    each = 4 + 4 + 4 + (2 if stage.optimiser == "adamw8bit" else 8)  # weights, gradients, average, moments
+    half = 0.5 if stage.precision == "bfloat16" else 1.0
+    base = sum(p.numel() for p in model.model.diffusion_model.parameters()) * 4 * half
+    frames, _, height, width = max((clips.shape(i) for i in range(len(clips))), key=lambda s: s[2] * s[3])
+    wide = next((a.channels for a in info.anchors), 320) / 320
+    activations = ACTIVATIONS * half * wide * frames * height * width * stage.clips_at_once
+    activations *= RECOMPUTE if stage.gradient_checkpointing else 1.0
+    parts = {"temporal layers and optimiser": trained * each, "checkpoint": base, "activations": activations}
+    text = ", ".join(f"{name} {value / GIB:.1f}" for name, value in parts.items())
+    return int(sum(parts.values())), text
+
+
+def _clips(clips: Clips | Path, stage: Stage) -> Clips:
+    if not isinstance(clips, Path):
+        if stage.dataset:
+            raise ValueError(
+                f"Stage {stage.name} takes its clips from the folder {stage.dataset}: give a dataset's name in place "
+                "of latents."
+            )
+        return clips
+    return ShardedClips(clips / stage.dataset if stage.dataset else clips)
+
+
+def _for_stage(on_step: Callable[[Stage, Progress], None] | None, stage: Stage) -> Callable[[Progress], None] | None:
+    return None if on_step is None else lambda progress: on_step(stage, progress)

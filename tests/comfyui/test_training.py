@@ -1,0 +1,198 @@
+"""Training on a MODEL as nodes do it, inside ComfyUI's inference mode."""
+
+import logging
+
+import comfy.model_management
+import pytest
+import torch
+from emu_video.host.injection import inject, layers_info
+from emu_video.host.trainable_model import trainable
+from emu_video.host.training import memory_estimate, train_recipe
+from emu_video.temporal_layers.files import load_layers
+from emu_video.temporal_layers.layers import EXTRA, TemporalLayers
+from emu_video.tests.comfyui import tiny
+from emu_video.training.clips import MemoryClips
+from emu_video.training.recipe import parse
+
+FEW = {"steps": 4, "batch": 2, "warmup": 1, "learning_rate": 1e-3, "log_every": 2, "check_every": 2, "save_every": 2,
+       "gradient_checkpointing": False, "save_as": "float32"}  # fmt: skip
+
+
+def recipe(**changes):
+    return parse({**FEW, **changes})
+
+
+def clips(count=4, frames=tiny.FRAMES, channels=4):
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(count, 1, channels, 8, 8, generator=generator)
+    latents = latents + 0.1 * torch.arange(frames)[:, None, None, None]
+    texts = [{"cross_attn": torch.randn(7, tiny.CONTEXT, generator=generator)} for _ in range(count)]
+    return MemoryClips(latents, texts, {"cross_attn": torch.zeros(7, tiny.CONTEXT)}, fps=8.0, key="test")
+
+
+@pytest.fixture(autouse=True)
+def training_mode_ends():
+    yield
+    assert not comfy.model_management.in_training
+
+
+def test_the_model_is_unharmed_and_the_layers_play(model, tmp_path):
+    before, plain = tiny.weights_hash(model), tiny.sample(model)
+    loaded = list(comfy.model_management.current_loaded_models)
+    trained = train_recipe(model, recipe(), clips(), tmp_path, echo=False)
+    assert comfy.model_management.current_loaded_models == loaded
+    assert tiny.weights_hash(model) == before and torch.equal(tiny.sample(model), plain)
+    assert not trained.stopped and trained.file == tmp_path / "motion.safetensors"
+    state_dict, info = load_layers(trained.file)
+    assert all(torch.equal(state_dict[key], weight) for key, weight in trained.state_dict.items())
+    assert info.training["steps"] == 4 and info.training["base"]["name"] == "pocket"
+    video = tiny.sample(inject(model, state_dict, info, "trained"))
+    assert video.isfinite().all() and not torch.equal(video, plain)
+
+
+def test_fresh_layers_start_as_the_image_model(model):
+    state_dict, info = tiny.temporal(model, fresh=True)
+    with torch.inference_mode(False):
+        layers = TemporalLayers(info.anchors, info.conditioning_channels)
+        layers.load_state_dict({key: weight.clone() for key, weight in state_dict.items()})
+    with trainable(model, layers, checkpointing=False) as network:
+        x, t = torch.randn(1, tiny.FRAMES, *tiny.LATENT), torch.tensor([500])
+        text = {"cross_attn": torch.randn(7, tiny.CONTEXT)}
+        out = network(x, t, torch.zeros(1, tiny.FRAMES, 5, 8, 8), [text])[0].detach()
+    unet = model.model.diffusion_model
+    expected = unet(x[0], torch.full((tiny.FRAMES,), 500.0), context=text["cross_attn"].expand(tiny.FRAMES, -1, -1))
+    assert (out - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(model):
+    state_dict, info = tiny.temporal(model)
+    gradients, outputs = [], []
+    for checkpointing in (False, True):
+        with torch.inference_mode(False):
+            layers = TemporalLayers(info.anchors, info.conditioning_channels)
+            layers.load_state_dict({key: weight.clone() for key, weight in state_dict.items()})
+        with trainable(model, layers, checkpointing=checkpointing) as network:
+            generator = torch.Generator().manual_seed(0)
+            x = torch.randn(2, tiny.FRAMES, *tiny.LATENT, generator=generator)
+            known = torch.randn(2, tiny.FRAMES, 5, 8, 8, generator=generator)
+            text = [{"cross_attn": torch.randn(7, tiny.CONTEXT, generator=generator)} for _ in range(2)]
+            out = network(x, torch.tensor([10, 900]), known, text)
+            out.square().mean().backward()
+            assert all(p.grad is None for p in network.unet.parameters())
+        outputs.append(out.detach())
+        gradients.append([p.grad for p in layers.parameters()])
+    assert torch.equal(*outputs)
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(*gradients, strict=True))
+
+
+def test_given_layers_start_with_their_own_output(video_model, tmp_path):
+    info = layers_info(video_model)
+    weights = tiny.temporal(video_model)[0]
+    trained = train_recipe(
+        video_model, recipe(start="given", learning_rate=0.0), clips(), tmp_path, given=(weights, info), echo=False
+    )
+    assert all(torch.equal(trained.state_dict[key], weight) for key, weight in weights.items())
+    trained = train_recipe(
+        video_model, recipe(start="given"), clips(), tmp_path / "2", given=(weights, info), echo=False
+    )
+    assert not all(torch.equal(trained.state_dict[key], weight) for key, weight in weights.items())
+
+
+def test_stages_follow_each_other(model, tmp_path):
+    stages = [{"name": "one"}, {"name": "two", "prediction": "v", "zero_terminal_snr": True}]
+    seen = []
+    trained = train_recipe(
+        model, recipe(stage=stages), clips(), tmp_path, echo=False, on_step=lambda s, p: seen.append((s.name, p.done))
+    )
+    assert seen == [(name, step) for name in ("one", "two") for step in (1, 2, 3, 4)]
+    first, second = (load_layers(tmp_path / f"{name}.safetensors")[1] for name in ("one", "two"))
+    assert (first.zero_terminal_snr, second.zero_terminal_snr) == (False, True)
+    assert first.training["start"] == "fresh" and second.training["start"] == "one"
+    assert trained.file.name == "two.safetensors"
+
+
+def test_stopped_runs_go_on(model, tmp_path):
+    whole = train_recipe(model, recipe(), clips(), tmp_path / "whole", echo=False)
+    seen = []
+    cut = train_recipe(model, recipe(), clips(), tmp_path / "cut", echo=False,
+                       on_step=lambda *_: seen.append(1), should_stop=lambda: len(seen) == 1)  # fmt: skip
+    assert cut.stopped and cut.info.training["steps"] == 1
+    resumed = train_recipe(model, recipe(), clips(), tmp_path / "cut", echo=False)
+    assert all(torch.equal(resumed.state_dict[key], weight) for key, weight in whole.state_dict.items())
+
+
+def test_the_extra_convolution_as_a_copy(model, tmp_path):
+    trained = train_recipe(model, recipe(extra_convolution="copy", learning_rate=0.0), clips(), tmp_path, echo=False)
+    first = model.model.diffusion_model.input_blocks[0][0].weight
+    assert (
+        torch.equal(trained.state_dict[f"{EXTRA}.weight"][:, :4], first)
+        and trained.state_dict[f"{EXTRA}.weight"][:, 4:].eq(0).all()
+    )
+
+
+def test_attention_alone(model, tmp_path):
+    trained = train_recipe(model, recipe(train="attention"), clips(), tmp_path, echo=False)
+    kinds = [anchor.kind for anchor in trained.info.anchors]
+    assert kinds.count("attention") == 4 and kinds.count("conv") == 1
+
+
+def test_half_precision(model, tmp_path):
+    trained = train_recipe(model, recipe(precision="bfloat16", save_as="float16"), clips(), tmp_path, echo=False)
+    assert {w.dtype for w in load_layers(trained.file)[0].values()} == {torch.float16}
+    assert {w.dtype for w in trained.state_dict.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": "sdxl"}, "is for sdxl, but the model is pocket: use a sdxl checkpoint"),
+        ({"start": "given"}, "but there are none: connect the model of Load Temporal Layers"),
+        ({"prediction": "eps"}, "Stage motion trains layers for eps, but this pocket checkpoint predicts v"),
+        ({"frames": 8}, "stage motion is for clips of 8 frames, the dataset has 4"),
+        ({"dataset": "hq"}, "takes its clips from the folder hq"),
+    ],
+)
+def test_what_does_not_fit_is_a_sentence(model, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train_recipe(model, recipe(**changes), clips(), tmp_path, echo=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_inpainting_checkpoints_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="inpainting"):
+        train_recipe(tiny.checkpoint(in_channels=9), recipe(), clips(), tmp_path, echo=False)
+
+
+def test_latents_of_another_vae_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="latents have 16 channels, the model takes 4"):
+        train_recipe(model, recipe(), clips(channels=16), tmp_path, echo=False)
+
+
+def test_distilled_checkpoints_are_warned_of(model, tmp_path, caplog):
+    load = model.cached_patcher_init[0]
+    model.cached_patcher_init = (lambda path, disable_dynamic=False: load(), ("/models/dream-LCM.safetensors",))
+    with caplog.at_level(logging.WARNING):
+        train_recipe(model, recipe(steps=1), clips(), tmp_path, echo=False)
+    assert "dream-LCM.safetensors looks like a distilled checkpoint" in caplog.text
+    assert "Fresh temporal layers with 4 clips and 1 steps will hardly move" in caplog.text
+
+
+def test_a_model_without_a_file_says_so(model, tmp_path):
+    model.cached_patcher_init = None
+    with pytest.raises(ValueError, match="load it with Load Checkpoint or Load Diffusion Model"):
+        train_recipe(model, recipe(), clips(), tmp_path, echo=False)
+
+
+def test_too_little_memory_is_said_before(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_: 1e6)
+    with pytest.raises(ValueError, match=r"Training takes about .* GiB .*gradient_checkpointing true, precision"):
+        train_recipe(model, recipe(), clips(), tmp_path, echo=False)
+
+
+def test_memory_estimate_falls_with_what_the_message_says(model):
+    info = tiny.temporal(model)[1]
+    sizes = [
+        memory_estimate(model, recipe(**{"gradient_checkpointing": False, **c}).stages[0], info, clips())[0]
+        for c in ({}, {"gradient_checkpointing": True}, {"precision": "bfloat16"}, {"optimiser": "adamw8bit"})
+    ]
+    assert all(size < sizes[0] for size in sizes[1:])
