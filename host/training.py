@@ -13,10 +13,11 @@ import comfy.model_sampling
 import torch
 from torch import Tensor
 
-from ..temporal_layers.anchors import CONV_IN, LATENT_CHANNELS, find_anchors, identify_base
+from ..temporal_layers.backbones import backbone_of, find_anchors, identify_base
 from ..temporal_layers.files import check_fits
 from ..temporal_layers.info import KNOWN_FRAMES, LayersInfo
-from ..temporal_layers.layers import EXTRA, TemporalLayers
+from ..temporal_layers.layers import TemporalLayers
+from ..temporal_layers.noise import Discrete
 from ..training.clips import Clips, ShardedClips, check_base
 from ..training.distributed import ALONE, Processes
 from ..training.loop import Progress, Result
@@ -81,7 +82,7 @@ def train_recipe(
         for warning in warnings(data, stage, fresh=fresh):
             logging.warning("Emu Video: %s", warning)
         with torch.inference_mode(False):
-            layers = TemporalLayers(info.anchors, info.conditioning_channels, modules=info.modules)
+            layers = TemporalLayers.of(info)
             layers.load_state_dict({key: value.clone().float() for key, value in state_dict.items()})
         with trainable(
             model,
@@ -133,19 +134,27 @@ def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, gi
                 "trainer cannot make: start from AnimateDiff, ModelScope, FancyVideo or Emu Video layers."
             )
         return dict(state_dict), info
+    backbone = backbone_of(base)
     anchors = find_anchors(unet, recipe.placement)
     if recipe.train == "attention":
-        anchors = tuple(a for a in anchors if a.kind == "attention" or a.name == CONV_IN)
+        anchors = tuple(a for a in anchors if a.kind == "attention" or a.name == backbone.input_anchor)
     prediction, betas = native_schedule(model)
-    channels = LATENT_CHANNELS + 1
     info = LayersInfo(
-        base=base, role="video", anchors=anchors, frames=1, fps=1.0, conditioning_channels=channels,
-        prediction=prediction, betas=betas, zero_terminal_snr=False, training={},
-    )  # fmt: skip
-    state_dict = TemporalLayers(anchors, channels).fresh_state_dict(recipe.seed)
+        base=base,
+        role="video",
+        anchors=anchors,
+        frames=1,
+        fps=1.0,
+        conditioning_channels=backbone.latent_channels + 1,
+        noise=Discrete(**betas, prediction=prediction),
+    )
+    layers = TemporalLayers.of(info)
+    state_dict = layers.fresh_state_dict(recipe.seed)
     if recipe.extra_convolution == "copy":
-        weight = unet.get_submodule(CONV_IN).weight.detach().cpu().float()
-        state_dict[f"{EXTRA}.weight"][:, :LATENT_CHANNELS] = weight
+        layers.load_state_dict(state_dict)
+        weight = unet.get_submodule(backbone.input_anchor).weight.detach().to("cpu", torch.float32)
+        layers.conditioning_conv.weight.data[:, : backbone.latent_channels] = weight
+        state_dict = layers.state_dict()
     return state_dict, info
 
 
@@ -174,10 +183,10 @@ def _has_file(model: comfy.model_patcher.ModelPatcher) -> bool:
 
 def check_sizes(clips: Clips, info: LayersInfo) -> None:
     """Raise ValueError for latents with other channels than the layers' known frames."""
-    channels = clips.shape(0)[1]
-    if channels != LATENT_CHANNELS or info.conditioning_channels not in (0, channels + 1):
+    channels, expected = clips.shape(0)[1], backbone_of(info.base).latent_channels
+    if channels != expected or info.conditioning_channels not in (0, channels + 1):
         raise ValueError(
-            f"The clips' latents have {channels} channels, the model takes {LATENT_CHANNELS}: encode them with the VAE "
+            f"The clips' latents have {channels} channels, the model takes {expected}: encode them with the VAE "
             "of this checkpoint."
         )
 
@@ -212,7 +221,7 @@ def memory_estimate(
 ) -> tuple[int, str]:
     """Return about how many bytes a stage takes, and what for."""
     with torch.device("meta"):
-        layers = TemporalLayers(info.anchors, info.conditioning_channels, modules=info.modules)
+        layers = TemporalLayers.of(info)
     trained = sum(p.numel() for p in layers.parameters())
     each = 4 + 4 + 4 + (2 if stage.optimiser == "adamw8bit" else 8)  # weights, gradients, average, moments
     half = 0.5 if stage.precision == "bfloat16" else 1.0

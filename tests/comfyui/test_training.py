@@ -9,7 +9,7 @@ from emu_video.host.injection import inject, layers_info
 from emu_video.host.trainable_model import trainable
 from emu_video.host.training import memory_estimate, train_recipe
 from emu_video.temporal_layers.files import load_layers
-from emu_video.temporal_layers.layers import EXTRA, TemporalLayers
+from emu_video.temporal_layers.layers import TemporalLayers
 from emu_video.tests.comfyui import tiny
 from emu_video.training.clips import MemoryClips
 from emu_video.training.recipe import parse
@@ -125,8 +125,8 @@ def test_the_extra_convolution_as_a_copy(model, tmp_path):
     trained = train_recipe(model, recipe(extra_convolution="copy", learning_rate=0.0), clips(), tmp_path, echo=False)
     first = model.model.diffusion_model.input_blocks[0][0].weight
     assert (
-        torch.equal(trained.state_dict[f"{EXTRA}.weight"][:, :4], first)
-        and trained.state_dict[f"{EXTRA}.weight"][:, 4:].eq(0).all()
+        torch.equal(trained.state_dict["input_blocks.0.0.extra.weight"][:, :4], first)
+        and trained.state_dict["input_blocks.0.0.extra.weight"][:, 4:].eq(0).all()
     )
 
 
