@@ -1,4 +1,4 @@
-"""Nodes that tell the model what is known of a video, and put a video that was made in parts together."""
+"""Nodes that make the conditionings of a video with known frames, and join a video that was sampled in windows."""
 
 from __future__ import annotations
 
@@ -16,34 +16,40 @@ VideoLayout = io.Custom("EMU_VIDEO_LAYOUT")
 
 def text_inputs() -> list[io.Input]:
     return [
-        io.Conditioning.Input("positive", tooltip="The prompt: what happens in the video."),
-        io.Conditioning.Input("negative", tooltip="The null text: an empty or a negative prompt."),
+        io.Conditioning.Input("positive", tooltip="The prompt: say what happens in the video."),
+        io.Conditioning.Input("negative", tooltip="An empty prompt, or what you do not want to see."),
     ]
 
 
-def model_inputs(tooltip: str = "The model of Load Temporal Layers.") -> list[io.Input]:
+def model_inputs(tooltip: str = "The model output of Load Temporal Layers.") -> list[io.Input]:
     return [
         io.Model.Input("model", tooltip=tooltip),
         io.Vae.Input("vae", tooltip="The checkpoint's VAE."),
     ]
 
 
-def frames_input(tooltip: str = "Frames of the video.", least: int = 2, default: int = 8) -> io.Input:
+def frames_input(
+    tooltip: str = "Frames to make. Use the number that the temporal layers were trained with.",
+    least: int = 2,
+    default: int = 8,
+) -> io.Input:
     return io.Int.Input("frames", default=default, min=least, max=1024, tooltip=tooltip)
 
 
 def conditioning_outputs(listed: bool = False) -> list[io.Output]:
-    """listed: one of each for every window; ComfyUI then runs the nodes behind them once for each."""
+    """Return the outputs. listed: each is a list with one item per window; ComfyUI runs the next nodes per item."""
     return [
-        io.Conditioning.Output("positive", tooltip="Prompt and image.", is_output_list=listed),
-        io.Conditioning.Output("image_only", tooltip="Null text and image.", is_output_list=listed),
-        io.Conditioning.Output("negative", tooltip="Null text, no image.", is_output_list=listed),
-        io.Latent.Output("latent", tooltip="Empty frames to sample.", is_output_list=listed),
+        io.Conditioning.Output("positive", tooltip="Prompt and known frames.", is_output_list=listed),
+        io.Conditioning.Output("image_only", tooltip="Negative prompt and known frames.", is_output_list=listed),
+        io.Conditioning.Output("negative", tooltip="Negative prompt, no known frames.", is_output_list=listed),
+        io.Latent.Output(
+            "latent", tooltip="An empty latent of the right size, for the sampler.", is_output_list=listed
+        ),
     ]
 
 
 def layout_output() -> io.Output:
-    return VideoLayout.Output("layout", tooltip="Where the given and the new frames lie, for Join Video.")
+    return VideoLayout.Output("layout", tooltip="Places of the given and the new frames. Connect it to Join Video.")
 
 
 class FirstFrameConditioning(io.ComfyNode):
@@ -53,11 +59,13 @@ class FirstFrameConditioning(io.ComfyNode):
             node_id="EmuVideoFirstFrame",
             display_name="First Frame Conditioning",
             category=CATEGORY,
-            description="Makes the three conditionings of a video that starts with the given image.",
-            search_aliases=["image to video", "animate image", "i2v"],
+            description="Image to video: makes the conditionings of a video that starts with your image.",
+            search_aliases=["image to video", "img2vid", "i2v", "ti2v", "animate image", "fancyvideo", "emu video"],
             inputs=[
                 *model_inputs(),
-                io.Image.Input("image", tooltip="One image: the first frame."),
+                io.Image.Input(
+                    "image", tooltip="One image. It becomes the first frame and sets the size of the video."
+                ),
                 *text_inputs(),
                 frames_input(),
             ],
@@ -76,14 +84,16 @@ class FirstAndLastFrameConditioning(io.ComfyNode):
             node_id="EmuVideoFirstLast",
             display_name="First and Last Frame Conditioning",
             category=CATEGORY,
-            description="Makes the three conditionings of a video that leads from one given image to another.",
-            search_aliases=["start end frame", "flf2v", "keyframes", "loop"],
+            description="Makes the conditionings of a video that leads from one image to another, or back to it.",
+            search_aliases=["start end frame", "first last frame", "flf2v", "keyframes", "morph", "transition", "loop"],
             inputs=[
                 *model_inputs(),
                 io.Image.Input("first", tooltip="One image: the first frame."),
-                io.Image.Input("last", tooltip="One image of the same size: the last frame."),
+                io.Image.Input(
+                    "last", tooltip="One image of the same size: the last frame. For a loop use the first image again."
+                ),
                 *text_inputs(),
-                frames_input("Frames of the video, the given two among them.", least=3),
+                frames_input("Frames of the video, including the two given ones.", least=3),
             ],
             outputs=[*conditioning_outputs(), layout_output()],
         )
@@ -102,17 +112,16 @@ class KnownFramesConditioning(io.ComfyNode):
             node_id="EmuVideoKnownFrames",
             display_name="Known Frames Conditioning",
             category=CATEGORY,
-            description="Makes the three conditionings of a video of which any frames are given, and the others made.",
-            search_aliases=["keyframes", "key frames", "inpainting in time", "middle frame"],
+            description="Makes the conditionings of a video with your images at any frames; the rest is sampled.",
+            search_aliases=["keyframes", "key frames", "inpainting in time", "middle frame", "storyboard", "morph"],
             inputs=[
                 *model_inputs(),
-                io.Image.Input("images", tooltip="The given frames."),
+                io.Image.Input("images", tooltip="The images to use as frames, as one batch (Batch Images)."),
                 *text_inputs(),
-                frames_input("Frames of the video, the given ones among them."),
+                frames_input("Frames of the video, including the given ones."),
                 io.String.Input(
                     "positions", default="0, -1",
-                    tooltip="Where each of the images lies in the video, with commas between: 0 is the first frame, "
-                    "-1 the last.",
+                    tooltip="The frame number of each image, separated by commas. 0 is the first frame, -1 the last.",
                 ),
             ],
             outputs=[*conditioning_outputs(), layout_output()],
@@ -133,17 +142,17 @@ class ExtendVideoConditioning(io.ComfyNode):
             node_id="EmuVideoExtend",
             display_name="Extend Video Conditioning",
             category=CATEGORY,
-            description="Makes the three conditionings of a clip that goes on where a video ends.",
-            search_aliases=["continue video", "longer video", "extend"],
+            description="Makes the conditionings of a clip that continues a video. Append it with Join Video.",
+            search_aliases=["continue video", "longer video", "extend", "video to video", "autoregressive"],
             inputs=[
                 *model_inputs(),
-                io.Image.Input("video", tooltip="The frames so far."),
+                io.Image.Input("video", tooltip="All frames of the video so far."),
                 *text_inputs(),
-                frames_input("Frames of the next clip, the known ones among them."),
+                frames_input("Frames of the next clip, including the known ones."),
                 io.Int.Input(
                     "known", default=2, min=1, max=1023,
-                    tooltip="How many last frames of the video the next clip starts with. One fixes the place of "
-                    "things, two their motion too.",
+                    tooltip="How many last frames of the video the next clip starts with. 1 keeps positions, 2 keeps "
+                    "motion as well.",
                 ),
             ],
             outputs=[*conditioning_outputs(), layout_output()],
@@ -165,35 +174,35 @@ class InterpolationConditioning(io.ComfyNode):
             display_name="Interpolation Conditioning",
             category=CATEGORY,
             description=(
-                "Makes the conditionings of a video with new frames between and around the given ones: 8 become 37. "
-                "Long videos are cut into windows of 8 given frames, sampled one by one."
+                "Makes the conditionings of a smoother video with new frames between and around the given ones: 8 "
+                "become 37. Long videos are cut into windows, sampled one by one and joined by Join Video."
             ),
-            search_aliases=["frame interpolation", "more fps", "smooth", "slow motion"],
+            search_aliases=["frame interpolation", "more fps", "smooth", "slow motion", "tsr"],
             inputs=[
-                *model_inputs("Load Temporal Layers with layers of the role interpolation."),
+                *model_inputs("The model output of Load Temporal Layers, with layers of the role interpolation."),
                 io.MultiType.Input(
-                    "frames", types=[io.Image, io.Latent], tooltip="The frames to keep, two or more: images or latents."
+                    "frames", types=[io.Image, io.Latent], tooltip="The video to make smoother: images or latents."
                 ),
                 *text_inputs(),
                 io.Int.Input(
                     "factor", default=4, min=2, max=64,
-                    tooltip="How many times as many frames a second: 4 puts three new frames between two given ones.",
+                    tooltip="How many times the frame rate. 4 puts three new frames between two given ones.",
                 ),
                 io.Int.Input(
-                    "margin", default=4, min=0, max=64,
-                    tooltip="New frames before the first given frame and after the last one.",
+                    "margin", default=4, min=0, max=64, advanced=True,
+                    tooltip="New frames before the first given frame and after the last one; 0 makes none.",
                 ),
                 io.Int.Input(
-                    "noise_level", default=100, min=0, max=250,
-                    tooltip="Noise on the given frames, as a timestep: 100 for layers trained with it, 0 for none.",
+                    "noise_level", default=100, min=0, max=250, advanced=True,
+                    tooltip="Noise on the given frames; it mends small faults. 100 for layers trained with it, else 0.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                    tooltip="Seed of the noise on the given frames.",
+                    tooltip="Seed of the noise on the given frames, not of the video.",
                 ),
                 io.Combo.Input(
                     "seam", options=["continuous", PAPER], default="continuous", advanced=True,
-                    tooltip="How windows meet. The paper's way loses a given frame and some time at each seam.",
+                    tooltip="How windows meet. The paper's way loses a given frame and skips time at each seam.",
                 ),
             ],
             outputs=[*conditioning_outputs(listed=True), layout_output()],
@@ -219,17 +228,20 @@ class JoinVideo(io.ComfyNode):
             display_name="Join Video",
             category="Emu Video/video",
             description=(
-                "Puts sampled windows together to one video without repeating or losing a frame, and puts the given "
-                "frames back in their places."
+                "Joins sampled windows to one video without repeating or losing a frame, and puts the given frames "
+                "back in their places."
             ),
-            search_aliases=["append video", "concatenate frames", "paste frames"],
+            search_aliases=["append video", "concatenate frames", "merge video", "paste frames"],
             inputs=[
-                io.Image.Input("images", tooltip="The decoded frames of all windows, in order."),
-                VideoLayout.Input("layout", tooltip="Of Interpolation Conditioning or Extend Video Conditioning."),
+                io.Image.Input("images", tooltip="The decoded frames of VAE Decode."),
+                VideoLayout.Input(
+                    "layout", tooltip="The layout output of the conditioning node that these frames come from."
+                ),
                 io.Image.Input(
                     "frames",
                     optional=True,
-                    tooltip="The frames that were given: they replace the sampled ones. Needed after an extension.",
+                    tooltip="The frames that the conditioning node was given. They replace the sampled ones, and an "
+                    "extension needs them.",
                 ),
             ],
             outputs=[io.Image.Output("images", tooltip="The whole video.", is_output_list=True)],
