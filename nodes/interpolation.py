@@ -1,4 +1,4 @@
-"""Nodes that put new frames between the given ones."""
+"""The node that makes new frames between given ones by optical flow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class InterpolateFramesOpticalFlow(io.ComfyNode):
             node_id="EmuVideoInterpolateFlow",
             display_name="Interpolate Frames (Optical Flow)",
             category="Emu Video/interpolation",
-            description="Makes motion smoother: new frames between any two, by optical flow, without any model.",
+            description="Makes motion smoother: new frames between each two, by optical flow. It needs no model.",
             search_aliases=["frame interpolation", "smooth", "slow motion", "fps", "rife", "film", "vfi", "tween"],
             inputs=[
                 io.Image.Input("images", tooltip="The frames of a video, two or more."),
@@ -23,7 +23,7 @@ class InterpolateFramesOpticalFlow(io.ComfyNode):
                     default=2,
                     min=2,
                     max=1024,
-                    tooltip="How many times the frame rate: 2 puts one new frame between any two, 4 puts three.",
+                    tooltip="How many times the frame rate. 2 puts one new frame between each two, 4 puts three.",
                 ),
             ],
             outputs=[io.Image.Output("images", tooltip="(frames - 1) x factor + 1 frames, the given ones unchanged.")],

@@ -1,4 +1,4 @@
-"""Settings that act on some of the public temporal layers."""
+"""Nodes that set temporal layers: motion LoRAs, strength, frame rate, and the image of PIA."""
 
 from __future__ import annotations
 
@@ -23,18 +23,25 @@ class LoadMotionLoRA(io.ComfyNode):
             node_id="EmuVideoLoadMotionLoRA",
             display_name="Load Motion LoRA",
             category="Emu Video/loaders",
-            description="Merges a motion LoRA of AnimateDiff (zoom, pan, roll, ...) into a model's temporal layers.",
-            search_aliases=["camera lora", "zoom", "pan", "animatediff lora"],
+            description="Adds a motion LoRA of AnimateDiff (zoom, pan, roll, ...) to the temporal layers of a model.",
+            search_aliases=["camera lora", "zoom", "pan", "animatediff lora", "motiondirector", "camera motion"],
             inputs=[
-                io.Model.Input("model", tooltip="The model of Load Temporal Layers, or of another Load Motion LoRA."),
+                io.Model.Input(
+                    "model", tooltip="The model output of Load Temporal Layers or of another Load Motion LoRA."
+                ),
                 io.Combo.Input(
                     "motion_lora", options=folder_paths.get_filename_list("loras"), tooltip="A file of models/loras."
                 ),
                 io.Float.Input(
-                    "strength", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="How much of it; 0 is none."
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="Strength of the motion; 0 is off, 1 as trained.",
                 ),
             ],
-            outputs=[io.Model.Output(tooltip="The same model with the motion LoRA.")],
+            outputs=[io.Model.Output(tooltip="The model with the motion LoRA.")],
         )
 
     @classmethod
@@ -54,8 +61,8 @@ class TemporalLayerStrength(io.ComfyNode):
             node_id="EmuVideoTemporalStrength",
             display_name="Temporal Layer Strength",
             category=CATEGORY,
-            description="How much is kept of what temporal layers change: 0 is frames by themselves, 1 as trained.",
-            search_aliases=["motion scale", "temporal attention strength"],
+            description="Scales the effect of the temporal layers: 0 gives independent frames, 1 is as trained.",
+            search_aliases=["motion scale", "attention strength", "multival", "motion amount"],
             inputs=[
                 io.Model.Input("model", tooltip="The model of Load Temporal Layers."),
                 io.Float.Input(
@@ -82,10 +89,10 @@ class FrameRateAndMotion(io.ComfyNode):
             node_id="EmuVideoFrameRateAndMotion",
             display_name="Frame Rate and Motion",
             category=CATEGORY,
-            description="Tells FancyVideo's layers the frame rate and the amount of motion to make.",
-            search_aliases=["fancyvideo", "fps", "motion score", "motion bucket"],
+            description="Sets the frame rate and the amount of motion that FancyVideo's layers make.",
+            search_aliases=["fancyvideo", "fps", "motion score", "motion bucket", "motion strength"],
             inputs=[
-                io.Model.Input("model", tooltip="The model of Load Temporal Layers with a FancyVideo file."),
+                io.Model.Input("model", tooltip="The model output of Load Temporal Layers, with a FancyVideo file."),
                 io.Float.Input("fps", default=25.0, min=1.0, max=120.0, tooltip="Frames per second of the video."),
                 io.Float.Input(
                     "motion",
@@ -93,10 +100,10 @@ class FrameRateAndMotion(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="Amount of motion: 0.5 little, 3 much.",
+                    tooltip="Amount of motion: 0.5 is little, 3 is much.",
                 ),
             ],
-            outputs=[io.Model.Output(tooltip="The same model with these values.")],
+            outputs=[io.Model.Output(tooltip="The model with this frame rate and motion.")],
         )
 
     @classmethod
@@ -111,27 +118,27 @@ class ImageAndAffinityConditioning(io.ComfyNode):
             node_id="EmuVideoAffinity",
             display_name="Image and Affinity Conditioning",
             category=CONDITIONING,
-            description="Makes the conditionings with which PIA's layers animate an image.",
-            search_aliases=["pia", "animate image", "image to video"],
+            description="Image to video with PIA's layers: makes the conditionings that animate your image.",
+            search_aliases=["pia", "animate image", "image to video", "img2vid", "i2v", "style transfer", "loop"],
             inputs=[
-                *model_inputs("The model of Load Temporal Layers with a PIA file."),
-                io.Image.Input("image", tooltip="One image: the first frame, and a look for the others."),
+                *model_inputs("The model output of Load Temporal Layers, with a PIA file."),
+                io.Image.Input("image", tooltip="One image. It becomes the first frame, and the others resemble it."),
                 *text_inputs(),
-                frames_input(default=16),
+                frames_input("Frames of the video. PIA was trained with 16.", default=16),
                 io.Combo.Input(
                     "motion", options=list(PRESETS), default="medium motion",
-                    tooltip="How far frames may go from the image; loops come back, style transfer starts half-way.",
+                    tooltip="How far frames may depart from the image. Loops return to it.",
                 ),
                 io.MultiType.Input(
                     "affinities", types=[Floats, io.Float, io.Mask], optional=True, advanced=True,
-                    tooltip="Your own similarity to the image, 1 (same) to 0 (free), for example from Value Schedule. "
-                    "A list has one value per frame, a mask sets it per area. Replaces motion.",
+                    tooltip="Replaces motion by your own similarity to the image, from 0 (free) to 1 (the same): one "
+                    "number, one per frame (Value Schedule) or a mask.",
                 ),
             ],
             outputs=[
-                io.Conditioning.Output("positive", tooltip="Prompt, image and affinities."),
-                io.Conditioning.Output("negative", tooltip="Negative prompt, image and affinities."),
-                io.Latent.Output("latent", tooltip="Empty frames to sample."),
+                io.Conditioning.Output("positive", tooltip="Prompt, image and affinities, for KSampler."),
+                io.Conditioning.Output("negative", tooltip="Negative prompt, image and affinities, for KSampler."),
+                io.Latent.Output("latent", tooltip="An empty latent of the right size, for the sampler."),
             ],
         )  # fmt: skip
 

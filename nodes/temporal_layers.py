@@ -1,4 +1,4 @@
-"""Hanging temporal layers on a checkpoint."""
+"""The node that adds temporal layers to a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..temporal_layers.formats import CHOICES, Options, load
 
 BY_THE_FILE = "as the file says"
 AS_TRAINED = "as trained"
-# Of the temporal transformers, and of the checkpoint's residual blocks.
+# Group norms of the temporal transformers and of the checkpoint's residual blocks.
 GROUP_NORMS = {AS_TRAINED: ("", ""), "each frame": ("frame", "frame"), "as diffusers": ("clip", "frame")}
 
 
@@ -23,12 +23,30 @@ class LoadTemporalLayers(io.ComfyNode):
             display_name="Load Temporal Layers",
             category="Emu Video/loaders",
             description=(
-                "Hangs temporal layers on an image checkpoint, so that a batch of latents becomes the frames of one "
-                "video. The MODEL that goes in stays an image model: use it for the first frame."
+                "Makes a video model of an image checkpoint: a batch of latents becomes the frames of one video. The "
+                "checkpoint's own model stays an image model, use it for the first frame."
             ),
-            search_aliases=["motion module", "animate", "text to video", "image to video"],
+            search_aliases=[
+                "animatediff",
+                "apply animatediff",
+                "motion module",
+                "motion model",
+                "fancyvideo",
+                "hotshot",
+                "modelscope",
+                "animatelcm",
+                "pia",
+                "motion adapter",
+                "text to video",
+                "t2v",
+                "image to video",
+                "img2vid",
+                "animate",
+            ],
             inputs=[
-                io.Model.Input("model", tooltip="The checkpoint that the temporal layers were trained on."),
+                io.Model.Input(
+                    "model", tooltip="The checkpoint, or a finetune of the checkpoint that the layers were trained on."
+                ),
                 io.Combo.Input(
                     "temporal_layers",
                     options=folder_paths.get_filename_list(TEMPORAL_LAYERS),
@@ -42,7 +60,7 @@ class LoadTemporalLayers(io.ComfyNode):
                     max=4096,
                     optional=True,
                     advanced=True,
-                    tooltip="Frames of one video, where a batch holds several; 0: the whole batch is one video.",
+                    tooltip="Frames of one video, to sample several in a batch. 0 takes the whole batch as one video.",
                 ),
                 io.Combo.Input(
                     "family",
@@ -50,7 +68,7 @@ class LoadTemporalLayers(io.ComfyNode):
                     default=BY_THE_FILE,
                     optional=True,
                     advanced=True,
-                    tooltip="Whose layers these are, where the file does not tell.",
+                    tooltip="Layer family. Set it only when the file cannot be identified automatically.",
                 ),
                 io.Combo.Input(
                     "group_norm",
@@ -58,11 +76,15 @@ class LoadTemporalLayers(io.ComfyNode):
                     default=AS_TRAINED,
                     optional=True,
                     advanced=True,
-                    tooltip="Whether group norms of public layers see one frame or the clip. As trained is right, "
-                    "unless you want another program's result.",
+                    tooltip="Whether group norms of public layers average over one frame or the whole video. Change it "
+                    "only to match another program.",
                 ),
             ],
-            outputs=[io.Model.Output(tooltip="The video model, with the noise schedule of the temporal layers.")],
+            outputs=[
+                io.Model.Output(
+                    tooltip="The video model, for KSampler or Emu Video Sampler. Its noise schedule is set."
+                )
+            ],
         )
 
     @classmethod
