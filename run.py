@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from launcher import commands, environment
+from launcher import commands, environment, robust
 
 
 def main() -> int:
@@ -25,5 +25,9 @@ if __name__ == "__main__":
         sys.exit(main())
     except environment.LauncherError as error:
         sys.exit(f"\nrun.py: {error}")
+    except OSError as error:
+        if (reason := robust.explain(error)) is None:
+            raise
+        sys.exit(f"\nrun.py: {reason}")
     except KeyboardInterrupt:
         sys.exit(130)

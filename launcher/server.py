@@ -1,13 +1,11 @@
-"""Starts ComfyUI through comfy-cli and stops it again. Standard library only."""
+"""Start ComfyUI through comfy-cli, and stop it when the block or this process ends. Standard library only."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,10 +15,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import supervise
 from .comfyui import BASE, OUTPUT
-from .environment import PYTHON, WORK_DIR, LauncherError, child_environment
+from .environment import WORK_DIR, LauncherError, child_environment
 
 START_SECONDS = 600
+STOP_SECONDS = 40
+"""More than launcher.supervise takes at most."""
+
+PACK_MARK = "Emu Video: "
+"""Begins every log message of the pack."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,10 @@ class Server:
     log: Path
 
     def warnings(self) -> list[str]:
-        """What the pocket model warned of, such as words that it does not know."""
+        """Return the pack's own warnings so far, such as words that the pocket model does not know."""
         lines = re.sub(r"\x1b\[[\d;]*m", "", self.log.read_text("utf-8", "replace")).splitlines()
-        return [line for line in lines if line.startswith("[WARNING] The pocket model")]
+        marked = (line.partition(PACK_MARK) for line in lines if line.startswith("[WARNING]"))
+        return list(dict.fromkeys(text for _, mark, text in marked if mark))
 
 
 def has_nvidia_card() -> bool:
@@ -67,7 +72,7 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
     if own and "--models-directory" in (comfyui / "comfy" / "cli_args.py").read_text("utf-8"):  # since ComfyUI 0.27
         folders += ["--models-directory", comfyui / "models"]
     device = [] if has_nvidia_card() or sys.platform == "darwin" else ["--cpu"]
-    launch = [PYTHON, "-m", "comfy_cli", "--skip-prompt", "--no-json", "--workspace", comfyui, "launch", "--"]
+    launch = [sys.executable, "-m", "comfy_cli", "--skip-prompt", "--no-json", "--workspace", comfyui, "launch", "--"]
     address = ["--listen", "127.0.0.1", "--port", port, "--disable-auto-launch"]
     command = [str(part) for part in (*launch, *address, *folders, *device)]
 
@@ -75,9 +80,16 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
     if own:
         env["PYTHONDONTWRITEBYTECODE"] = "1"
     log = base / "user" / f"server_{port}.log"
+    supervised = [sys.executable, "-I", str(Path(supervise.__file__).resolve()), *command]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=env, cwd=WORK_DIR, start_new_session=True
+            supervised,
+            stdin=subprocess.PIPE,  # ends when this process does, however that happens
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=WORK_DIR,
+            start_new_session=True,
         )
     try:
         server = Server(f"http://127.0.0.1:{port}", output, log)
@@ -107,28 +119,14 @@ def _end_of(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """comfy-cli and the ComfyUI below it: the whole group, so that no server is left behind."""
-    if os.name == "nt":
-        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True)
-        return
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-            if not _group_alive(process.pid):
-                return
-
-
-def _group_alive(group: int) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):
-            return False
-        time.sleep(0.1)
-    return True
+    """End the supervisor, which ends comfy-cli and ComfyUI."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def get_json(url: str):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from emu_video.launcher.environment import ROOT, child_environment
+from emu_video.launcher.server import free_port, taken
 from emu_video.tests.graphs import shipped
 
 
@@ -47,3 +50,20 @@ def test_demo_prints_the_path_of_the_video(comfyui):
     assert result.returncode == 0, result.stdout + result.stderr
     file = Path(result.stdout.splitlines()[-1])
     assert file.suffix == ".mp4" and file.read_bytes()[4:8] == b"ftyp"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("number", ["SIGHUP", "SIGKILL"])
+def test_serve_leaves_no_server_behind(comfyui, number):
+    """The terminal is closed, or run.py is killed: the port is free again."""
+    port = free_port()
+    command = [sys.executable, "-I", "-u", "-m", "emu_video.launcher", "serve", "--port", str(port)]
+    env = child_environment() | {"COMFYUI_PATH": str(comfyui), "BROWSER": "true"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT) as serve:
+        assert serve.stdout is not None
+        lines = iter(serve.stdout.readline, "")
+        assert any(f":{port}/" in line for line in lines)
+        assert taken(port)
+        serve.send_signal(getattr(signal, number))
+    while taken(port):
+        time.sleep(0.1)
