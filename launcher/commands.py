@@ -32,6 +32,7 @@ COMMANDS = {
     "serve": Command("open ComfyUI with the text-to-video graph in the browser", "launcher.serve"),
     # prepare, train (training/), evaluate and judge (evaluation/) go here: one line each, as below.
     "pocket make": Command("train every weight of the pocket model", "pocket.make"),
+    "pocket export": Command("write trained weights as the files of the package", "pocket.stages.export"),
     "pocket gates": Command("look at the pocket model between its stages", "pocket.evaluate.gates"),
     "pocket measure": Command("measure the pocket model's videos", "pocket.evaluate.text_to_video"),
     "pocket measure_interpolation": Command("measure its interpolation", "pocket.evaluate.interpolation"),

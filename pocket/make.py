@@ -1,38 +1,51 @@
-"""Makes every weight of the pocket from nothing. Stages that are done are skipped, a stage cut off goes on."""
+"""Train every weight of the pocket by its recipe. Finished stages are skipped, an interrupted stage is resumed.
+
+All results stay in --folder; `python run.py pocket export` writes them as the files of the package.
+"""
+
+from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
-from .evaluate import curves
-from .shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
-from .stages import autoencoder, image, interpolation, text, video
-from .stages.export import export_checkpoint, export_interpolation_layers, export_video_layers
+from ..training.log import curves, read_rows, save_picture
+from .recipe import RECIPES
+from .stages import autoencoder, image, layers, text
+from .stages.run import FOLDER, STAGES, Run
 
-FOLDER = Path("runs/pocket")
-STAGES = (
-    ("autoencoder.pt", lambda folder: autoencoder.main(folder, 1600, batch=32, rate=2e-3, seed=1)),
-    ("text_average.pt", lambda folder: text.main(folder, 800, batch=128, rate=2e-3, seed=4)),
-    ("image_average.pt", lambda folder: image.main(folder, 11000, batch=66, rate=1.2e-3, seed=2)),
-    (CHECKPOINT.name, lambda folder: export_checkpoint(folder)),
-    ("video_average.pt", lambda folder: video.main(folder, 14200, batch=16, rate=1e-3, seed=3)),
-    (VIDEO_LAYERS.name, lambda folder: export_video_layers(folder)),
-    ("interpolation_average.pt", lambda folder: interpolation.main(folder, 7500, batch=4, rate=8e-4, seed=5)),
-    (INTERPOLATION_LAYERS.name, lambda folder: export_interpolation_layers(folder)),
-)
+MAKERS = {
+    "autoencoder": autoencoder.make,
+    "text": text.make,
+    "image": image.make,
+    "video": partial(layers.make, name="video"),
+    "interpolation": partial(layers.make, name="interpolation"),
+}
 
 
-def main(folder: Path = FOLDER) -> None:
-    for result, stage in STAGES:
-        done = folder / f"{result}.done"
-        if done.exists():
-            print(f"{result} is made: stage skipped", flush=True)
+def make(run: Run, until: str = STAGES[-1]) -> None:
+    """Make the stages of a run, up to and with `until`."""
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        if run.is_done(stage):
+            print(f"{stage}: done, {run.path(stage)}", flush=True)
         else:
-            stage(folder)
-            done.touch()
-    curves.draw(folder)
+            print(f"{stage}: starting", flush=True)
+            MAKERS[stage](run)
+            rows = read_rows(run.folder / f"{run.name(stage)}.csv")
+            save_picture(run.folder / f"{run.name(stage)}.png", curves(rows, ("loss",)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", choices=RECIPES, default="first", help="a recipe of pocket/recipe.py")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything of this run is kept")
+    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to make")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="take autoencoder, text encoder and image model from this pocket checkpoint"
+    )
+    options = parser.parse_args()
+    make(Run(options.folder, RECIPES[options.recipe], options.checkpoint), options.until)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where unfinished work is kept")
-    main(**vars(parser.parse_args()))
+    main()

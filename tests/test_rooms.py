@@ -28,12 +28,12 @@ ARROWS: dict[str, set[str]] = {
     "launcher": set(),
     "evaluation": {*TORCH_ROOMS, "launcher"},
     "pocket.shipped": set(),
-    "pocket.recipe": {"training"},
+    "pocket.recipe": {"training", "pocket.world", "pocket.model"},
     "pocket.world": {"diffusion"},
     "pocket.model": {"pocket.world", "pocket.shipped", "diffusion", "temporal_layers"},
     "pocket.stages": {*TORCH_ROOMS, *POCKET},
     "pocket.evaluate": {*TORCH_ROOMS, *POCKET, "pocket.stages", "evaluation", "launcher"},
-    "pocket.make": {*POCKET, "pocket.stages", "pocket.evaluate"},
+    "pocket.make": {*POCKET, "pocket.stages", "training"},
     "benchmarks": {*TORCH_ROOMS, *POCKET, "host", "evaluation", "launcher"},
     "docs": {*TORCH_ROOMS, "evaluation", "launcher"},
 }
@@ -59,7 +59,6 @@ KNOWN_ARROWS = {
 """Imports that point up today: (file, room). Remove an entry with its import; add none."""
 
 KNOWN_NAMES = {
-    ("pocket/stages/interpolation.py", "Interpolation Conditioning"),
     ("temporal_layers/formats/refused.py", "Load Motion LoRA"),
 }
 """Display names of nodes in rooms below host today: (file, name). Remove an entry with its text; add none."""

@@ -18,47 +18,50 @@ from ...diffusion.sampler import ddim
 from ...diffusion.schedule import Schedule
 from ...evaluation.metrics.fidelity import psnr
 from ...evaluation.pictures import write_sheet
+from ...temporal_layers.attach import attach
 from ...temporal_layers.files import load_layers
 from ...training.known_frames import first_frames
 from ...training.objective import v_error
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import Vocabulary, pad_tokens
-from ..shipped import VIDEO_LAYERS
-from ..stages.latents import latent_set, load_autoencoder
-from ..stages.layers import frozen_image_model, new_layers
+from ..recipe import FIRST, ClipSet
+from ..shipped import CHECKPOINT, VIDEO_LAYERS
+from ..stages.clips import latent_clips
+from ..stages.layers import new_layers
+from ..stages.run import FOLDER, Run
 from ..world import FRAMES, render_clips, sample_clips
 from ..world.reader import read_clip
 from ..world.vocabulary import COLOURS, MOTIONS, OPPOSITES, PLACES, SHAPES
 from .text_to_video import prompts
 
 SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)
-CHECK = {"name": "check", "seed": 77, "count": 256}
+CHECK = ClipSet(seed=77, count=256)
 
 
-def averaged(folder: Path, stage: str, name: str, module) -> bool:
-    """Load the running average out of a stage's checkpoint; False where there is none."""
-    path = folder / f"{stage}.pt"
-    if not path.exists():
-        return False
-    state = torch.load(path, weights_only=True)
-    weights = dict(state["modules"][name])
-    trained = [k for k, p in module.named_parameters() if p.requires_grad]
-    weights |= dict(zip(trained, state["average"], strict=False))  # the module comes first, helpers of training last
-    module.load_state_dict(weights)
-    print(f"{stage}: step {state['step']}")
-    return True
+def run_with(folder: Path, stage: str) -> Run:
+    """Return the run in `folder` if it has begun the stage, or one with the image model of the package."""
+    run = Run(folder, FIRST)
+    return run if run.has_begun(stage) else Run(folder, FIRST, CHECKPOINT)
 
 
-def image_model(folder: Path) -> Denoiser:
-    model = Denoiser()
-    return model if averaged(folder, "image", "model", model) else frozen_image_model()
+def image_model(run: Run) -> Denoiser:
+    """Return the run's image model as far as it is trained."""
+    if run.is_done("image"):
+        return run.image_model()
+    model = Denoiser(run.recipe.shape)
+    model.load_state_dict(run.so_far("image", "model"))
+    return model
 
 
-def video_model(folder: Path) -> Denoiser:
-    model = frozen_image_model()
-    layers = new_layers(model, FRAMES, seed=0)
-    if not averaged(folder, "video", "layers", layers):
-        layers.load_state_dict({k: v.float() for k, v in load_layers(VIDEO_LAYERS)[0].items()})
+def video_model(run: Run) -> Denoiser:
+    """Return the run's video layers as far as they are trained, or the shipped ones, on their image model."""
+    model = run.image_model()
+    layers = new_layers(run, "video", model)
+    if run.has_begun("video"):
+        layers.load_state_dict(run.so_far("video", "layers"))
+    else:
+        layers.load_state_dict({key: tensor.float() for key, tensor in load_layers(VIDEO_LAYERS)[0].items()})
+    attach(model.unet, layers, owner=layers)
     return model
 
 
@@ -78,7 +81,9 @@ def pictures_from_text(model: Denoiser, captions: list[str], steps: int, scale: 
         full, empty = model(torch.cat([x, x]), times, context, pooled).float().chunk(2)
         return empty + scale * (full - empty)
 
-    noise = torch.randn(len(captions), 4, 16, 16, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(
+        len(captions), model.unet.shape.latent_channels, 16, 16, generator=torch.Generator().manual_seed(seed)
+    )
     return ddim(denoise, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps))
 
 
@@ -90,7 +95,7 @@ def videos_from_first(
     count = len(captions)
     encoded, null = (model.encode(tokens_of(c)) for c in (captions, [""] * count))
     context, pooled = (torch.cat([f, n, n]).repeat_interleave(FRAMES, 0) for f, n in zip(encoded, null, strict=True))
-    x0 = torch.zeros(count, FRAMES, 4, 16, 16)
+    x0 = torch.zeros(count, FRAMES, *first.shape[1:])
     x0[:, 0] = first
     kept = first_frames(x0, torch.zeros(count, dtype=torch.bool)).flatten(0, 1)
     known = torch.cat([kept, kept, torch.zeros_like(kept)])
@@ -100,14 +105,14 @@ def videos_from_first(
         full, pictured, nothing = model(inputs, torch.full((len(inputs),), t), context, pooled).float().chunk(3)
         return emu_guidance(nothing, pictured, full, image, text)
 
-    noise = torch.randn(count * FRAMES, 4, 16, 16, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(count * FRAMES, *first.shape[1:], generator=torch.Generator().manual_seed(seed))
     return ddim(denoise, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps)).unflatten(0, (count, FRAMES))
 
 
 @torch.no_grad()
-def decode(folder: Path, latents: Tensor) -> np.ndarray:
+def decode(run: Run, latents: Tensor) -> np.ndarray:
     """[n, 4, h, w] -> uint8 [n, 8h, 8w, 3]."""
-    autoencoder = load_autoencoder(folder)
+    autoencoder = run.autoencoder()
     pictures = torch.cat([autoencoder.decode(part) for part in latents.split(32)])
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).numpy()
 
@@ -118,17 +123,17 @@ def sheet(path: Path, rows: list[np.ndarray]) -> None:
 
 def single_shapes() -> list[int]:
     """Those clips of the check that show one shape in steady light."""
-    clips = sample_clips(CHECK["seed"], CHECK["count"])
+    clips = sample_clips(CHECK.seed, CHECK.count)
     return [i for i, c in enumerate(clips) if len(c.bodies) == 1 and c.light[0] == c.light[-1]]
 
 
 @torch.no_grad()
-def autoencoder_gate(folder: Path, count: int) -> None:
-    clips = sample_clips(CHECK["seed"], CHECK["count"])
+def autoencoder_gate(run: Run, count: int) -> None:
+    clips = sample_clips(CHECK.seed, CHECK.count)
     chosen = [clips[i] for i in single_shapes()[:count]]
     pictures = render_clips(chosen)[0].flatten(0, 1)
-    latents = torch.cat([load_autoencoder(folder).encode(part.float() / 255) for part in pictures.split(64)])
-    decoded = decode(folder, latents).reshape(len(chosen), FRAMES, *pictures.shape[2:], 3)
+    latents = torch.cat([run.autoencoder().encode(part.float() / 255) for part in pictures.split(64)])
+    decoded = decode(run, latents).reshape(len(chosen), FRAMES, *pictures.shape[2:], 3)
     truth = pictures.movedim(1, -1).numpy().reshape(decoded.shape)
     shapes = [read_clip(v).majority("shape") == c.bodies[0].shape for v, c in zip(decoded, chosen, strict=True)]
     figures = {
@@ -138,15 +143,15 @@ def autoencoder_gate(folder: Path, count: int) -> None:
     print({k: round(float(v), 3) for k, v in figures.items()} | {"clips": len(chosen)})
 
 
-def image_gate(folder: Path, steps: int, scale: float, count: int) -> None:
-    model = image_model(folder)
+def image_gate(run: Run, steps: int, scale: float, count: int) -> None:
+    model = image_model(run)
     rng = np.random.default_rng(99)
     wanted = [
         (str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES)), str(rng.choice(list(PLACES)))) for _ in range(count)
     ]
     grounds = [str(rng.choice([b for b in ("white", "grey", "blue", "black") if b != c])) for c, _, _ in wanted]
     captions = [f"a {c} {s} {p} on a {b} background" for (c, s, p), b in zip(wanted, grounds, strict=True)]
-    pictures = decode(folder, pictures_from_text(model, captions, steps, scale, 5))
+    pictures = decode(run, pictures_from_text(model, captions, steps, scale, 5))
     hits = {"colour": 0, "shape": 0, "place": 0, "present": 0}
     for (colour, shape, place), picture in zip(wanted, pictures, strict=True):
         sight = read_clip(picture[None]).sights[0]
@@ -158,31 +163,29 @@ def image_gate(folder: Path, steps: int, scale: float, count: int) -> None:
         hits["shape"] += sight.shape == shape
         hits["place"] += spot == PLACES[place]
     print({k: round(v / count, 3) for k, v in hits.items()})
-    sheet(folder / "image.png", [pictures[i : i + 8] for i in range(0, min(count, 48), 8)])
+    sheet(run.folder / "image.png", [pictures[i : i + 8] for i in range(0, min(count, 48), 8)])
 
 
-def starts_gate(folder: Path, steps: int, scale: float, count: int) -> None:
-    chosen = prompts(CHECK["seed"], count)
-    pictures = decode(
-        folder, pictures_from_text(image_model(folder), [p["text"] for p in chosen], steps, scale, seed=6)
-    )
+def starts_gate(run: Run, steps: int, scale: float, count: int) -> None:
+    chosen = prompts(CHECK.seed, count)
+    pictures = decode(run, pictures_from_text(image_model(run), [p["text"] for p in chosen], steps, scale, seed=6))
     sights = [read_clip(picture[None]).sights[0] for picture in pictures]
     for motion in MOTIONS:
         members = [(p, s) for p, s in zip(chosen, sights, strict=True) if p["motion"] == motion]
         right = sum(s is not None and s.shape == p["shape"] for p, s in members)
         print(f"{motion}: shape right in {right} of {len(members)}")
     order = sorted(range(count), key=lambda i: MOTIONS.index(chosen[i]["motion"]))
-    sheet(folder / "starts.png", [pictures[order[i : i + 12]] for i in range(0, count // 12 * 12, 12)])
+    sheet(run.folder / "starts.png", [pictures[order[i : i + 12]] for i in range(0, count // 12 * 12, 12)])
 
 
-def video_gate(folder: Path, steps: int, text: float, image: float, count: int) -> None:
-    model = video_model(folder)
-    data = latent_set(folder, **CHECK)
-    clips = sample_clips(CHECK["seed"], CHECK["count"])
+def video_gate(run: Run, steps: int, text: float, image: float, count: int) -> None:
+    model = video_model(run)
+    data = latent_clips(run, CHECK)
+    clips = sample_clips(CHECK.seed, CHECK.count)
     plain = single_shapes()[:count]
     captions = [clips[i].caption for i in plain]
     videos = decode(
-        folder,
+        run,
         videos_from_first(model, data.latents[plain, 0].float(), captions, steps, text, image, 6).flatten(0, 1),
     )
     videos = videos.reshape(len(plain), FRAMES, *videos.shape[1:])
@@ -199,7 +202,7 @@ def video_gate(folder: Path, steps: int, text: float, image: float, count: int) 
         if reading.motion != body.motion:
             print(clips[i].caption, "->", reading.motion)
     print({k: round(v / len(plain), 3) for k, v in hits.items()})
-    sheet(folder / "video.png", list(videos[:14]))
+    sheet(run.folder / "video.png", list(videos[:14]))
 
 
 def other_word(caption: str, kind: str) -> str | None:
@@ -226,10 +229,10 @@ def errors(model: Denoiser, x0: Tensor, weight: Tensor, captions: list[str], t: 
     return (error.mean(1) * weight.flatten(0, 1)).unflatten(0, (count, frames)).mean((1, 2, 3))
 
 
-def words_gate(folder: Path, count: int) -> None:
-    data = latent_set(folder, **CHECK)
-    clips = sample_clips(CHECK["seed"], CHECK["count"])
-    for step, model, frames in (("image", image_model(folder), 1), ("video", video_model(folder), FRAMES)):
+def words_gate(run: Run, count: int) -> None:
+    data = latent_clips(run, CHECK)
+    clips = sample_clips(CHECK.seed, CHECK.count)
+    for step, model, frames in (("image", run.image_model(), 1), ("video", video_model(run), FRAMES)):
         for kind in ("shape", "motion"):
             replaced = {i: other_word(c.caption, kind) for i, c in enumerate(clips) if len(c.bodies) == 1}
             wrong = {i: caption for i, caption in replaced.items() if caption}
@@ -248,19 +251,20 @@ def words_gate(folder: Path, count: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=("autoencoder", "image", "starts", "video", "words"))
-    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"), help="unfinished work")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="unfinished work")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--text", type=float, default=4.0)
     parser.add_argument("--image", type=float, default=1.5)
     parser.add_argument("--count", type=int, default=64)
     options = parser.parse_args()
+    run = run_with(options.folder, {"starts": "image", "words": "video"}.get(options.stage, options.stage))
     if options.stage == "autoencoder":
-        autoencoder_gate(options.folder, options.count)
+        autoencoder_gate(run, options.count)
     elif options.stage == "image":
-        image_gate(options.folder, options.steps, options.text, options.count)
+        image_gate(run, options.steps, options.text, options.count)
     elif options.stage == "starts":
-        starts_gate(options.folder, options.steps, options.text, options.count)
+        starts_gate(run, options.steps, options.text, options.count)
     elif options.stage == "video":
-        video_gate(options.folder, options.steps, options.text, options.image, options.count)
+        video_gate(run, options.steps, options.text, options.image, options.count)
     else:
-        words_gate(options.folder, options.count)
+        words_gate(run, options.count)

@@ -22,9 +22,9 @@ from ...evaluation.results import Results
 from ...evaluation.servers import Job, Outputs
 from ...optical_flow.between import frames_between
 from ..model.autoencoder import Autoencoder
+from ..model.checkpoint import load_autoencoder
 from ..shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
-from ..stages.latents import load_autoencoder
-from ..world import CROSSING, FINE_TIMES, GIVEN, Clip, render_clips, sample_clips
+from ..world import CROSSING, FINE_TIMES, GIVEN, Clip, render_clips, sample_clips, showing
 from ..world.vocabulary import COLOURS, MOTIONS, SHAPES, held_out, spins_visibly
 from . import interpolation_score
 from .interpolation_score import CEILING, INNER, MODEL, SIMPLER, score
@@ -52,7 +52,7 @@ def chosen_clips(seed: int, count: int, times: np.ndarray = FINE_TIMES) -> list[
     clips = []
     for i in range(count):
         kind, unseen = KINDS[i // 2 % len(KINDS)], i % 2 == 1
-        (clip,) = sample_clips(seed * 100_003 + i, 1, times, motions=(kind,))
+        (clip,) = sample_clips(seed * 100_003 + i, 1, times, showing(kind))
         clips.append((kind, unseen, with_held_out_shape(clip, seed + i) if unseen else clip))
     return clips
 
@@ -92,7 +92,7 @@ def simpler_ways(given: np.ndarray, factor: int = 4) -> dict[str, np.ndarray]:
 
 @cache
 def shipped_autoencoder() -> Autoencoder:
-    return load_autoencoder(CHECKPOINT.parent)
+    return load_autoencoder(CHECKPOINT)
 
 
 @torch.no_grad()

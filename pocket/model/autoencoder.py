@@ -1,8 +1,10 @@
-"""The pocket's autoencoder: the layer layout of TAESD (8x, 4 latent channels) at a narrower width.
+"""The pocket's autoencoder: the layer layout of TAESD (8x smaller) at any width and number of latent channels.
 
-ComfyUI recognises TAESD inside a checkpoint and always builds it 64 channels wide. `widen` pads the narrow weights
-with channels that stay zero, so the stock loader runs the same function.
+ComfyUI recognises TAESD inside a checkpoint, reads its latent channels off the weights and always builds it 64 channels
+wide. `widen` pads narrower weights with channels that stay zero, so the stock loader runs the same function.
 """
+
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -31,15 +33,15 @@ class _Block(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """encode: pictures [n, 3, h, w] in 0..1 -> latents [n, 4, h/8, w/8]; decode: back again."""
+    """Encode pictures [n, 3, h, w] in 0..1 to latents [n, C, h/8, w/8], and decode them."""
 
-    def __init__(self, width: int = WIDTH):
+    def __init__(self, width: int = WIDTH, latent_channels: int = LATENT_CHANNELS):
         super().__init__()
         encoder: list[nn.Module] = [_conv(3, width), _Block(width)]
         for _ in range(3):
             encoder += [_conv(width, width, stride=2, bias=False), *(_Block(width) for _ in range(3))]
-        self.taesd_encoder = nn.Sequential(*encoder, _conv(width, LATENT_CHANNELS))
-        decoder: list[nn.Module] = [_Clamp(), _conv(LATENT_CHANNELS, width), nn.ReLU()]
+        self.taesd_encoder = nn.Sequential(*encoder, _conv(width, latent_channels))
+        decoder: list[nn.Module] = [_Clamp(), _conv(latent_channels, width), nn.ReLU()]
         for _ in range(3):
             decoder += [
                 *(_Block(width) for _ in range(3)),
@@ -47,6 +49,14 @@ class Autoencoder(nn.Module):
                 _conv(width, width, bias=False),
             ]
         self.taesd_decoder = nn.Sequential(*decoder, _Block(width), _conv(width, 3))
+
+    @classmethod
+    def of(cls, state_dict: dict[str, Tensor]) -> Autoencoder:
+        """Return an autoencoder with these weights, as wide as they are."""
+        width, latent_channels = state_dict["taesd_decoder.1.weight"].shape[:2]
+        model = cls(width, latent_channels)
+        model.load_state_dict(state_dict)
+        return model
 
     def encode(self, pictures: Tensor) -> Tensor:
         return self.taesd_encoder(pictures)
@@ -56,8 +66,10 @@ class Autoencoder(nn.Module):
 
 
 def widen(state_dict: dict[str, Tensor], width: int = TAESD_WIDTH) -> dict[str, Tensor]:
-    """The same autoencoder with `width` channels: every narrow channel axis padded with zeros."""
+    """Return the same autoencoder with `width` channels: every narrower channel axis is padded with zeros."""
     narrow = state_dict["taesd_encoder.0.weight"].shape[0]
+    if narrow == width:
+        return state_dict
 
     def pad(tensor: Tensor) -> Tensor:
         for axis in range(min(tensor.ndim, 2)):

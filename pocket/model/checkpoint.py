@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
 from torch import Tensor
+
+from .autoencoder import Autoencoder
 
 SIGNATURE = "emu_video_pocket"
 """The key behind the UNet's prefix that identifies the file. Its tensor holds the preview colours of the latents."""
@@ -25,3 +31,14 @@ def denoiser_weights(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
         for key, tensor in part(checkpoint, prefix).items()
         if key != SIGNATURE
     }
+
+
+def load_autoencoder(path: Path) -> Autoencoder:
+    """Return the frozen autoencoder of a checkpoint file."""
+    weights = part(load_file(path), AUTOENCODER)
+    return frozen_autoencoder({key: tensor for key, tensor in weights.items() if key.startswith("taesd_")})
+
+
+def frozen_autoencoder(weights: dict[str, Tensor]) -> Autoencoder:
+    model = Autoencoder.of(weights).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return model.eval().requires_grad_(False)

@@ -1,76 +1,89 @@
-"""Writes what was trained as files that users load: the checkpoint and its temporal layers, in half precision."""
+"""Writes the results of a run as files that users load: the checkpoint and its temporal layers, in half precision.
 
+Their metadata holds the recipe. `python run.py pocket export` replaces the files in pocket/weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ...temporal_layers.backbones import find_anchors
-from ...temporal_layers.files import save_layers
-from ...temporal_layers.info import LayersInfo
-from ...temporal_layers.noise import Discrete
-from ...training.checkpoint import written_whole
-from ..model.checkpoint import DENOISER, SIGNATURE
+from ...temporal_layers.files import load_layers, save_layers
+from ..model.checkpoint import AUTOENCODER, DENOISER, SIGNATURE, UNET, VOCABULARY
 from ..model.text_encoder import Vocabulary
-from ..model.unet import UNet
-from ..shipped import CHECKPOINT, INTERPOLATION_LAYERS, VIDEO_LAYERS
-from ..world import FINE_TIMES, FPS, FRAMES, TIMES, render_clips, sample_clips
-from .latents import load_autoencoder
+from ..recipe import RECIPES
+from ..shipped import WEIGHTS
+from ..world import TIMES, render_clips, sample_clips
+from .run import FOLDER, IMAGE_STAGES, Run, plain, save_tensors
+
+LAYERS = ("video", "interpolation")
+
+
+def export(run: Run, folder: Path = WEIGHTS) -> list[Path]:
+    """Write every result that is done below `folder`, as ComfyUI's model folders. Returns the files."""
+    name = f"emu_video_{run.recipe.name}"
+    written = []
+    if not run.checkpoint and all(run.is_done(stage) for stage in IMAGE_STAGES):
+        written.append(export_checkpoint(run, folder / "checkpoints" / f"{name}.safetensors"))
+    for role in LAYERS:
+        if run.is_done(role):
+            written.append(export_layers(run, role, folder / "temporal_layers" / f"{name}_{role}.safetensors"))
+    return written
+
+
+def export_checkpoint(run: Run, path: Path) -> Path:
+    """Write UNet, text encoder with its vocabulary, and autoencoder as one checkpoint."""
+    tensors = {}
+    for key, tensor in run.image_model().state_dict().items():
+        part, _, rest = key.partition(".")
+        tensors[DENOISER[part] + rest] = tensor.half()
+    for key, tensor in run.load("autoencoder").items():
+        tensors[AUTOENCODER + key] = tensor.half()
+    tensors[f"{AUTOENCODER}vae_scale"] = torch.tensor(1.0)
+    tensors[f"{AUTOENCODER}vae_shift"] = torch.tensor(0.0)
+    tensors[UNET + SIGNATURE] = latent_colours(run)
+    tensors[VOCABULARY] = Vocabulary().to_tensor()
+    stages = {stage: plain(getattr(run.recipe, stage)) for stage in IMAGE_STAGES}
+    keys = {stage: run.keys[stage] for stage in IMAGE_STAGES}
+    made = {"name": run.recipe.name, "shape": plain(run.recipe.shape), "recipe": stages, "keys": keys}
+    save_tensors(path, tensors, made)
+    return path
 
 
 @torch.no_grad()
-def latent_colours(folder: Path) -> Tensor:
-    """[5, 3]: the linear map, and below it the bias, from latents to RGB in -1..1 that ComfyUI's previews use."""
+def latent_colours(run: Run) -> Tensor:
+    """Return the linear map from latents to RGB in -1..1 that ComfyUI's previews use, [C + 1, 3], bias last."""
     pictures, _ = render_clips(sample_clips(seed=21, count=64, times=TIMES[:1]))
     pictures = pictures[:, 0].float() / 255
-    latents = load_autoencoder(folder).encode(pictures)
+    latents = run.autoencoder().encode(pictures)
     small = torch.nn.functional.avg_pool2d(pictures, 8) * 2 - 1
-    inputs, targets = latents.movedim(1, -1).reshape(-1, 4), small.movedim(1, -1).reshape(-1, 3)
+    inputs, targets = latents.movedim(1, -1).flatten(0, 2), small.movedim(1, -1).flatten(0, 2)
     return torch.linalg.lstsq(torch.cat([inputs, torch.ones(len(inputs), 1)], 1), targets).solution
 
 
-def export_checkpoint(folder: Path, path: Path = CHECKPOINT) -> None:
-    """The image model: UNet, text encoder with its vocabulary, autoencoder."""
-    image = torch.load(folder / "image_average.pt", weights_only=True)
-    tensors = {}
-    for key, tensor in image.items():
-        part, _, rest = key.partition(".")
-        tensors[DENOISER[part] + rest] = tensor.half()
-    for key, tensor in load_autoencoder(folder).state_dict().items():
-        tensors[f"first_stage_model.{key}"] = tensor.half()
-    tensors["first_stage_model.vae_scale"] = torch.tensor(1.0)
-    tensors["first_stage_model.vae_shift"] = torch.tensor(0.0)
-    tensors[f"model.diffusion_model.{SIGNATURE}"] = latent_colours(folder)
-    tensors["cond_stage_model.vocabulary"] = Vocabulary().to_tensor()
-    with written_whole(path) as temporary:
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
-
-
-def export_layers(
-    folder: Path, role: str, frames: int, fps: float, data: str, path: Path, noise_told: bool = False
-) -> None:
-    """The averaged layers that the stage `role` left in `folder`; data: what they learned from."""
-    weights = torch.load(folder / f"{role}_average.pt", weights_only=True)
-    info = LayersInfo(
-        base="pocket",
-        role=role,
-        anchors=find_anchors(UNet()),
-        frames=frames,
-        fps=fps,
-        conditioning_channels=5,
-        noise=Discrete(prediction="v", zero_terminal_snr=True),
-        training={"iterations": torch.load(folder / f"{role}.pt", weights_only=True)["step"], "data": data},
-        noise_told=noise_told,
-    )
+def export_layers(run: Run, role: str, path: Path) -> Path:
+    """Write the layers of a stage as one file of temporal layers."""
+    weights, info = load_layers(run.path(role))
+    made = {"stage": plain(getattr(run.recipe, role)), "key": run.keys[role]}
+    info = replace(info, training={**info.training, **made})
     path.parent.mkdir(parents=True, exist_ok=True)
     save_layers(path, {key: tensor.half() for key, tensor in weights.items()}, info)
+    return path
 
 
-def export_video_layers(folder: Path, path: Path = VIDEO_LAYERS) -> None:
-    export_layers(folder, "video", FRAMES, FPS, "procedural world, 7000 clips of 8 frames", path)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", choices=RECIPES, default="first")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="the folder of the run")
+    parser.add_argument("--to", type=Path, default=WEIGHTS, help="where the files go")
+    options = parser.parse_args()
+    for path in export(Run(options.folder, RECIPES[options.recipe]), options.to):
+        print(path)
 
 
-def export_interpolation_layers(folder: Path, path: Path = INTERPOLATION_LAYERS) -> None:
-    data = "procedural world, 1800 clips of 37 frames, 8 of them given"
-    export_layers(folder, "interpolation", len(FINE_TIMES), 4 * FPS, data, path, noise_told=True)
+if __name__ == "__main__":
+    main()

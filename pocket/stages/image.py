@@ -1,72 +1,74 @@
 """Stage 3: text to image. v-prediction with zero terminal SNR; afterwards these weights are frozen for good.
 
-Temporal layers hear a word only if the frozen model carries it, and a word like "spinning" hardly changes a picture.
-So a linear reading of the activations must name the caption's words; the reading itself is thrown away.
+Temporal layers can only use a word that the frozen model passes on, and a word like "spinning" hardly changes a
+picture. So a linear reading of the activations must name the caption's words; the reading itself is thrown away.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...diffusion.schedule import Schedule
-from ...training.loop import Settings, train
-from ...training.objective import sample_timesteps, v_error
+from ...training.loop import train
+from ...training.objective import TIMESTEPS, sample_timesteps, v_error
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import Vocabulary, pad_tokens
-from .latents import latent_set, picture_sets
+from .clips import draw_pictures, latent_clips, step_generator
+from .run import Run
 
-DROP_TEXT = 0.1
-TURNING = np.array([2.0, 4.0, 7.0])
-"""Later frames of spinning clips: a frozen model cannot draw what it never saw. They are seen without their captions,
-so that the first frame of a spinning clip is still drawn upright."""
+NOISY = 900  # timestep from which on the error is logged apart
 
 
-def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
-    torch.manual_seed(seed)
-    stills, starts = picture_sets(folder)
-    turned = latent_set(folder, "turned", seed=14, count=4_000, frames=3, motions=("spinning",), times=TURNING)
-    model = Denoiser()
-    model.text.load_state_dict(torch.load(folder / "text_average.pt", weights_only=True))
+def make(run: Run, compile_model: bool = True, **options) -> None:
+    """Train the stage and save its result. options: see `training.loop.train`."""
+    stage = run.recipe.image
+    batch = stage.settings.batch
+    sets = [(latent_clips(run, p.clips), round(p.share * batch), p.has_captions) for p in stage.pictures]
+    torch.manual_seed(stage.seed)  # only now: making clips that are not cached draws random numbers, too
+    model = Denoiser(run.recipe.shape)
+    model.text.load_state_dict(run.load("text"))
     words = nn.Linear(model.unet.feature_channels, len(Vocabulary()))
-    run = torch.compile(model.with_means)
+    network = torch.compile(model.with_means) if compile_model else model.with_means
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     empty = torch.tensor(pad_tokens([]))
 
-    def loss(step: int, _: range):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        latents, near, said = turned.batch(generator, batch // 6)
-        frame = torch.randint(0, len(TURNING), (1,), generator=generator)
-        parts = (
-            stills.batch(generator, batch // 3),
-            starts.batch(generator, batch // 2),
-            (latents[:, frame], near[:, frame], empty.expand_as(said)),
-        )
-        x0, weight, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
-        dropped = torch.rand(len(tokens), 1, generator=generator) < DROP_TEXT
-        tokens = torch.where(dropped, empty, tokens)
-        t = sample_timesteps(len(x0), len(schedule), generator)
+    def loss(step: int, positions: range) -> tuple[Tensor, dict[str, float]]:
+        generator = step_generator(stage.seed, step)
+        x0, near, tokens = draw_pictures(sets, generator)
+        without_text = torch.rand(len(tokens), 1, generator=generator) < stage.drop_text
+        tokens = torch.where(without_text, empty, tokens)
+        t = timesteps(stage.timesteps, stage.last_timestep, len(x0), len(schedule), generator)
         context, pooled = model.encode(tokens)
         means = torch.empty(0)
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             nonlocal means
-            v, means = run(x, t, context, pooled)
+            v, means = network(x, t, context, pooled)
             return v
 
-        error, _, _ = v_error(denoise, x0[:, 0], t, schedule, generator)
-        said = torch.zeros(len(tokens), len(Vocabulary())).scatter_(1, tokens, 1.0)
-        unheard = F.binary_cross_entropy_with_logits(words(means), said)
-        error = (error.mean(1) * weight[:, 0]).mean((1, 2))
-        high = t >= 900
+        error, _, _ = v_error(denoise, x0, t, schedule, generator)
+        error = (error.mean(1) * torch.where(near, stage.near_weight, 1.0)).mean((1, 2))
+        named = torch.zeros(len(tokens), len(Vocabulary())).scatter_(1, tokens, 1.0)
+        word_loss = F.binary_cross_entropy_with_logits(words(means), named)
+        is_noisy = t >= NOISY
         figures = {
-            "error_high": error[high].mean().item() if high.any() else 0.0,
-            "error_low": error[~high].mean().item(),
-            "unheard": unheard.item(),
+            "error_noisy": (error[is_noisy].sum().item(), int(is_noisy.sum())),
+            "error_clear": (error[~is_noisy].sum().item(), int((~is_noisy).sum())),
+            "words": word_loss.item(),
         }
-        return error.mean() + unheard, figures
+        return error.mean() + stage.word_weight * word_loss, figures
 
-    result = train({"model": model, "words": words}, loss, Settings(iterations, rate), folder, "image")
-    torch.save(result.average["model"], folder / "image_average.pt")
+    result = train({"model": model, "words": words}, loss, stage.settings, run.folder, run.name("image"), **options)
+    if not result.stopped:
+        run.save("image", result.average["model"])
+
+
+def timesteps(law: str, last: float, count: int, steps: int, generator: torch.Generator) -> Tensor:
+    """Draw timesteps [count] by a law of TIMESTEPS; a "mixed" batch is half noisy, half uniform."""
+    if TIMESTEPS[law]:
+        return sample_timesteps(count, steps, generator, TIMESTEPS[law], last)
+    half = count // 2
+    laws = (half, TIMESTEPS["noisy"]), (count - half, TIMESTEPS["uniform"])
+    return torch.cat([sample_timesteps(n, steps, generator, bias, last) for n, bias in laws])

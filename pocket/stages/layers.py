@@ -1,94 +1,108 @@
-"""Training of temporal layers on the frozen image model: what the stages of videos and of interpolation share."""
+"""Stages 4 and 5: temporal layers on the frozen image model, trained as users train theirs (training/trainer.py)."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ...diffusion.schedule import Schedule, x0_from_v
 from ...temporal_layers.attach import attach
 from ...temporal_layers.backbones import find_anchors
+from ...temporal_layers.info import LayersInfo
 from ...temporal_layers.layers import TemporalLayers
-from ...training.loop import Settings, train
-from ...training.objective import Dropout, drop_conditioning, sample_timesteps, v_error
-from ..model.checkpoint import denoiser_weights
+from ...temporal_layers.noise import Discrete
+from ...training import trainer
+from ...training.clips import Conds, MemoryClips
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import pad_tokens
-from ..shipped import CHECKPOINT
-from .latents import LatentSet
-
-CONDITIONING_CHANNELS = 5  # known frames' latents and mask
-PATCH = 4  # latents per side; the error of a patch's mean is a drifting background, which single latents hardly show
-PATCH_WEIGHT = 10.0
-
-Arrange = Callable[[Tensor, Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor, Tensor]]
-"""(clips x0 [clips, frames, c, h, w], loss weights [clips, frames, h, w], bool [clips] of those that are given nothing,
-generator) -> clips and weights as they are to be learned, known frames and mask [clips, frames, c + 1, h, w]."""
+from ..recipe import LayersStage
+from ..world import FPS
+from .clips import LatentClips, latent_clips
+from .run import Run
 
 
-def frozen_image_model(path: Path = CHECKPOINT) -> Denoiser:
-    """The image model as it is shipped, rounded to half precision, never to change again."""
-    model = Denoiser()
-    model.load_state_dict(denoiser_weights(load_file(path)))
-    return model.requires_grad_(False)
+def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
+    """Train the stage "video" or "interpolation". options: see `training.trainer.train_layers`.
 
-
-def new_layers(model: Denoiser, frames: int, seed: int) -> TemporalLayers:
-    """Fresh layers for clips of `frames`, hung on the model's UNet."""
-    layers = TemporalLayers(find_anchors(model.unet), CONDITIONING_CHANNELS)
-    layers.load_state_dict(layers.fresh_state_dict(seed))
-    layers.frames = frames
+    The result in the run's folder is written at every checkpoint; the stage is done when it has all steps.
+    """
+    made = getattr(run.recipe, name)
+    stage = replace(made.stage, name=run.name(name), compile=made.stage.compile and compile_model)
+    model = run.image_model()
+    layers = new_layers(run, name, model)
     attach(model.unet, layers, owner=layers)
+    clips = training_clips(run, made)
+    info = LayersInfo(
+        base=run.recipe.base,
+        role=stage.role,
+        anchors=layers.anchors,
+        frames=clips.frames,
+        fps=clips.fps,
+        conditioning_channels=layers.conditioning_channels,
+        noise=Discrete(prediction="v", zero_terminal_snr=True),
+        training={},
+    )
+    about = trainer.Run(
+        folder=run.folder,
+        title=run.recipe.name,
+        seed=made.seed,
+        base={"name": run.recipe.base, "hash": run.keys["image"]},
+        start=made.start,
+    )
+    info = trainer.stage_info(info, clips, stage, about)
+    network = Network(model, stage.compile)
+    trainer.train_layers(layers, network, clips, stage, info, about, **options)
+
+
+def new_layers(run: Run, name: str, model: Denoiser) -> TemporalLayers:
+    """Return the layers that a stage starts from."""
+    made = getattr(run.recipe, name)
+    channels = run.recipe.shape.latent_channels
+    layers = TemporalLayers(find_anchors(model.unet), channels + 1)
+    layers.frames = made.stage.frames
+    if made.start != "fresh":
+        layers.load_state_dict(run.load(made.start))
+        return layers
+    layers.load_state_dict(layers.fresh_state_dict(made.seed))
+    if made.extra_convolution == "copy":
+        # The frozen network then sees known frames as pictures that it understands.
+        layers.conditioning_conv.weight.data[:, :channels] = model.unet.input_blocks[0][0].weight
     return layers
 
 
-def train_layers(
-    folder: Path,
-    name: str,
-    clips: LatentSet,
-    model: Denoiser,
-    layers: TemporalLayers,
-    positions: Sequence[int],
-    arrange: Arrange,
-    settings: Settings,
-    batch: int,
-    seed: int,
-) -> None:
-    """Trains `layers`, writes `folder`/`name`.pt and csv on the way and `name`_average.pt at the end.
+def training_clips(run: Run, made: LayersStage) -> MemoryClips:
+    """Return all clips of a stage, with token ids as texts and with loss weights."""
+    sets = [latent_clips(run, clips) for clips in made.clips]
+    latents, near, tokens = (torch.cat([getattr(each, f) for each in sets]) for f in LatentClips.__annotations__)
+    return MemoryClips(
+        latents,
+        [{"tokens": each} for each in tokens],
+        {"tokens": torch.tensor(pad_tokens([]))},
+        fps=clip_rate(made),
+        weights=torch.where(near, made.near_weight, 1.0).half(),
+        key=run.keys["clips"],
+    )
 
-    positions: frames that are always given; the log has their error.
-    """
-    run = torch.compile(model)
-    schedule = Schedule.from_betas(zero_terminal_snr=True)
-    empty = torch.tensor(pad_tokens([]))
-    frames = layers.frames
-    given = torch.zeros(frames, dtype=torch.bool)
-    given[list(positions)] = True
 
-    def loss(step: int, _: range):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        x0, weight, tokens = clips.batch(generator, batch)
-        no_text, nothing = drop_conditioning(batch, Dropout(), generator)
-        tokens = torch.where(no_text[:, None], empty, tokens)
+def clip_rate(made: LayersStage) -> float:
+    """Return the frames per second of a stage's clips."""
+    times = made.clips[0].times
+    return float(FPS / (times[1] - times[0]))
+
+
+class Network:
+    """The frozen image model with temporal layers attached, as the trainer calls it."""
+
+    def __init__(self, model: Denoiser, compile_model: bool):
+        self.model = model
+        self.run = torch.compile(model) if compile_model else model
+
+    def __call__(self, noisy: Tensor, t: Tensor, given: Tensor | None, texts: list[Conds]) -> Tensor:
+        count, frames = noisy.shape[:2]
         with torch.no_grad():
-            context, pooled = (z.repeat_interleave(frames, 0) for z in model.encode(tokens))
-        t = sample_timesteps(batch, len(schedule), generator)
-        x0, weight, conditioning = (z.flatten(0, 1) for z in arrange(x0, weight, nothing, generator))
-        times = t.repeat_interleave(frames)
-        error, v, noisy = v_error(lambda x, t: run(x, t, context, pooled), x0, times, schedule, generator, conditioning)
-        patches = F.avg_pool2d(x0_from_v(noisy, v, times, schedule) - x0, PATCH).square().mean()
-        error = (error.mean(1) * weight).mean((1, 2)).unflatten(0, (batch, frames))
-        high = t >= 900
-        figures = {
-            "error_high": error[high].mean().item() if high.any() else 0.0,
-            "error_low": error[~high].mean().item(),
-            "error_given": error[:, given].mean().item(),
-            "error_patches": patches.item(),
-        }
-        return error.mean() + PATCH_WEIGHT * patches, figures
-
-    result = train({"layers": layers}, loss, settings, folder, name)
-    torch.save(result.average["layers"], folder / f"{name}_average.pt")
+            encoded = self.model.encode(torch.stack([text["tokens"] for text in texts]))
+        context, pooled = (each.repeat_interleave(frames, 0) for each in encoded)
+        x = noisy if given is None else torch.cat([noisy, given], 2)
+        out = self.run(x.flatten(0, 1), t.repeat_interleave(frames), context, pooled)
+        return out.float().unflatten(0, (count, frames))

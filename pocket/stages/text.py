@@ -3,30 +3,39 @@
 It stands in for the pretrained encoders of larger image models: the UNet starts with words that mean something.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ...training.loop import Settings, train
+from ...training.loop import train
 from ..model.text_encoder import WIDTH, TextEncoder, Vocabulary
-from .latents import picture_sets
+from .clips import draw_pictures, latent_clips, step_generator
+from .run import Run
+
+INNER = 512
+NEAR_WEIGHT = 5.0
 
 
-def main(folder: Path, iterations: int, batch: int, rate: float, seed: int) -> None:
-    torch.manual_seed(seed)
-    sets = picture_sets(folder)
+def make(run: Run, **options) -> None:
+    """Train the stage and save its result. options: see `training.loop.train`."""
+    stage = run.recipe.text
+    batch = stage.settings.batch
+    sets = [(latent_clips(run, p.clips), round(p.share * batch), p.has_captions) for p in stage.pictures]
+    shape = sets[0][0].latents.shape[2:]
+    torch.manual_seed(stage.seed)  # only now: making clips that are not cached draws random numbers, too
     encoder = TextEncoder(len(Vocabulary()))
-    painter = nn.Sequential(nn.Linear(3 * WIDTH, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, 1024))
+    painter = nn.Sequential(
+        nn.Linear(3 * WIDTH, INNER), nn.SiLU(), nn.Linear(INNER, INNER), nn.SiLU(), nn.Linear(INNER, shape.numel())
+    )
 
-    def loss(step: int, _: range):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        parts = [data.batch(generator, batch // 2) for data in sets]
-        x0, weight, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
+    def loss(step: int, positions: range) -> tuple[Tensor, dict[str, float]]:
+        x0, near, tokens = draw_pictures(sets, step_generator(stage.seed, step))
         features, pooled = encoder(tokens)
-        painted = painter(torch.cat([pooled, features.mean(1)], 1)).view(-1, 4, 16, 16)
-        error = (painted - x0[:, 0]).square().mean(1) * weight[:, 0]
+        painted = painter(torch.cat([pooled, features.mean(1)], 1)).view(-1, *shape)
+        error = (painted - x0).square().mean(1) * torch.where(near, NEAR_WEIGHT, 1.0)
         return error.mean(), {}
 
-    result = train({"text": encoder, "painter": painter}, loss, Settings(iterations, rate), folder, "text")
-    torch.save(result.average["text"], folder / "text_average.pt")
+    result = train({"text": encoder, "painter": painter}, loss, stage.settings, run.folder, run.name("text"), **options)
+    if not result.stopped:
+        run.save("text", result.average["text"])

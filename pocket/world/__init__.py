@@ -1,9 +1,24 @@
 """The procedural world of moving shapes: scenes, captions, pictures, and a reader of pictures. Holds no models."""
 
 from .render import SIZE, render_clips
-from .scene import CROSSING, FINE_TIMES, FPS, FRAMES, GIVEN, TIMES, Body, Clip, sample_clip, sample_clips
+from .scene import (
+    ALL,
+    CROSSING,
+    FINE_TIMES,
+    FPS,
+    FRAMES,
+    GIVEN,
+    TIMES,
+    Body,
+    Clip,
+    Scenes,
+    first_times,
+    sample_clips,
+    showing,
+)
 
 __all__ = [
+    "ALL",
     "CROSSING",
     "FINE_TIMES",
     "FPS",
@@ -14,6 +29,8 @@ __all__ = [
     "Body",
     "Clip",
     "render_clips",
-    "sample_clip",
+    "Scenes",
+    "first_times",
     "sample_clips",
+    "showing",
 ]

@@ -1,20 +1,23 @@
 """The world at the finer rate, and what the interpolation layers are given while they learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from emu_video.diffusion.known_frames import add_known_noise, concat_conditioning, mask_with_noise_level
 from emu_video.diffusion.schedule import Schedule
 from emu_video.diffusion.windows import interpolated
-from emu_video.pocket.world import CROSSING, FINE_TIMES, FRAMES, GIVEN, TIMES, render_clips, sample_clips
+from emu_video.pocket.recipe import FIRST
+from emu_video.pocket.world import ALL, CROSSING, FINE_TIMES, FRAMES, GIVEN, TIMES, render_clips, sample_clips, showing
 from emu_video.pocket.world.vocabulary import MOTIONS
 
 PATHS = ("x", "y", "radius", "angle")
 
 
-@pytest.mark.parametrize("motions", [MOTIONS, CROSSING], ids=["all", "crossing"])
-def test_every_fourth_fine_frame_is_the_clip_itself(motions):
-    coarse, fine = (sample_clips(31, 300, times, motions=motions) for times in (TIMES, FINE_TIMES))
+@pytest.mark.parametrize("scenes", [ALL, showing(*CROSSING)], ids=["all", "crossing"])
+def test_every_fourth_fine_frame_is_the_clip_itself(scenes):
+    coarse, fine = (sample_clips(31, 300, times, scenes) for times in (TIMES, FINE_TIMES))
     assert len(FINE_TIMES) == 37 and FINE_TIMES[4:33:4].tolist() == TIMES.tolist()
     for one, other in zip(coarse, fine, strict=True):
         assert one.caption == other.caption
@@ -45,7 +48,7 @@ def test_fine_motion_is_steady_and_stays_in_the_frame():
 
 
 def test_crossing_shapes_cross():
-    clips = sample_clips(33, 100, motions=CROSSING)
+    clips = sample_clips(33, 100, scenes=showing(*CROSSING))
     assert {len(clip.bodies) for clip in clips} == {2}
     for clip in clips:
         one, other = clip.bodies
@@ -58,28 +61,23 @@ def test_crossing_shapes_cross():
     assert max(map(abs, overlap)) < 0.1
 
 
-def test_training_gives_what_the_node_gives():
-    """The node's layout, noise and channels, restated for one clip at a time."""
-    train_interpolation = pytest.importorskip("emu_video.pocket.stages.interpolation")
+@pytest.mark.parametrize("exact", [1.0, 0.0], ids=["exact", "noised"])
+def test_training_gives_what_the_node_gives(exact):
+    """The node's layout, noise and channels, restated for the recipe's interpolation stage."""
     schedule = Schedule.from_betas(zero_terminal_snr=True)
-    x0 = torch.randn(3, 37, 4, 2, 2, generator=torch.Generator().manual_seed(1))
-    levels, dropped = torch.tensor([0, 100, 250]), torch.tensor([False, False, True])
-    told, given = (
-        train_interpolation.given_frames(x0, levels, dropped, schedule, torch.Generator().manual_seed(2), told)
-        for told in (True, False)
-    )
-    assert given.shape == (3, 37, 5, 2, 2)
+    known = replace(FIRST.interpolation.stage.known(), exact=exact)
+    x0 = torch.randn(37, 4, 2, 2, generator=torch.Generator().manual_seed(1))
     layout = interpolated(FRAMES, 4, (4, 4))
     (window,) = layout.windows
-    assert tuple(GIVEN) == layout.positions and window.frames == len(FINE_TIMES)
-    exact = concat_conditioning(*layout.place(x0[0, 4:33:4], window))
-    assert torch.equal(given[0], exact)
-    assert not given[2].any()
-    generator = torch.Generator().manual_seed(2)
-    noised = add_known_noise(x0[1], 100, schedule, generator)  # level 0 draws nothing
-    known, mask = layout.place(noised[4:33:4], window)
-    assert torch.equal(given[1], concat_conditioning(known, mask))
-    assert torch.equal(told[1], concat_conditioning(known, mask_with_noise_level(mask, 100, schedule)))
-    assert torch.equal(told[0], exact) and not told[2].any()
-    shifts = (given[1, 4:33:4, :4] - schedule.alpha(100).float() * x0[1, 4:33:4]) / schedule.sigma(100).float()
-    assert 0.8 < shifts.std() < 1.2 and not torch.equal(shifts[0], shifts[1])
+    mask = known.mask(len(FINE_TIMES), torch.Generator())
+    assert tuple(GIVEN) == layout.positions == tuple(mask.nonzero().flatten().tolist())
+    assert window.frames == len(FINE_TIMES)
+    conditioning = known.conditioning(x0, mask, schedule, torch.Generator().manual_seed(2))
+    generator, level = torch.Generator().manual_seed(2), 0
+    torch.rand((), generator=generator)
+    if not exact:
+        level = int(torch.randint(0, 251, (), generator=generator))
+        assert level > 0
+    noised = add_known_noise(x0, level, schedule, generator)
+    latents, node_mask = layout.place(noised[4:33:4], window)
+    assert torch.equal(conditioning, concat_conditioning(latents, mask_with_noise_level(node_mask, level, schedule)))

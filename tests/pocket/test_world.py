@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from emu_video.pocket.model.text_encoder import END, PAD, START, UNKNOWN, Vocabulary, pad_tokens
-from emu_video.pocket.world import FRAMES, render_clips, sample_clips
+from emu_video.pocket.world import FRAMES, Scenes, render_clips, sample_clips
 from emu_video.pocket.world.render import coverage, signed_distance
 from emu_video.pocket.world.vocabulary import COLOURS, MOTIONS, SHAPES, held_out
 
@@ -34,7 +34,7 @@ def test_shapes_stay_in_the_frame():
 
 def test_captions_use_only_known_words():
     vocabulary = Vocabulary()
-    for clip in (*sample_clips(2, 500), *sample_clips(2, 500, moving=False)):
+    for clip in (*sample_clips(2, 500), *sample_clips(2, 500, scenes=Scenes(is_moving=False))):
         assert vocabulary.unknown(clip.caption) == []
         assert len(vocabulary.encode(clip.caption)) <= 30
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 from emu_video.pocket.evaluate import extension as measured
-from emu_video.pocket.world import render_clips, sample_clips
+from emu_video.pocket.world import render_clips, sample_clips, showing
 
 
 def test_every_extension_goes_on_from_the_video_before():
@@ -26,7 +26,7 @@ def test_every_extension_goes_on_from_the_video_before():
 
 def test_what_is_read_of_a_video_that_goes_to_and_fro():
     """One clip of the world, forward and backward in turn; the last but one goes on three pixels beside, and stands."""
-    (clip,) = sample_clips(11, 1, motions=("moving right",))
+    (clip,) = sample_clips(11, 1, scenes=showing("moving right"))
     body = clip.bodies[0]
     frames = render_clips([clip])[0][0].movedim(1, -1).numpy()
     chain = {"motions": ["moving right", "moving left"] * 3, "colour": body.colour, "shape": body.shape}

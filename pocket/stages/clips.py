@@ -1,0 +1,90 @@
+"""Clips of the world as latents: drawn and encoded once for a run, then read from its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..model.text_encoder import Vocabulary, pad_tokens
+from ..recipe import ClipSet
+from ..world import first_times, render_clips, sample_clips
+from .run import Run, plain, save_tensors
+
+CHUNK = 1024  # frames drawn at a time
+
+
+@dataclass(frozen=True)
+class LatentClips:
+    """Clips of one set.
+
+    latents: [n, T, C, h, w] float16. near: [n, T, h, w] bool, True close to a shape. tokens: [n, 32] int64.
+    """
+
+    latents: Tensor
+    near: Tensor
+    tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
+def latent_clips(run: Run, clips: ClipSet, echo: bool = True) -> LatentClips:
+    """Return the clips of a set, from the run's folder if they are there, or else made and written."""
+    path = run.clips_path(clips)
+    if not path.exists():
+        made = encode_clips(run, clips, echo)
+        save_tensors(path, vars(made), {"clips": plain(clips)})
+    return LatentClips(**load_file(path))
+
+
+@torch.no_grad()
+def encode_clips(run: Run, clips: ClipSet, echo: bool = True) -> LatentClips:
+    autoencoder, vocabulary = run.autoencoder(), Vocabulary()
+    scenes = sample_clips(clips.seed, clips.count, np.array(clips.times), clips.scenes)
+    scenes = [first_times(scene, clips.frames) for scene in scenes]
+    latents, near = [], []
+    chunk = max(1, CHUNK // clips.frames)
+    for start in range(0, clips.count, chunk):
+        pictures, covered = render_clips(scenes[start : start + chunk])
+        flat = pictures.flatten(0, 1).float().div_(255).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            encoded = torch.cat([autoencoder.encode(part) for part in flat.split(64)])
+        latents.append(encoded.float().half().unflatten(0, pictures.shape[:2]).contiguous())
+        grown = F.max_pool2d(covered.flatten(0, 1)[:, None], 16, 8, 4) > 0.05
+        near.append(grown[:, 0].unflatten(0, pictures.shape[:2]))
+        if echo:
+            print(f"clips of seed {clips.seed}: {min(start + chunk, clips.count)} of {clips.count}", flush=True)
+    tokens = torch.tensor([pad_tokens(vocabulary.encode(scene.caption)) for scene in scenes])
+    return LatentClips(torch.cat(latents), torch.cat(near), tokens)
+
+
+def draw_pictures(
+    sets: list[tuple[LatentClips, int, bool]], generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw a batch of single frames from several sets.
+
+    Args:
+        sets: of each set, its clips, how many frames of it, and whether they keep their captions.
+
+    Returns:
+        Latents [n, C, h, w], which latents are near a shape [n, h, w], and tokens [n, 32].
+    """
+    empty = torch.tensor(pad_tokens([]))
+    latents, near, tokens = [], [], []
+    for clips, count, has_captions in sets:
+        index = torch.randint(0, len(clips), (count,), generator=generator)
+        frame = torch.randint(0, clips.latents.shape[1], (count,), generator=generator)
+        latents.append(clips.latents[index, frame].float())
+        near.append(clips.near[index, frame])
+        tokens.append(clips.tokens[index] if has_captions else empty.expand(count, -1))
+    return torch.cat(latents), torch.cat(near), torch.cat(tokens)
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Return the random numbers of one training step, a function of (seed, step) alone."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)

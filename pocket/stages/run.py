@@ -1,0 +1,177 @@
+"""One run of a recipe: its folder, and cache keys of everything in it.
+
+The name of each result holds its key: a hash of the part of the recipe that made it, of the code that made it, and of
+the keys of what it was made from. A changed recipe or program therefore never finds an old result.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from dataclasses import asdict, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ...temporal_layers.files import load_layers
+from ...training.checkpoint import written_whole
+from ..model.autoencoder import Autoencoder
+from ..model.checkpoint import denoiser_weights, frozen_autoencoder, load_autoencoder
+from ..model.denoiser import Denoiser
+from ..recipe import ClipSet, Recipe
+
+States = dict[str, Tensor]
+METADATA_KEY = "emu_video_pocket"
+FOLDER = Path("runs/pocket")
+IMAGE_STAGES = ("autoencoder", "text", "image")
+STAGES = (*IMAGE_STAGES, "video", "interpolation")
+POCKET = Path(__file__).parent.parent
+WORLD = ("world/vocabulary.py", "world/motions.py", "world/scene.py", "world/render.py")
+CODE = {
+    "autoencoder": ("model/autoencoder.py", "stages/autoencoder.py"),
+    "text": ("model/text_encoder.py", "stages/text.py"),
+    "image": ("model/text_encoder.py", "model/unet.py", "model/denoiser.py", "stages/image.py"),
+    "layers": ("stages/layers.py",),
+}
+"""The program of each stage, below pocket/. The training room is not part of it: its loop says what it can resume."""
+
+
+class Run:
+    """The results of `recipe` in `folder`.
+
+    checkpoint: a pocket checkpoint whose autoencoder, text encoder and image model are used in place of trained ones.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, checkpoint: Path | None = None):
+        self.folder, self.recipe, self.checkpoint = folder, recipe, checkpoint
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Stage -> key, and "clips" -> key of what makes clips out of a set's description."""
+        recipe, keys = self.recipe, {}
+        if self.checkpoint:
+            given = key_of(hashlib.sha256(self.checkpoint.read_bytes()).hexdigest())
+            keys |= dict.fromkeys(IMAGE_STAGES, given)
+        else:
+            keys["autoencoder"] = key_of(recipe.autoencoder, code_of(*WORLD, *CODE["autoencoder"]))
+        keys["clips"] = key_of(keys["autoencoder"], code_of(*WORLD, "stages/clips.py"))
+        if not self.checkpoint:
+            keys["text"] = key_of(recipe.text, keys["clips"], code_of(*CODE["text"]))
+            keys["image"] = key_of(recipe.image, recipe.shape, keys["text"], code_of(*CODE["image"]))
+        layers = keys["clips"], keys["image"], code_of(*CODE["layers"])
+        keys["video"] = key_of(recipe.video, *layers)
+        start = keys["video"] if recipe.interpolation.start == "video" else ""
+        keys["interpolation"] = key_of(recipe.interpolation, start, *layers)
+        return keys
+
+    def name(self, stage: str) -> str:
+        """Return the name of the files of a stage, without extension."""
+        return f"{stage}-{self.keys[stage]}"
+
+    def path(self, stage: str) -> Path:
+        """Return where the averaged weights of a stage are once it is done."""
+        return self.folder / f"{self.name(stage)}.safetensors"
+
+    def clips_path(self, clips: ClipSet) -> Path:
+        return self.folder / f"clips-{clips.seed}-{key_of(clips, self.keys['clips'])}.safetensors"
+
+    def is_done(self, stage: str) -> bool:
+        """Return whether the result of a stage is there, or comes with the checkpoint."""
+        if stage in IMAGE_STAGES:
+            return self.checkpoint is not None or self.path(stage).exists()
+        # The trainer writes layers at every checkpoint, not only at the end.
+        path, steps = self.path(stage), getattr(self.recipe, stage).stage.steps
+        return path.exists() and load_layers(path)[1].training["steps"] >= steps
+
+    def save(self, stage: str, weights: States) -> None:
+        """Write the result of a stage with the part of the recipe that made it."""
+        made = {"stage": stage, "key": self.keys[stage], "recipe": plain(getattr(self.recipe, stage))}
+        save_tensors(self.path(stage), weights, made)
+
+    def load(self, stage: str) -> States:
+        """Return the averaged weights of a stage. Raises FileNotFoundError if it is not done."""
+        if not self.path(stage).exists():
+            raise FileNotFoundError(
+                f"{self.path(stage)} does not exist: the stage {stage} of the recipe {self.recipe.name} is not done. "
+                "Run python run.py pocket make."
+            )
+        return load_file(self.path(stage))
+
+    def has_begun(self, stage: str) -> bool:
+        """Return whether there is a checkpoint or a result of a stage, made by this run itself."""
+        return self.path(stage).exists() or (self.folder / f"{self.name(stage)}.pt").exists()
+
+    def so_far(self, stage: str, module: str) -> States:
+        """Return the averaged weights of a stage at its last checkpoint.
+
+        module: which of the modules that are trained together.
+        """
+        state = torch.load(self.folder / f"{self.name(stage)}.pt", weights_only=True)
+        named = {key.partition(".")[2]: v for key, v in state["average"].items() if key.startswith(f"{module}.")}
+        return {**state["modules"][module], **named}
+
+    def autoencoder(self) -> Autoencoder:
+        """Return the frozen autoencoder."""
+        return load_autoencoder(self.checkpoint) if self.checkpoint else frozen_autoencoder(self.load("autoencoder"))
+
+    def image_model(self) -> Denoiser:
+        """Return the frozen image model, rounded to half precision as it is exported."""
+        model = Denoiser(self.recipe.shape)
+        weights = denoiser_weights(load_file(self.checkpoint)) if self.checkpoint else self.load("image")
+        model.load_state_dict({key: tensor.half().float() for key, tensor in weights.items()})
+        return model.requires_grad_(False)
+
+
+def save_tensors(path: Path, tensors: States, made: dict[str, Any]) -> None:
+    """Write tensors with what made them. The file appears complete or not at all."""
+    with written_whole(path) as temporary:
+        contiguous = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
+        save_file(contiguous, temporary, metadata={METADATA_KEY: json.dumps(made)})
+
+
+def read_made(path: Path) -> dict[str, Any]:
+    """Return what made a file, as `save_tensors` wrote it."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()[METADATA_KEY])
+
+
+def plain(value: Any) -> Any:
+    """Return a dataclass, or several values, as JSON would give them back."""
+    return json.loads(json.dumps(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value))
+
+
+def key_of(*parts: Any) -> str:
+    """Return a key of values, dataclasses among them, that changes with each of them."""
+    text = json.dumps([plain(each) for each in parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def code_of(*files: str) -> str:
+    """Return a key of the program in files below pocket/. Comments, formatting and docstrings do not change it."""
+    return program_key(*((POCKET / file).read_text() for file in files))
+
+
+def program_key(*sources: str) -> str:
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(ast.dump(without_docstrings(ast.parse(source))).encode())
+    return digest.hexdigest()[:12]
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [each for each in body if not is_text(each)]  # pyright: ignore[reportAttributeAccessIssue]
+    return tree
+
+
+def is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

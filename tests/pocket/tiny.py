@@ -1,0 +1,43 @@
+"""A recipe of all stages that takes seconds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from emu_video.pocket.model.unet import UNetShape
+from emu_video.pocket.recipe import FIRST, ClipSet
+from emu_video.pocket.stages.run import Run
+
+
+def tiny_recipe(steps: int = 3, **changes):
+    def few(clips: ClipSet) -> ClipSet:
+        return replace(clips, count=4)
+
+    def short(stage, batch: int):
+        settings = replace(stage.settings, iterations=steps, batch=batch, save_every=1, log_every=1)
+        return replace(stage, settings=settings)
+
+    def layers(made, batch: int):
+        stage = replace(
+            made.stage, steps=steps, batch=batch, clips_at_once=batch, save_every=1, log_every=1, check_every=2
+        )
+        return replace(made, clips=tuple(few(c) for c in made.clips), stage=replace(stage, compile=False))
+
+    def shorter(made, frames: int):
+        clips = tuple(replace(c, frames=frames) for c in made.clips)
+        return replace(made, clips=clips, stage=replace(made.stage, frames=frames))
+
+    pictures = tuple(replace(p, clips=few(p.clips)) for p in FIRST.image.pictures)
+    recipe = replace(
+        FIRST,
+        shape=UNetShape(channels=32),
+        autoencoder=replace(short(FIRST.autoencoder, 2), width=8),
+        text=replace(short(FIRST.text, 4), pictures=pictures[:2]),
+        image=replace(short(FIRST.image, 6), pictures=pictures),
+        video=layers(FIRST.video, 2),
+        interpolation=shorter(layers(FIRST.interpolation, 1), 13),
+    )
+    return replace(recipe, **changes)
+
+
+def tiny_run(folder: Path, **changes) -> Run:
+    return Run(folder, tiny_recipe(**changes))
