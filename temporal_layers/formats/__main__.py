@@ -1,32 +1,55 @@
-"""Says what a file of temporal layers is and saves it as our own: python run.py layers FILE [OUTPUT]."""
+"""Identify a file of temporal layers, and save it in the pack's own format if an output is given."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from ..files import save_layers
 from . import CHOICES, Options, load
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(argv: list[str]) -> int:
+    """Run `run.py layers FILE [OUTPUT]`; return the exit code."""
     parser = argparse.ArgumentParser(prog="run.py layers", description=__doc__)
     parser.add_argument("file", help="a file of temporal layers, or a folder of diffusers")
-    parser.add_argument("output", nargs="?", help="where to save it in our own format (.safetensors)")
-    parser.add_argument("--family", default="", choices=list(CHOICES), help="whose layers these are, if it cannot tell")
-    given = parser.parse_args(arguments)
+    parser.add_argument("output", nargs="?", type=Path, help="where to save it in the pack's own format (.safetensors)")
+    parser.add_argument("--family", default="", choices=list(CHOICES), help="layer family, if it cannot be identified")
+    args = parser.parse_args(argv)
     try:
-        state_dict, info = load(given.file, Options(given.family))
+        if args.output:
+            check_output(args.output)
+        state_dict, info = load(args.file, Options(args.family))
+        size = sum(tensor.numel() for tensor in state_dict.values()) / 1e6
+        print(f"{info.family} for {info.base}: {len(info.anchors)} anchors, {size:.1f} million parameters")
+        print(f"{info.prediction}-prediction, betas {info.betas}, zero terminal SNR: {info.zero_terminal_snr}")
+        print(f"trained on {info.frames} frames, at most {info.max_frames or 'any number'}")
+        if args.output:
+            save_layers(args.output, state_dict, info)
+            print(f"saved {args.output}")
     except ValueError as error:
-        sys.exit(str(error))
-    size = sum(tensor.numel() for tensor in state_dict.values()) / 1e6
-    print(f"{info.family} for {info.base}: {len(info.anchors)} anchors, {size:.1f} million parameters")
-    print(f"{info.prediction}-prediction, betas {info.betas}, zero terminal SNR: {info.zero_terminal_snr}")
-    print(f"trained on {info.frames} frames, at most {info.max_frames or 'any number'}")
-    if given.output:
-        save_layers(given.output, state_dict, info)
-        print(f"saved {given.output}")
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{args.output or args.file}: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def check_output(output: Path) -> None:
+    """Check, before anything is read, that the file can be written.
+
+    Raises:
+        ValueError: The output is a folder, lies in a folder that does not exist, or does not end in .safetensors.
+    """
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder. Give the name of a file in it, like {output / 'x.safetensors'}.")
+    if not output.parent.is_dir():
+        raise ValueError(f"The folder {output.parent} does not exist. Create it, or choose another folder.")
+    if output.suffix != ".safetensors":
+        raise ValueError(f"{output} does not end in .safetensors, the format that is written. Choose such a name.")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
