@@ -38,14 +38,20 @@ def super_resolution_conditioning(
 ) -> tuple[list[Conditionings], TiledLayout]:
     """Make one set of conditionings for each window in time and tile in space, and the layout that joins them.
 
-    factor: of the resolution, as the layers were trained. window: frames, 0 for as many as the layers were trained
-    with. tile: pixels of the larger video along each side, 0 for the whole picture.
+    factor: how many times larger the frames become; must be the one in the layers' file, where it states one.
+    window: frames, 0 for as many as the layers were trained with.
+    tile: pixels of the larger video along each side, 0 for the whole picture.
     is_noise_shared: give all frames of a tile the same initial noise (Make-A-Video, section 3.2.3).
 
     The LATENTs carry `batch_index`, by which ComfyUI draws the initial noise: frames in two windows have the same
     noise, tiles have different noise.
     """
     info = check_role(model, ROLE)
+    if info.factor not in (1, factor):
+        raise ValueError(
+            f"These temporal layers were trained to make frames {info.factor} times larger, but factor is {factor}: "
+            f"set it to {info.factor}."
+        )
     height, width = (side * factor for side in given.size(vae))
     window = min(window or info.frames, given.count)
     ratio = compression(vae)

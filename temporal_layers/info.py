@@ -60,6 +60,7 @@ class LayersInfo:
     modules: options of the modules of each kind of anchor, {kind: {option: value}}.
     family: whose layers these are, for people.
     noise_told: whether the mask carries the noise level, see `mask_with_noise_level` of diffusion.known_frames.
+    factor: how many times larger super-resolution makes the frames; 1 for other roles.
     source: the public file that the layers were converted from, and `left_out`, how many image weights of it are not
         used.
 
@@ -78,6 +79,7 @@ class LayersInfo:
     modules: Annotated[dict[str, dict[str, Any]], Field(max_length=64)] = field(default_factory=dict)
     family: Annotated[str, Field(max_length=200)] = "Emu Video"
     noise_told: bool = False
+    factor: Annotated[int, Field(ge=1, le=64)] = 1
     source: str = ""
     left_out: Annotated[int, Field(ge=0)] = 0
 

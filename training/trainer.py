@@ -221,6 +221,7 @@ def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> Layers
         fps=float(clips.fps),
         noise=noise,
         noise_told=stage.known_noise > 0,
+        factor=stage.downscale,
         training=training,
     )
 

@@ -148,6 +148,13 @@ def test_through_comfyui(sharp_model, vae):
     assert torch.equal(joined[0, :, :32], videos[0][0, :, :32])
 
 
+def test_the_factor_of_the_layers(model, vae):
+    layers = tiny.with_temporal_layers(model, role="super_resolution", factor=4)
+    assert known(super_resolution(layers, vae, pictures(4, 16, 16), factor=4)[0][0]).shape == (4, 5, 8, 8)
+    with pytest.raises(ValueError, match="make frames 4 times larger, but factor is 2: set it to 4"):
+        super_resolution(layers, vae, pictures(4))
+
+
 def test_super_resolution_mistakes(sharp_model, video_model, vae):
     with pytest.raises(ValueError, match="have the role video, but this node needs the role super_resolution"):
         super_resolution(video_model, vae, pictures(4))

@@ -1,5 +1,6 @@
 """Round trip of a file of temporal layers, and every refusal by its message."""
 
+import dataclasses
 import json
 import os
 import zipfile
@@ -150,6 +151,8 @@ def test_integers(path, state_dict, info):
         ({"conditioning_channels": -1}, '"conditioning_channels" is -1'),
         ({"zero_terminal_snr": "yes"}, "zero_terminal_snr\" is 'yes'"),
         ({"noise_told": 1}, '"noise_told" is 1'),
+        ({"factor": 0}, '"factor" is 0'),
+        ({"factor": 65}, '"factor" is 65'),
         ({"training": []}, '"training" is []'),
         ({"betas": {"schedule": "cosine"}}, 'the entry "betas.end" is missing'),
         ({"anchors": []}, '"anchors" is []'),
@@ -219,3 +222,9 @@ def test_fit(monkeypatch, info):
             ValueError, match=rf"a\.safetensors hangs on {anchor.name} \({anchor.kind}, {anchor.channels}"
         ):
             check_fits(unet, unknown, "a.safetensors")
+
+
+def test_the_factor_is_written_where_it_says_something(info):
+    sharper = dataclasses.replace(info, role="super_resolution", factor=4)
+    assert LayersInfo.from_json(sharper.to_json()) == sharper
+    assert "factor" not in info.to_json()
