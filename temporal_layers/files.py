@@ -5,6 +5,7 @@ Every refusal is a ValueError whose message names the file, the key and what to 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,6 +63,19 @@ def load_layers(path: str | os.PathLike) -> tuple[dict[str, Tensor], LayersInfo]
         raise ValueError(f"{path}: {error} Update Emu Video, or export the file again.") from None
     check_tensors(path, tensors, info)
     return tensors, info
+
+
+def stated_role(path: str | os.PathLike) -> str:
+    """Return the role that a file's metadata states, "" where it states none or cannot be read.
+
+    Only the header is read and nothing is checked: use it to sort files, and `load_layers` to trust one.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            role = json.loads((file.metadata() or {})[METADATA_KEY])["role"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
+        return ""
+    return role if isinstance(role, str) else ""
 
 
 def check_fits(unet: nn.Module, info: LayersInfo, path: str | os.PathLike) -> None:

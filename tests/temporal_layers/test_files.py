@@ -9,7 +9,7 @@ import pytest
 import torch
 from emu_video.temporal_layers import files
 from emu_video.temporal_layers.backbones import Anchor
-from emu_video.temporal_layers.files import METADATA_KEY, check_fits, load_layers, save_layers
+from emu_video.temporal_layers.files import METADATA_KEY, check_fits, load_layers, save_layers, stated_role
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.tests.temporal_layers.small import UNet, info_for, trained_layers
 from safetensors.torch import save_file
@@ -228,3 +228,16 @@ def test_the_factor_is_written_where_it_says_something(info):
     sharper = dataclasses.replace(info, role="super_resolution", factor=4)
     assert LayersInfo.from_json(sharper.to_json()) == sharper
     assert "factor" not in info.to_json()
+
+
+def test_the_role_is_read_from_the_header_alone(path, layers, info, tmp_path):
+    save_layers(path, layers.state_dict(), info)
+    assert stated_role(path) == info.role
+    for name, content in (("pickle.ckpt", b"\x80\x04."), ("empty.safetensors", b""), ("cut.safetensors", b"\xff" * 99)):
+        (tmp_path / name).write_bytes(content)
+        assert stated_role(tmp_path / name) == ""
+    assert stated_role(tmp_path / "missing.safetensors") == ""
+    for index, entry in enumerate(("no JSON", "[]", "{}", '{"role": 5}', "[" * 10**5, "null")):
+        other = tmp_path / f"{index}.safetensors"
+        save_file({"a": torch.zeros(1)}, other, metadata={METADATA_KEY: entry})
+        assert stated_role(other) == ""
