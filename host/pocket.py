@@ -16,6 +16,7 @@ from ..pocket.model.autoencoder import widen
 from ..pocket.model.checkpoint import SIGNATURE
 from ..pocket.model.text_encoder import END, PAD, START, TextEncoder, Vocabulary, pad_tokens
 from ..pocket.model.unet import TextDrivenMaps, UNetShape
+from .node_text import show_complaint
 
 UNET_CONFIG = {
     "in_channels": UNetShape.latent_channels,
@@ -81,10 +82,10 @@ class _PocketTokenizer:
         self.vocabulary = Vocabulary.from_tensor(self.stored)
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_):
-        unknown = self.vocabulary.unknown(text)
-        if unknown:
-            words = ", ".join(sorted(set(unknown)))
-            logging.warning(f"Emu Video: the pocket model does not know the word(s): {words}")
+        complaint = self.vocabulary.complaint(text)
+        if complaint:
+            logging.warning(f"Emu Video: {complaint}")
+        show_complaint(complaint)
         parts = comfy.sd1_clip.token_weights(comfy.sd1_clip.escape_important(text), 1.0)
         weighted = [
             (token, weight)

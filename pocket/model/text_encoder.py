@@ -1,4 +1,4 @@
-"""The pocket's text encoder: a small transformer over whole words, whose vocabulary travels with its weights."""
+"""The pocket's text encoder: a small transformer over whole words. Its vocabulary is stored beside the weights."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..world.vocabulary import ALIASES, WORDS
+from ..world.vocabulary import ALIASES, WORDS, near_misses
 
 LENGTH = 32
 WIDTH = 128
@@ -16,7 +16,7 @@ SPECIAL = ("<pad>", "<start>", "<end>", "<unknown>")
 
 
 class Vocabulary:
-    """Words to token ids. Case and punctuation do not matter; known synonyms are read as the word that they mean."""
+    """Words to token ids. Case and punctuation are ignored; known synonyms count as the word that they mean."""
 
     def __init__(self, words=WORDS, aliases=ALIASES):
         self.words = (*SPECIAL, *words)
@@ -30,15 +30,26 @@ class Vocabulary:
         return [self.aliases.get(word, word) for word in re.findall(r"[a-z]+", text.lower())]
 
     def unknown(self, text: str) -> list[str]:
-        """The words of `text` that the pocket never learned."""
+        """Return the words of `text` that the pocket never learned."""
         return [word for word in self.split(text) if word not in self.ids]
 
+    def complaint(self, text: str) -> str:
+        """Return a sentence about the unknown words of `text` that names near misses, or "" if all are known."""
+        known = sorted({*self.words[len(SPECIAL) :], *self.aliases})
+        words = [f'"{word}"{self._hint(word, known)}' for word in sorted(set(self.unknown(text)))]
+        return f"The pocket model does not know {', '.join(words)}." if words else ""
+
+    @staticmethod
+    def _hint(word: str, known: list[str]) -> str:
+        near = near_misses(word, known)
+        return f" (did you mean {' or '.join(near)}?)" if near else ""
+
     def encode(self, text: str) -> list[int]:
-        """Token ids of the words, without start, end or padding."""
+        """Return token ids of the words, without start, end or padding."""
         return [self.ids.get(word, UNKNOWN) for word in self.split(text)]
 
     def to_tensor(self) -> Tensor:
-        """The vocabulary as bytes, to be stored beside the weights."""
+        """Return the vocabulary as bytes, to be stored beside the weights."""
         text = json.dumps({"words": self.words[len(SPECIAL) :], "aliases": self.aliases})
         return torch.tensor(list(text.encode()), dtype=torch.uint8)
 
@@ -48,7 +59,7 @@ class Vocabulary:
 
 
 def pad_tokens(tokens: list[int]) -> list[int]:
-    """Start, at most 30 words, end, padding: always 32 ids."""
+    """Return 32 ids: start, at most 30 words, end, padding."""
     body = [START, *tokens[: LENGTH - 2], END]
     return body + [PAD] * (LENGTH - len(body))
 
@@ -74,10 +85,10 @@ class _Layer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token ids [n, 32] -> features [n, 32, 128] and a pooled vector [n, 256].
+    """Encode token ids [n, 32] to features [n, 32, 128] and a pooled vector [n, 256].
 
-    Half of the pooled vector is the normalised sum of the features, half that of the plain word embeddings: in the
-    first a word like "star" is easily lost among its neighbours, in the second every word weighs the same.
+    One half of the pooled vector is the normalised sum of the features, the other one that of the word embeddings. In
+    the first half a word like "star" is easily lost among its neighbours, in the second every word counts the same.
     """
 
     def __init__(self, vocabulary_size: int, width: int = WIDTH, layers: int = 2, operations=nn, **where):
@@ -93,8 +104,8 @@ class TextEncoder(nn.Module):
         places = torch.arange(LENGTH, device=ids.device)
         words = self.tokens(ids).float()
         x = words + 0.1 * self.positions(places).float()
-        said = ids != PAD
+        is_word = ids != PAD
         for layer in self.layers:
-            x = layer(x, said[:, None, None, :])
-        pooled, bag = ((z * said[..., None]).sum(1) for z in (x, words))
+            x = layer(x, is_word[:, None, None, :])
+        pooled, bag = ((z * is_word[..., None]).sum(1) for z in (x, words))
         return self.norm(x), torch.cat([self.pooled_norm(pooled), self.bag_norm(bag)], 1)

@@ -1,6 +1,8 @@
 """What the pocket world can say: its words, its colours, and which combinations training never sees."""
 
 import hashlib
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 
@@ -94,12 +96,17 @@ ALIASES = {
 }
 
 
+def near_misses(word: str, known: Iterable[str]) -> list[str]:
+    """Return up to two of the `known` words that are spelled like `word`, the most similar first."""
+    return get_close_matches(word, list(known), n=2, cutoff=0.7)
+
+
 def held_out(colour: str, shape: str, motion: str) -> bool:
-    """True for the one in six colour x shape x motion combinations that no training clip or caption shows."""
+    """Return True for the one in six colour x shape x motion combinations that no training clip or caption shows."""
     digest = hashlib.sha256(f"{colour} {shape} {motion}".encode()).digest()
     return digest[0] % 6 == 0
 
 
 def spins_visibly(shape: str) -> bool:
-    """A turning circle looks still, so the world has none."""
+    """Return whether a turning shape can be seen to turn. The world shows no other shape that turns."""
     return shape != "circle"

@@ -121,6 +121,8 @@ INTERNALS = [
     Internal("comfy.sd.VAE.spacial_compression_encode", "", "host/conditioning.py: refusal of odd sizes"),
     Internal("comfy.latent_formats.LatentFormat.process_in", "latent", "host/conditioning.py: the network's scale"),
     Internal("comfy.weight_adapter.lora.LoRAAdapter", "loaded_keys weights", "host/layer_settings.py: motion LoRAs"),
+    Internal("comfy_execution.utils.get_executing_context", "", "host/node_text.py: the node that shows a text"),
+    Internal("server.PromptServer.send_progress_text", "text node_id", "host/node_text.py: a text on a node"),
     Internal("node_helpers.conditioning_set_values", "conditioning values", "host/conditioning.py: known frames"),
     Internal("folder_paths.add_model_folder_path", "folder_name full_folder_path", "host/folders.py: model folders"),
     Internal("folder_paths.get_full_path_or_raise", "folder_name filename", "nodes/: the file of a list's entry"),

@@ -73,3 +73,17 @@ def test_words():
     assert len(pad_tokens(list(range(50)))) == 32 and pad_tokens(list(range(50)))[-1] == END
     again = Vocabulary.from_tensor(vocabulary.to_tensor())
     assert again.words == vocabulary.words and again.aliases == vocabulary.aliases
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("a red ball moves up", ""),
+        ("two circles", 'The pocket model does not know "circles" (did you mean circle?), "two".'),
+        ("a purpel star moveing left", 'The pocket model does not know "moveing" (did you mean moving?), "purpel" '
+                                       "(did you mean purple?)."),
+        ("a dragon", 'The pocket model does not know "dragon".'),
+    ],
+)  # fmt: skip
+def test_unknown_words_come_with_near_misses(text, complaint):
+    assert Vocabulary().complaint(text) == complaint
