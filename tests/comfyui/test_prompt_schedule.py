@@ -7,6 +7,7 @@ from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.nodes.schedules import PromptSchedule, ValueSchedule
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.narrow_clip import narrow_clip
+from emu_video.tests.comfyui.stock import LATENT, V_PREDICTION, Stock
 
 from nodes import CLIPTextEncode, ConditioningAverage, KSampler  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -166,3 +167,22 @@ def test_no_clip():
 def test_value_schedule():
     assert ValueSchedule.execute("0: 1\n4: 0", 6).args == ([1, 0.75, 0.5, 0.25, 0, 0],)
     assert ValueSchedule.execute("0:(0), 2:(1)", 4, loop=True).args == ([0, 0.5, 1, 0.5],)
+
+
+def test_pooled_text_of_sdxl_in_context_windows(tmp_path):
+    """SDXL reads a pooled text beside the tokens: windows must cut it as well."""
+    with Stock.loaded("sdxl", True, V_PREDICTION, "", tmp_path) as stock:
+        text, frames = stock.prompt(1), 6
+        text[0][0] = torch.randn(frames, 7, stock.config["context_dim"], generator=torch.Generator().manual_seed(2))
+        width = text[0][1]["pooled_output"].shape[1]
+        text[0][1]["pooled_output"] = torch.randn(frames, width, generator=torch.Generator().manual_seed(3))
+        noise = torch.randn(frames, *LATENT, generator=torch.Generator().manual_seed(4))
+
+        def video(model, positive):
+            return tiny.sample(model, noise=noise, steps=1, positive=positive, negative=stock.prompt(2))
+
+        whole = video(stock.fresh, text)
+        windowed = video(tiny.in_windows(stock.fresh, 4, 2, "", causal=False), text)
+        torch.testing.assert_close(windowed, whole, rtol=1e-4, atol=1e-4)
+        swapped = [[text[0][0], {"pooled_output": text[0][1]["pooled_output"].flip(0)}]]
+        assert (video(stock.fresh, swapped) - whole).abs().max() > 1e-3
