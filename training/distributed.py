@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -45,9 +47,20 @@ class Processes:
         start = self.rank * mine
         return [range(i, min(i + at_once, start + mine)) for i in range(start, start + mine, at_once)]
 
-    def wrap(self, trainee: nn.Module) -> nn.Module:
-        """Return `trainee` with gradients that are averaged over all processes."""
-        return trainee if self.count == 1 else DistributedDataParallel(trainee, broadcast_buffers=False)
+    def wrap(self, trainee: nn.Module, *, shard: bool = False) -> nn.Module:
+        """Return `trainee` with gradients that are averaged over all processes.
+
+        shard: split weights, gradients and moments over the processes. Each module with parameters of its own is split
+        by itself, because temporal modules are called one by one from inside the image model.
+        """
+        if self.count == 1:
+            return trainee
+        if not shard:
+            return DistributedDataParallel(trainee, broadcast_buffers=False)
+        for module in trainee.modules():
+            if next(module.parameters(recurse=False), None) is not None:
+                fully_shard(module)
+        return trainee
 
     def without_exchange(self, trainee: nn.Module) -> AbstractContextManager[Any]:
         """Return a context in which gradients are only accumulated (all but the last part of a step)."""
@@ -90,3 +103,19 @@ def processes(device: torch.device) -> Iterator[Processes]:
         yield Processes(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", 0)))
     finally:
         dist.destroy_process_group()
+
+
+def whole(value: Any) -> Any:
+    """Return a tensor, or a nest of dicts and lists of tensors, with sharded tensors gathered. Call it everywhere."""
+    if isinstance(value, DTensor):
+        return value.full_tensor()
+    if isinstance(value, dict):
+        return {key: whole(each) for key, each in value.items()}
+    return [whole(each) for each in value] if isinstance(value, list) else value
+
+
+def like(value: Tensor, target: Tensor) -> Tensor:
+    """Return a whole tensor split as `target` is."""
+    if not isinstance(target, DTensor):
+        return value
+    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)

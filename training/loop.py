@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import check_same_run, load_checkpoint, save_checkpoint
-from .distributed import ALONE, Processes
+from .distributed import ALONE, Processes, like, whole
 from .log import Figure, Log, Sums, joined, memory
 
 States = dict[str, dict[str, Tensor]]
@@ -30,7 +30,8 @@ class Settings:
     batch: clips of one step, on all processes together; at_once: clips computed at the same time (0: all).
     rate: learning rate after `warmup` steps; a cosine leads to `final_rate` times it (1 keeps it constant).
     ema: decay of the moving average. clip: largest norm of the gradient.
-    autocast: "" or "bfloat16". optimiser: "adamw", or "adamw8bit" (needs torchao).
+    autocast: "" or "bfloat16". optimiser: "adamw", or "adamw8bit" (needs torchao). shard: split weights, gradients and
+    moments over the processes.
     """
 
     iterations: int
@@ -48,6 +49,7 @@ class Settings:
     optimiser: str = "adamw"
     log_every: int = 25
     tensorboard: bool = False
+    shard: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Average:
 
     def load(self, values: Mapping[str, Tensor]) -> None:
         for name, value in self.values.items():
-            value.copy_(values[name])
+            value.copy_(like(values[name], value))
 
     def update(self, parameters: Mapping[str, Tensor], step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
@@ -122,7 +124,7 @@ def train(
     run: Mapping[str, Any] | None = None,
     processes: Processes = ALONE,
     on_step: Callable[[Progress], None] | None = None,
-    on_save: Callable[[int, States], None] | None = None,
+    on_save: Callable[[int, States, States], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     echo: bool = True,
 ) -> Result:
@@ -132,19 +134,26 @@ def train(
 
     Args:
         run: settings that belong to the run; a checkpoint with others is refused.
-        on_save: called with the step and the averaged weights after each checkpoint, in the first process.
+        on_save: called with the step, the averaged and the raw weights after each checkpoint, in the first process.
         should_stop: asked after each step; a run that stops saves a checkpoint first.
         echo: whether rows of the log are printed.
 
     Raises:
         NotFinite: the loss or its gradient is NaN or infinite; the checkpoint is from before.
     """
-    named = {f"{m}.{k}": p for m, module in modules.items() for k, p in module.named_parameters() if p.requires_grad}
-    optimiser = _optimiser(named.values(), settings)
-    average = Average(named, settings.ema)
     path = folder / f"{name}.pt"
     state = load_checkpoint(path)
     step = state["step"] if state else 0
+    if state:
+        check_same_run(path, state["run"], dict(run or {}))
+        for module_name, module in modules.items():
+            module.load_state_dict(state["modules"][module_name])
+        if echo and processes.is_first:
+            print(f"{name}: resuming at step {step}", flush=True)
+    trainee = processes.wrap(Trainee(modules, loss, settings.autocast), shard=settings.shard)
+    named = {f"{m}.{k}": p for m, module in modules.items() for k, p in module.named_parameters() if p.requires_grad}
+    optimiser = _optimiser(named.values(), settings)
+    average = Average(named, settings.ema)
     log = Log(
         folder / f"{name}.csv",
         settings.iterations,
@@ -156,25 +165,20 @@ def train(
         writes=processes.is_first,
     )
     if state:
-        check_same_run(path, state["run"], dict(run or {}))
-        for module_name, module in modules.items():
-            module.load_state_dict(state["modules"][module_name])
-        optimiser.load_state_dict(state["optimiser"])
+        _load_moments(optimiser, state["optimiser"], list(named.values()))
         average.load(state["average"])
         log.sums = state["log"] if processes.is_first else {}
-        if echo and processes.is_first:
-            print(f"{name}: resuming at step {step}", flush=True)
-    trainee = processes.wrap(Trainee(modules, loss, settings.autocast))
     parts = processes.share(settings.batch, settings.at_once or settings.batch)
 
     def save() -> None:
         sums = joined(processes.gather(log.sums))
+        raw, averaged = _states(modules), whole(average.values)
+        moments = whole(optimiser.state_dict())
         if processes.is_first:
-            raw, optimiser_state = _states(modules), optimiser.state_dict()
-            changed = {"modules": raw, "optimiser": optimiser_state, "average": average.values, "log": sums}
+            changed = {"modules": raw, "optimiser": moments, "average": averaged, "log": sums}
             save_checkpoint(path, step=step, run=dict(run or {}), **changed)
             if on_save:
-                on_save(step, _states(modules, average.values))
+                on_save(step, _with(raw, averaged), raw)
         processes.wait()
 
     stopped, saved = False, step
@@ -183,7 +187,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = settings.rate * rate_at(step, settings)
         value, figures = _gradients(trainee, optimiser, step, parts, processes)
-        norm = nn.utils.clip_grad_norm_(named.values(), settings.clip).item()
+        norm = whole(nn.utils.clip_grad_norm_(named.values(), settings.clip)).item()
         if not math.isfinite(norm):
             raise NotFinite(step, None)
         optimiser.step()
@@ -199,7 +203,8 @@ def train(
             saved = step
     if saved != step:
         save()
-    return Result(_states(modules, average.values), _states(modules), step, step < settings.iterations, log)
+    raw = _states(modules)
+    return Result(_with(raw, whole(average.values)), raw, step, step < settings.iterations, log)
 
 
 def _gradients(
@@ -223,13 +228,25 @@ def _gradients(
     return mean, joined(figures)
 
 
-def _states(modules: Mapping[str, nn.Module], values: Mapping[str, Tensor] | None = None) -> States:
-    """Return the state dict of each module, with `values` ("module.key") in place of its own."""
-    states = {m: {k: v.detach() for k, v in module.state_dict().items()} for m, module in modules.items()}
-    for name, value in (values or {}).items():
+def _states(modules: Mapping[str, nn.Module]) -> States:
+    return {m: {k: whole(v.detach()) for k, v in module.state_dict().items()} for m, module in modules.items()}
+
+
+def _with(states: States, values: Mapping[str, Tensor]) -> States:
+    """Return `states` with `values` ("module.key") in place of theirs."""
+    changed = {name: dict(state) for name, state in states.items()}
+    for name, value in values.items():
         module_name, _, key = name.partition(".")
-        states[module_name][key] = value
-    return states
+        changed[module_name][key] = value
+    return changed
+
+
+def _load_moments(optimiser: torch.optim.Optimizer, state: dict[str, Any], parameters: list[Tensor]) -> None:
+    for number, moments in state["state"].items():
+        target = parameters[number]
+        for name, value in moments.items():
+            moments[name] = like(value, target) if value.shape == target.shape else value
+    optimiser.load_state_dict(state)
 
 
 def _optimiser(parameters: Iterable[Tensor], settings: Settings) -> torch.optim.Optimizer:

@@ -44,7 +44,7 @@ class Stage:
     `known_exact` the share of clips without it; `downscale` is the factor of super-resolution. `drop_text`, `drop_all`:
     shares of clips without text, without text and known frames. `last_timestep`: share of clips at the last one.
     Steps: `batch` clips make one step, `clips_at_once` of them are in memory at a time. `final_rate` is the share of
-    `learning_rate` that a cosine leads to, 1 keeps it constant.
+    `learning_rate` that a cosine leads to, 1 keeps it constant. `shard` splits weights and moments over processes.
     """
 
     name: str = "motion"
@@ -85,6 +85,7 @@ class Stage:
     check_every: int = _number(250, 1)
     log_every: int = _number(25, 1)
     tensorboard: bool = False
+    shard: bool = False
 
     def settings(self) -> Settings:
         return Settings(
@@ -103,6 +104,7 @@ class Stage:
             optimiser=self.optimiser,
             log_every=self.log_every,
             tensorboard=self.tensorboard,
+            shard=self.shard,
         )
 
     def known(self) -> KnownFrames:

@@ -58,7 +58,7 @@ def train_layers(
     processes: Processes = ALONE,
     save_as: torch.dtype = torch.float32,
     on_step: Callable[[Progress], None] | None = None,
-    on_save: Callable[[int, States], None] | None = None,
+    on_save: Callable[[int, States, States], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     echo: bool = True,
 ) -> Result:
@@ -101,12 +101,12 @@ def train_layers(
                 figures |= check(network, objective, clips, checked, conditioned=conditioned, device=device)
         return value, figures
 
-    def save(step: int, states: States) -> None:
+    def save(step: int, averaged: States, raw: States) -> None:
         done = replace(info, training={**info.training, "steps": step})
-        for file, weights in ((path, states["layers"]), (raw_path, layers.state_dict())):
+        for file, weights in ((path, averaged["layers"]), (raw_path, raw["layers"])):
             save_layers(file, {key: weight.to(save_as) for key, weight in weights.items()}, done)
         if on_save:
-            on_save(step, states)
+            on_save(step, averaged, raw)
 
     def stepped(progress: Progress) -> None:
         if progress.done % stage.log_every == 0 or progress.done == progress.steps:
@@ -238,8 +238,8 @@ def warnings(clips: Clips, stage: Stage, *, fresh: bool) -> list[str]:
 
 
 # Settings that a run may change when it is resumed: they do not change what a step computes, or only when it ends.
-FREE = ("name", "dataset", "steps", "clips_at_once", "save_every", "check_every", "log_every", "tensorboard", "compile",
-        "gradient_checkpointing")  # fmt: skip
+FREE = {"name", "dataset", "steps", "clips_at_once", "save_every", "check_every", "log_every", "tensorboard"}
+FREE |= {"compile", "shard", "gradient_checkpointing"}
 
 
 def _identity(stage: Stage, run: Run, clips: Clips) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_a_run_that_is_stopped_saves_and_goes_on(tmp_path):
     stopped = train(
         {"m": model}, loss, settings, tmp_path, "run",
         on_step=lambda progress: seen.append(progress.done), should_stop=lambda: len(seen) == 7,
-        on_save=lambda step, states: saved.append((step, states["m"]["weight"].clone())),
+        on_save=lambda step, states, raw: saved.append((step, states["m"]["weight"].clone())),
     )  # fmt: skip
     assert (stopped.step, stopped.stopped, seen) == (7, True, list(range(1, 8)))
     assert saved[0][0] == 7 and torch.equal(saved[0][1], stopped.average["m"]["weight"])
