@@ -1,4 +1,4 @@
-"""Frames between frames inside ComfyUI: its device, its memory, its progress bar and its stop button."""
+"""Optical-flow interpolation inside ComfyUI, with its device, memory, progress bar and stop button."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..optical_flow.between import frames_between
 from .memory import check_memory
 
 WORKING_BYTES = 320
-"""Per pixel of a frame, while one new frame is made: about 80 float32 planes (measured by the tests of this room)."""
+"""Working memory per pixel of a frame: about 80 float32 planes (measured by the tests of this room)."""
 
 
 def interpolate(images: Tensor, factor: int) -> Tensor:
-    """IMAGE [n, H, W, C] -> IMAGE [(n - 1) * factor + 1, H, W, C]; the given frames are in it unchanged."""
+    """Interpolate an IMAGE [n, H, W, C] to [(n - 1) * factor + 1, H, W, C]. The given frames stay unchanged."""
     count, height, width, channels = images.shape
     if count < 2:
         raise ValueError(
@@ -24,7 +24,7 @@ def interpolate(images: Tensor, factor: int) -> Tensor:
         )
     out = comfy.model_management.intermediate_device()
     device = comfy.model_management.get_torch_device()
-    if device.type != "cuda":  # others lack bicubic look-ups in some versions of torch
+    if device.type != "cuda":  # other devices lack bicubic sampling in some versions of torch
         device = torch.device("cpu")
     new_frames = frames_between(images, factor, device)
     frames = (count - 1) * factor + 1

@@ -1,4 +1,4 @@
-"""What a result will take of memory, against what is free."""
+"""Check that a result fits into memory before it is computed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ GIB = 1024**3
 
 
 def check_memory(needed: int, what: str, advice: str, device: torch.device) -> None:
-    """Refuses, before anything is computed, a result that does not fit: ValueError, ending in `advice`."""
+    """Raise ValueError for a result of `needed` bytes that does not fit. The message ends in `advice`."""
     free = comfy.model_management.get_free_memory(device)
     if needed > free:
         raise ValueError(

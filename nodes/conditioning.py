@@ -194,7 +194,7 @@ class InterpolationConditioning(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "noise_level", default=100, min=0, max=250, advanced=True,
-                    tooltip="Noise on the given frames; it mends small faults. 100 for layers trained with it, else 0.",
+                    tooltip="Noise on the given frames hides small faults. Use 100 for layers trained with it, else 0.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,

@@ -27,7 +27,7 @@ class SuperResolutionConditioning(io.ComfyNode):
             ),
             search_aliases=["upscale video", "video super resolution", "ssr", "vsr", "hires"],
             inputs=[
-                *model_inputs("Load Temporal Layers with layers of the role super_resolution."),
+                *model_inputs("The model output of Load Temporal Layers, with layers of the role super_resolution."),
                 io.MultiType.Input(
                     "frames", types=[io.Image, io.Latent], tooltip="The small video: images or latents."
                 ),

@@ -1,1 +1,1 @@
-"""Frames between frames, without weights: optical flow, warping, blending. Torch, OpenCV and kornia only."""
+"""Frame interpolation without weights: optical flow, warping, blending. Torch, OpenCV and kornia only."""

@@ -1,4 +1,4 @@
-"""Scene cuts: two frames that are not of the same scene."""
+"""Detection of scene cuts between two frames."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from torch import Tensor
 from .flow import Flow
 from .warp import warp
 
-UNLIKE = 0.1
-"""The difference of colours, in 0..1, above which a pixel is another than the one the flow found for it."""
+PIXEL_DIFFERENCE = 0.1
+"""Colour difference (0..1) above which a pixel counts as mismatched."""
 
-MOST = 0.5
-"""The share of such pixels above which the scene is another."""
+CUT_SHARE = 0.5
+"""Fraction of mismatched pixels above which we report a scene cut."""
 
 
 def is_cut(first: Tensor, second: Tensor, flow: Flow) -> bool:
-    """Whether the scene changes between two frames [1, C, H, W]: moving them does not make them alike."""
-    return (unlike(first, second, flow.forward) + unlike(second, first, flow.backward)) / 2 > MOST
+    """Return whether the scene changes between two frames [1, C, H, W], so that warping does not align them."""
+    return (mismatch(first, second, flow.forward) + mismatch(second, first, flow.backward)) / 2 > CUT_SHARE
 
 
-def unlike(frame: Tensor, other: Tensor, flow: Tensor) -> float:
-    """The share of the frame's pixels that the other frame does not show where the flow says."""
+def mismatch(frame: Tensor, other: Tensor, flow: Tensor) -> float:
+    """Return the fraction of the frame's pixels that differ from the pixel that the flow finds in the other frame."""
     difference = (frame - warp(other, flow)).abs().amax(1)
-    return float((difference > UNLIKE).float().mean())
+    return float((difference > PIXEL_DIFFERENCE).float().mean())

@@ -1,6 +1,6 @@
-"""Dense optical flow between two frames, both ways, and where the two ways agree.
+"""Dense optical flow between two frames in both directions, with a forward-backward check.
 
-Kroeger et al., "Fast Optical Flow using Dense Inverse Search" (DIS, 2016), as OpenCV has it, on the CPU.
+Kroeger et al., "Fast Optical Flow using Dense Inverse Search" (DIS, 2016), by OpenCV on the CPU.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from .warp import positions, warp
 
-SMALLEST = 32  # pixels; on smaller pictures DIS has no room for its 8 x 8 patches
+SMALLEST = 32  # pixels per side; smaller pictures have no room for the 8 x 8 patches of DIS
 
 
 @dataclass(frozen=True)
 class Flow:
-    """What moves where between two frames, in pixels, and which pixels are in both.
+    """Optical flow between two frames in pixels, and the visibility of each pixel in the other frame.
 
     forward: [1, 2, H, W], (x, y): pixel p of the first frame is at p + forward(p) in the second. backward: the reverse.
     first_seen: [1, 1, H, W] in 0..1, 1 where a pixel of the first frame is visible in the second. second_seen: the
@@ -34,7 +34,7 @@ class Flow:
 
 
 def luminance(frame: Tensor) -> np.ndarray:
-    """[1, C, H, W] in 0..1 -> uint8 [H, W] (BT.601; one channel is taken as it is), padded to a size that DIS takes."""
+    """Convert [1, C, H, W] in 0..1 to luminance, uint8 [H, W] (BT.601), padded to the smallest size for DIS."""
     rgb = frame[0, :3] if frame.shape[1] >= 3 else frame[0, :1].expand(3, -1, -1)
     grey = torch.einsum("chw,c->hw", rgb.float(), rgb.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32))
     height, width = grey.shape
@@ -44,13 +44,13 @@ def luminance(frame: Tensor) -> np.ndarray:
 
 
 def estimate(first: Tensor, second: Tensor) -> Flow:
-    """The flow between two frames [1, C, H, W] of 0..1, on their device."""
+    """Estimate the flow between two frames [1, C, H, W] in 0..1; the result is on their device."""
     import cv2
 
     height, width = first.shape[2:]
     one, other = luminance(first), luminance(second)
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    start: Any = None  # DIS begins from no motion, which OpenCV's type hints do not know
+    start: Any = None  # DIS starts without motion, which OpenCV's type hints do not allow
     forward, backward = (
         torch.from_numpy(dis.calc(*pair, start))
         .to(first.device)
@@ -62,11 +62,11 @@ def estimate(first: Tensor, second: Tensor) -> Flow:
 
 
 def seen(there: Tensor, back: Tensor) -> Tensor:
-    """Forward-backward check: 1 where going there and back ends where it began, falling to 0 as it does not.
+    """Return the forward-backward check: 1 where following both flows returns to the start, falling to 0 elsewhere.
 
-    there, back: [1, 2, H, W] -> [1, 1, H, W]. The form is that of Sundaram, Brox and Keutzer, "Dense Point
-    Trajectories by GPU-Accelerated Large Displacement Optical Flow" (2010), equation 5, but soft, and with a tolerance
-    that grows as the motion does: their 0.01 refuses most of what DIS finds rightly in fast motion (measured: 1 dB).
+    there, back: [1, 2, H, W] -> [1, 1, H, W]. The form follows Sundaram, Brox and Keutzer, "Dense Point Trajectories by
+    GPU-Accelerated Large Displacement Optical Flow" (2010), equation 5, with a soft threshold and a tolerance that
+    grows with the motion. Their constant of 0.01 rejects most correct flow of DIS in fast motion (measured: 1 dB).
     """
     height, width = there.shape[2:]
     x, y = positions(there)

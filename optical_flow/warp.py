@@ -1,4 +1,4 @@
-"""Moving pictures along a flow, backward (looking up) and forward (splatting)."""
+"""Warping pictures along a flow: backward (sampling) and forward (splatting)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def positions(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """[1, 2, H, W] in pixels -> x and y [1, H, W] of where each pixel goes."""
+    """Return the target x and y [1, H, W] of each pixel under a flow [1, 2, H, W] in pixels."""
     height, width = flow.shape[2:]
     x = torch.arange(width, device=flow.device, dtype=flow.dtype)
     y = torch.arange(height, device=flow.device, dtype=flow.dtype)
@@ -16,9 +16,9 @@ def positions(flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
-    """Looks up the picture [1, C, H, W] at p + flow(p) for each pixel p; its edge goes on outside it.
+    """Sample the picture [1, C, H, W] at p + flow(p) for each pixel p. Its border repeats outside.
 
-    mode: "bilinear", or "bicubic", which keeps frames sharp but may leave their range a little.
+    mode: "bilinear", or "bicubic", which keeps frames sharp but may overshoot their range.
     """
     from kornia.geometry.transform import remap
 
@@ -28,9 +28,9 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def splat(values: Tensor, weights: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Drops each pixel p at p + flow(p), shared among the four pixels around that point.
+    """Splat each pixel p to p + flow(p), shared among the four pixels around that point.
 
-    values [1, C, H, W], weights [1, 1, H, W] -> sums of weighted values [1, C, H, W], sums of weights [1, 1, H, W].
+    values: [1, C, H, W]. weights: [1, 1, H, W]. Returns the sums of weighted values and of weights, in these shapes.
     """
     height, width = flow.shape[2:]
     x, y = (place[0].flatten() for place in positions(flow))
@@ -47,7 +47,7 @@ def splat(values: Tensor, weights: Tensor, flow: Tensor) -> tuple[Tensor, Tensor
 
 
 def fill(sums: Tensor, weights: Tensor, enough: float = 0.1) -> Tensor:
-    """Means from splatted sums; where less than about `enough` weight fell, the mean of the surroundings.
+    """Return means of splatted sums. Pixels with less than about `enough` weight take the mean of their surroundings.
 
     Push-pull on a pyramid of halves (Gortler et al., "The Lumigraph", 1996, section 3.4).
     """
