@@ -26,3 +26,15 @@ def rescale_guidance(guided: Tensor, full: Tensor, phi: float, frames: int) -> T
     spread = full.reshape(videos, -1).std(1) / guided.reshape(videos, -1).std(1)
     scale = phi * spread + (1 - phi)
     return guided * scale.repeat_interleave(frames).reshape(-1, *(1,) * (guided.ndim - 1))
+
+
+def as_two(image_guidance: float, text_guidance: float) -> tuple[float, float]:
+    """Write equation 1 as guidance with two estimates, for functions that know a positive and a negative one.
+
+    Returns (share, rest): with negative = share uncond + (1 - share) image, equation 1 is
+    negative + text_guidance (full - negative) + rest (image - uncond). share lies in [0, 1]; rest is 0 for an
+    image_guidance between 1 and text_guidance.
+    """
+    shared = min(max(image_guidance, min(1.0, text_guidance)), max(1.0, text_guidance))
+    share = 0.0 if text_guidance == 1.0 else (1 - shared) / (1 - text_guidance)
+    return share, image_guidance - shared

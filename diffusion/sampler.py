@@ -18,12 +18,15 @@ def ddim_step(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """From the estimates at one noise level to x at the next (Song et al. 2021, equations 12 and 16).
+    """Return x at the next noise level from the estimates at one (Song et al. 2021, equations 12 and 16).
 
-    eta 0 is deterministic, 1 as random as DDPM. Noise is drawn on the generator's device.
+    eta 0 is deterministic and goes either way, 1 is as random as DDPM. Noise is drawn on the generator's device.
+    Raises ValueError for eta above 0 towards more noise (DDIM inversion), which has no such step.
     """
+    if eta and next_alpha_cumprod < alpha_cumprod:
+        raise ValueError(f"DDIM with eta {eta:g} cannot step towards more noise: use eta 0.")
     noise_variance = 1 - next_alpha_cumprod
-    fresh_share = eta**2 * (1 - alpha_cumprod / next_alpha_cumprod) / (1 - alpha_cumprod)
+    fresh_share = eta**2 * (1 - alpha_cumprod / next_alpha_cumprod) / (1 - alpha_cumprod) if eta else 0.0
     x = next_alpha_cumprod**0.5 * x0 + (noise_variance * (1 - fresh_share)) ** 0.5 * eps
     fresh = (noise_variance * fresh_share) ** 0.5
     if fresh:

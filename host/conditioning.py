@@ -20,7 +20,7 @@ from ..diffusion.windows import Layout, Window, known_at
 from ..temporal_layers.info import AFFINITY, KNOWN_FRAMES, LayersInfo
 from .given_frames import GivenFrames, one_image
 from .injection import check_layers, layers_info
-from .memory import GIB, check_memory
+from .memory import bytes_in_words, check_memory
 from .prompt_schedule import text_of_window
 from .videos import PURPOSE, Purpose
 
@@ -242,5 +242,5 @@ def check_room(frames: int, in_memory: int, size: tuple[int, int], advice: str) 
     """
     needed = in_memory * size[0] * size[1] * 3 * 4  # float32, as an IMAGE is
     what = f"{frames} frames of {size[1]}x{size[0]}"
-    logging.info(f"Emu Video: {what} take about {needed / GIB:.2f} GiB when they are decoded.")
+    logging.info(f"Emu Video: {what} take about {bytes_in_words(needed)} when they are decoded.")
     check_memory(needed, what, advice, comfy.model_management.intermediate_device())

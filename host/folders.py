@@ -1,4 +1,4 @@
-"""The model folders that the pack adds to ComfyUI's own."""
+"""The model folders that the pack reads beside ComfyUI's own."""
 
 from __future__ import annotations
 
@@ -8,24 +8,62 @@ from pathlib import Path
 import folder_paths
 
 TEMPORAL_LAYERS = "temporal_layers"
+MOTION_LORAS = "emu_video_motion_loras"
+SOURCES = {
+    TEMPORAL_LAYERS: (TEMPORAL_LAYERS, "animatediff_models"),
+    MOTION_LORAS: ("loras", "animatediff_motion_lora"),
+}
+"""Folder type -> the types whose folders it lists: this pack's or ComfyUI's, then AnimateDiff-Evolved's."""
 EXTENSIONS = {".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin"}  # pickles are read as weights alone
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "pocket" / "weights"
 
 
 def register() -> None:
-    """Makes `models/temporal_layers` and the weights shipped with the pack visible to ComfyUI's file lists.
+    """Make `models/temporal_layers` and the weights shipped with the pack visible to ComfyUI's file lists.
 
     Folders that extra_model_paths.yaml names are kept, and stay first.
     """
     folder_paths.add_model_folder_path(TEMPORAL_LAYERS, os.path.join(folder_paths.models_dir, TEMPORAL_LAYERS))
     for folder in (TEMPORAL_LAYERS, "checkpoints"):
         folder_paths.add_model_folder_path(folder, str(SHIPPED_WEIGHTS / folder))
-    # ComfyUI gives a folder type of its own an empty set of extensions, which lists every file there is.
-    paths, extensions = folder_paths.folder_names_and_paths[TEMPORAL_LAYERS]
-    folder_paths.folder_names_and_paths[TEMPORAL_LAYERS] = (paths, set(extensions) | EXTENSIONS)
+    for folder in SOURCES:
+        update(folder)
 
 
-def fingerprint(folder: str, name: str) -> tuple[int, int]:
-    """What `fingerprint_inputs` of a node that reads a model file gives: written anew, the file is loaded anew."""
-    file = os.stat(folder_paths.get_full_path_or_raise(folder, name))
+def update(folder: str) -> None:
+    """List the folders of all sources under `folder`. Other packs may register theirs at any time.
+
+    AnimateDiff-Evolved's default folders are read even when that pack is not installed.
+    """
+    known = folder_paths.folder_names_and_paths
+    paths: list[str] = []
+    extensions = set(EXTENSIONS)
+    for source in SOURCES[folder]:
+        default = os.path.join(folder_paths.models_dir, source)
+        listed, allowed = known.get(source, ([default], set()))
+        extensions |= set(allowed)
+        paths += [path for path in (*listed, default) if path not in paths]
+    known[folder] = (paths, extensions)
+
+
+def model_files(folder: str) -> list[str]:
+    """Return the names of all files of a folder type of `SOURCES`."""
+    update(folder)
+    return folder_paths.get_filename_list(folder)
+
+
+def full_path(folder: str, name: str) -> str:
+    """Return the path of a file that `model_files` lists. Raises FileNotFoundError."""
+    update(folder)
+    return folder_paths.get_full_path_or_raise(folder, name)
+
+
+def fingerprint(folder: str, name: str | None) -> tuple[int, int]:
+    """Return the cache key of a model file (mtime, size). ComfyUI reloads the file when the key changes.
+
+    A name that another node gives is unknown here (None): the file is then read again only when the name changes.
+    """
+    if name is None:
+        return 0, 0
+    file = os.stat(full_path(folder, name))
     return file.st_mtime_ns, file.st_size

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import comfy.model_patcher
 import comfy.samplers
 from torch import Tensor
 
-from ..diffusion.guidance import emu_guidance, rescale_guidance
+from ..diffusion.guidance import as_two, emu_guidance, rescale_guidance
+from ..temporal_layers.info import LayersInfo
+from .cfg_hooks import CFG, POST_CFG, PRE_CFG, hooks, node_of
 from .injection import check_layers
-from .zero_snr import signal_and_noise
+from .notices import notice
+from .schedule import signal_and_noise
+from .values import check_finite
+from .videos import FRAMES, check_parts, frames_per_video
+
+POSITIVE, NEGATIVE, IMAGE_ONLY = range(3)  # ComfyUI's indices of conditionings, and one more
+EVALUATE = "sampler_calc_cond_batch_function"
+WRAPPER = "model_function_wrapper"
+DEFAULT_GUIDANCE = (7.5, 2.0)  # text and image weight of the paper (section 4)
+GUIDANCE_OF_BASE = {"pocket": (2.0, 1.0)}
 
 
 class EmuVideoGuider(comfy.samplers.CFGGuider):
-    """Three conditionings: `positive` has text and image, `image_only` the image, `negative` neither."""
+    """Three conditionings: `positive` has text and image, `image_only` the image, `negative` neither.
+
+    To patches of other nodes (image prompts, regions), `image_only` is a second negative: it has the null text.
+    `cfg` is the text weight, so nodes that set cfg while sampling set it.
+    """
 
     image_guidance = 2.0
-    text_guidance = 7.5
     guidance_rescale = 0.0
 
     def set_conds(self, positive: list, image_only: list, negative: list) -> None:
-        self.inner_set_conds({"positive": positive, "image_only": image_only, "negative": negative})
+        conds = {"positive": positive, "image_only": image_only, "negative": negative}
+        self.inner_set_conds(share_control(conds))
 
     def set_guidance(self, image_guidance: float, text_guidance: float, guidance_rescale: float = 0.0) -> None:
-        self.image_guidance, self.text_guidance = image_guidance, text_guidance
-        self.guidance_rescale = guidance_rescale
-        self.cfg = text_guidance  # what ComfyUI logs, and hands to post-cfg functions
+        check_finite(image_guidance=image_guidance, text_guidance=text_guidance, guidance_rescale=guidance_rescale)
+        self.image_guidance, self.cfg, self.guidance_rescale = image_guidance, text_guidance, guidance_rescale
 
     def predict_noise(
         self,
@@ -35,38 +51,123 @@ class EmuVideoGuider(comfy.samplers.CFGGuider):
         model_options: dict[str, Any] | None = None,
         seed: int | None = None,
     ) -> Tensor:
-        """x0, [frames, C, h, w]. A conditioning whose weight in the sum is 0 is not evaluated."""
-        model_options = model_options or {}
-        positive, image_only, negative = (self.conds[k] for k in ("positive", "image_only", "negative"))
-        if not model_options.get("disable_cfg1_optimization", False):
-            if self.image_guidance == 1.0:
-                negative = None
-            if self.image_guidance == self.text_guidance:
-                image_only = None
-            if self.text_guidance == 0.0 and self.guidance_rescale == 0.0:
-                positive = None
-        conds: list[Any] = [negative, image_only, positive]
-        uncond, image, full = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)
-        x0 = emu_guidance(uncond, image, full, self.image_guidance, self.text_guidance)
+        """Return x0, [frames, C, h, w]. A conditioning whose weight in the sum is 0 is not evaluated."""
+        options = model_options or {}
+        conds = self.weighted_conds(options)
+        full, uncond, image = evaluate(self.inner_model, conds, x, timestep, options)
+        if hooks(options):
+            share, rest = as_two(self.image_guidance, self.cfg)
+            negative = share * uncond + (1 - share) * image
+            pair = Pair(self, x, timestep, options, (conds[POSITIVE], conds[NEGATIVE if share > 0.5 else IMAGE_ONLY]))
+            x0 = pair.guide(full, negative) + rest * (image - uncond)
+        else:
+            x0 = emu_guidance(uncond, image, full, self.image_guidance, self.cfg)
         if self.guidance_rescale:
             x0 = self.rescale(x, x0, full, float(timestep[0]))
-        for function in model_options.get("sampler_post_cfg_function", []):
-            x0 = function(
-                {
-                    "denoised": x0, "cond": positive, "uncond": negative, "cond_scale": self.cfg,
-                    "model": self.inner_model, "cond_denoised": full, "uncond_denoised": uncond,
-                    "sigma": timestep, "model_options": model_options, "input": x,
-                }
-            )  # fmt: skip
-        return x0
+        return pair.post(x0, full, negative) if hooks(options) else x0
+
+    def weighted_conds(self, options: dict[str, Any]) -> list[Any]:
+        """Return [positive, negative, image_only] with None for those that the result does not depend on."""
+        positive, negative, image_only = (self.conds[key] for key in ("positive", "negative", "image_only"))
+        if options.get("disable_cfg1_optimization", False):
+            return [positive, negative, image_only]
+        if hooks(options):
+            share, rest = as_two(self.image_guidance, self.cfg)
+            needed = True, share > 0 or rest != 0, share < 1 or rest != 0
+        else:
+            needed = (
+                self.cfg != 0.0 or self.guidance_rescale != 0.0,
+                self.image_guidance != 1.0,
+                self.image_guidance != self.cfg,
+            )
+        return [cond if use else None for cond, use in zip((positive, negative, image_only), needed, strict=True)]
 
     def rescale(self, x: Tensor, x0: Tensor, full: Tensor, sigma: float) -> Tensor:
         """Guidance rescale on v = (alpha x_vp - x0) / sigma; sigma cancels."""
         a, b = signal_and_noise(self.inner_model.model_sampling, sigma)
         signal = x * (a / (a * a + b * b))
-        known = self.conds["positive"][0].get("noise_concat")
-        frames = len(x) if known is None else len(known)
+        frames = frames_per_video(len(x), self.model_patcher.get_attachment(FRAMES) or 0)
         return signal - rescale_guidance(signal - x0, signal - full, self.guidance_rescale, frames)
+
+
+class Pair:
+    """One model evaluation as other nodes' CFG hooks see it: a positive and a negative estimate, and one weight."""
+
+    def __init__(self, guider: EmuVideoGuider, x: Tensor, timestep: Tensor, options: dict[str, Any], conds: tuple):
+        self.guider, self.options, self.conds = guider, options, conds
+        self.common = {
+            "cond_scale": guider.cfg, "input": x, "sigma": timestep, "timestep": timestep,
+            "model": guider.inner_model, "model_options": options,
+        }  # fmt: skip
+
+    def guide(self, full: Tensor, negative: Tensor) -> Tensor:
+        """Return x0 of the pre-CFG functions and the CFG function, or of plain guidance."""
+        out = [full, negative]
+        for function in self.options.get(PRE_CFG, []):
+            out = function({**self.common, "conds": list(self.conds), "conds_out": out})
+        cond, uncond = self.conds
+        without_post = {key: value for key, value in self.options.items() if key != POST_CFG}
+        return comfy.samplers.cfg_function(
+            self.guider.inner_model, out[0], out[1], self.guider.cfg, self.common["input"], self.common["sigma"],
+            model_options=without_post, cond=cond, uncond=uncond,
+        )  # fmt: skip
+
+    def post(self, x0: Tensor, full: Tensor, negative: Tensor) -> Tensor:
+        """Return x0 of the post-CFG functions."""
+        cond, uncond = self.conds
+        for function in self.options.get(POST_CFG, []):
+            estimates = {"denoised": x0, "cond_denoised": full, "uncond_denoised": negative}
+            x0 = function({**self.common, **estimates, "cond": cond, "uncond": uncond})
+        return x0
+
+
+def evaluate(model: Any, conds: list[Any], x: Tensor, timestep: Tensor, options: dict[str, Any]) -> list[Tensor]:
+    """Return the estimates of x0 of [positive, negative, image_only], zeros where a conditioning is None."""
+    function = options.get(EVALUATE)
+    if function is None:
+        labelled = {**options, WRAPPER: partial(label_image_only, options.get(WRAPPER))}
+        return comfy.samplers.calc_cond_batch(model, conds, x, timestep, labelled)
+    args = {"input": x, "sigma": timestep, "model": model, "model_options": options}
+    full, uncond = function({**args, "conds": conds[:IMAGE_ONLY]})[:2]
+    image = function({**args, "conds": [conds[POSITIVE], conds[IMAGE_ONLY]]})[1]
+    return [full, uncond, image]
+
+
+def label_image_only(wrapper: Callable | None, apply_model: Callable, args: dict[str, Any]) -> Any:
+    """Call the model with image_only labelled as a negative, the convention that patches know: 0 or 1."""
+    labels = [NEGATIVE if label == IMAGE_ONLY else label for label in args["cond_or_uncond"]]
+    c = args["c"]
+    c["transformer_options"]["cond_or_uncond"] = labels
+    if wrapper is None:
+        return apply_model(args["input"], args["timestep"], **c)
+    return wrapper(apply_model, {**args, "cond_or_uncond": labels})
+
+
+def share_control(conds: dict[str, list]) -> dict[str, list]:
+    """Give image_only the ControlNet that positive and negative have, as nodes with two outputs leave it bare.
+
+    Without it, a ControlNet is part of the difference that guidance multiplies.
+    """
+    control = {slot: [entry[1] for entry in entries if "control" in entry[1]] for slot, entries in conds.items()}
+    for_all = any(options.get("control_apply_to_uncond") for options in control["positive"])  # ComfyUI shares it
+    if for_all or not control["positive"] or control["image_only"]:
+        return conds
+    if not control["negative"]:
+        notice("A ControlNet acts on the positive conditioning alone, so text_guidance multiplies it.")
+        return conds
+    shared = {key: control["positive"][0][key] for key in ("control", "control_apply_to_uncond")}
+    return {**conds, "image_only": [[text, {**options, **shared}] for text, options in conds["image_only"]]}
+
+
+def trained_guidance(info: LayersInfo, text_guidance: float, image_guidance: float) -> tuple[float, float]:
+    """Return the weights that a file of temporal layers states, in place of weights that are at the nodes' defaults."""
+    stated = GUIDANCE_OF_BASE.get(info.base, DEFAULT_GUIDANCE)
+    given = text_guidance, image_guidance
+    text, image = (
+        trained if value == default else value
+        for value, default, trained in zip(given, DEFAULT_GUIDANCE, stated, strict=True)
+    )
+    return text, image
 
 
 def make_guider(
@@ -74,12 +175,30 @@ def make_guider(
     positive: list,
     image_only: list,
     negative: list,
+    *,
     text_guidance: float,
     image_guidance: float,
     guidance_rescale: float,
+    as_trained: bool = False,
 ) -> EmuVideoGuider:
-    """Raises ValueError where the MODEL has no temporal layers to take the conditionings' known frames."""
-    check_layers(model)
+    """Return a guider.
+
+    Args:
+        as_trained: replace weights at the nodes' defaults by those of the file, see `trained_guidance`.
+
+    Raises:
+        ValueError: for a MODEL without temporal layers, conditionings that do not fit them, or a weight that is no
+            number.
+    """
+    info = check_layers(model)
+    if as_trained:
+        text_guidance, image_guidance = trained_guidance(info, text_guidance, image_guidance)
+    check_parts({"positive": positive, "image_only": image_only, "negative": negative}, info)
+    if node_of(model.model_options.get(CFG, None)) == "PerpNeg":
+        raise ValueError(
+            "PerpNeg guides with conditionings of its own and leaves image_guidance out: remove it, or sample with "
+            "KSampler."
+        )
     guider = EmuVideoGuider(model)
     guider.set_conds(positive, image_only, negative)
     guider.set_guidance(image_guidance, text_guidance, guidance_rescale)

@@ -21,10 +21,13 @@ from ..temporal_layers.attach import attach, detach
 from ..temporal_layers.files import check_fits
 from ..temporal_layers.info import LayersInfo
 from ..temporal_layers.layers import TemporalLayers
-from .videos import FRAMES, frames_per_video
-from .zero_snr import predicts_v, set_schedule
+from .guards import check_order, guard
+from .notices import notice
+from .schedule import predicts_v, set_schedule
+from .videos import FRAMES, LAYERS, frames_in_call
 
-KEY = "emu_video"
+KEY = LAYERS
+CHECKPOINT_PREDICTS_V = "emu_video_checkpoint_predicts_v"
 STRENGTH = "emu_video_strength"
 VALUES = "emu_video_values"
 
@@ -46,21 +49,29 @@ def inject(
     the layers were trained on one that predicts eps. Layers trained for v on an eps checkpoint, as FancyVideo's, fit.
     """
     check_fits(model.model.diffusion_model, info, name)
-    if info.prediction == "eps" and layers_info(model) is None and predicts_v(model):
+    earlier = layers_info(model)
+    checkpoint_predicts_v = predicts_v(model) if earlier is None else model.get_attachment(CHECKPOINT_PREDICTS_V)
+    if info.prediction == "eps" and checkpoint_predicts_v:
         raise ValueError(
             f"{name} was trained on a checkpoint that predicts noise (eps), but this one predicts v, which would give "
             "noise: use an eps checkpoint (of SD 2.1 the 512 one)."
         )
+    if info.zero_terminal_snr:
+        check_order(model)
+    if earlier is not None:
+        notice(f"The temporal layers {name} replace the ones of {earlier.family} that this MODEL had.")
     clone = model.clone()
     weights = load_patcher(state_dict, info, model.load_device, model.offload_device, model.model.get_dtype_inference())
     clone.set_additional_models(KEY, [weights])
     clone.set_attachments(KEY, info)
     clone.set_attachments(FRAMES, frames)
+    clone.set_attachments(CHECKPOINT_PREDICTS_V, checkpoint_predicts_v)
     for setting in (STRENGTH, VALUES):
         clone.remove_attachments(setting)
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, KEY)
     clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, with_layers)
     set_schedule(clone, info.prediction, info.betas, info.zero_terminal_snr)
+    guard(clone)
     return clone
 
 
@@ -108,7 +119,7 @@ def with_layers(executor, x, t, c_concat, c_crossattn, control, transformer_opti
     patcher = model.current_patcher
     layers = patcher.get_additional_models_with_key(KEY)[0].model
     batch = x.shape[0] // len(transformer_options["cond_or_uncond"])
-    layers.frames = frames_per_video(batch, patcher.get_attachment(FRAMES))
+    layers.frames = frames_in_call(batch, patcher.get_attachment(FRAMES), transformer_options)
     layers.strength = patcher.get_attachment(STRENGTH) or {}
     layers.set_values(patcher.get_attachment(VALUES))
     attach(unet, layers, owner=layers)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import comfy.model_management
 import torch
 
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
+
+
+def bytes_in_words(count: int) -> str:
+    """Return a number of bytes in words, in MiB below 1 GiB."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{max(1, round(count / MIB))} MiB"
 
 
 def check_memory(needed: int, what: str, advice: str, device: torch.device) -> None:
@@ -13,5 +18,5 @@ def check_memory(needed: int, what: str, advice: str, device: torch.device) -> N
     free = comfy.model_management.get_free_memory(device)
     if needed > free:
         raise ValueError(
-            f"{what} take about {needed / GIB:.1f} GiB of memory, but {free / GIB:.1f} GiB are free: {advice}."
+            f"{what} take about {bytes_in_words(needed)} of memory, but {bytes_in_words(free)} are free: {advice}."
         )

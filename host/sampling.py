@@ -17,7 +17,8 @@ from torch import Tensor
 from ..diffusion.sampler import ddim_step
 from ..diffusion.schedule import trailing_timesteps
 from .guider import EmuVideoGuider
-from .zero_snr import signal_and_noise
+from .schedule import signal_and_noise
+from .values import check_finite
 
 
 @torch.no_grad()
@@ -30,9 +31,10 @@ def sample_ddim(
     disable: bool | None = None,
     eta: float = 0.0,
 ) -> Tensor:
-    """DDIM in ComfyUI's sampler form, for any model whose x is a mix of x0 and eps.
+    """Sample with DDIM, in ComfyUI's sampler form, any model whose x is a mix of x0 and eps.
 
-    sigmas: [steps + 1], descending. Noise is drawn on the CPU: a seed means the same on every device.
+    sigmas: [steps + 1], falling, or with eta 0 rising from above 0 (noise inversion). Noise is drawn on the CPU, so a
+    seed means the same on every device.
     """
     extra_args = extra_args or {}
     sampling = model.inner_model.inner_model.model_sampling
@@ -55,18 +57,20 @@ def sample_ddim(
 
 
 def ddim_sampler(eta: float) -> comfy.samplers.KSAMPLER:
+    """Return DDIM as a SAMPLER. eta: 0..1."""
+    check_finite(eta=eta)
     return comfy.samplers.KSAMPLER(sample_ddim, extra_options={"eta": eta})
 
 
 def trailing_sigmas(model: comfy.model_patcher.ModelPatcher, steps: int) -> Tensor:
-    """The MODEL's sigmas at `steps` trailing timesteps and a final 0, [steps + 1]."""
+    """Return the MODEL's sigmas at `steps` trailing timesteps and a final 0, [steps + 1]."""
     sampling: Any = model.get_model_object("model_sampling")
     table = sampling.sigmas
     return torch.cat((table[trailing_timesteps(len(table), steps)], table.new_zeros(1)))
 
 
 def preview_callback(model: comfy.model_patcher.ModelPatcher, steps: int) -> Callable[..., None]:
-    """ComfyUI's progress and preview; each step shows the next frame, so that the preview moves."""
+    """Return ComfyUI's progress callback, whose preview shows the next frame at each step."""
     show = latent_preview.prepare_callback(model, steps)
 
     def callback(step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
@@ -77,7 +81,7 @@ def preview_callback(model: comfy.model_patcher.ModelPatcher, steps: int) -> Cal
 
 
 def sample(guider: EmuVideoGuider, latent: dict[str, Any], seed: int, steps: int, eta: float) -> dict[str, Any]:
-    """LATENT in, LATENT out: trailing timesteps, DDIM, the guider's guidance."""
+    """Sample a LATENT with trailing timesteps and DDIM; other entries of the LATENT are kept."""
     model = guider.model_patcher
     samples = comfy.sample.fix_empty_latent_channels(
         model,

@@ -25,8 +25,8 @@ from ..training.recipe import Recipe, Stage
 from ..training.trainer import Run, stage_info, train_layers, warnings
 from .fingerprint import fingerprint
 from .memory import GIB
+from .schedule import native_schedule
 from .trainable_model import trainable
-from .zero_snr import native_schedule
 
 Layers = tuple[dict[str, Tensor], LayersInfo]
 DISTILLED = ("lcm", "turbo", "lightning", "hyper", "dmd", "schnell", "distill")

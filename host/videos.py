@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from ..temporal_layers.info import LayersInfo
+from .notices import notice
+
+LAYERS = "emu_video"  # attachment of a MODEL with temporal layers: their LayersInfo
 FRAMES = "emu_video_frames"  # attachment of a MODEL with temporal layers: frames of one video, 0 = the whole batch
+SAMPLED = "emu_video_sampled"  # transformer option while sampling: frames of the whole latent
 PURPOSE = "emu_video_purpose"  # key of a conditioning's options, beside noise_concat
 
 
@@ -32,6 +38,117 @@ class Purpose:
 def purposes(conditioning: list[dict]) -> list[Purpose]:
     """Return the purposes that the entries of a guider's `conds` carry; empty for other nodes' conditionings."""
     return [options[PURPOSE] for options in conditioning if PURPOSE in options]
+
+
+def check_parts(conditionings: Mapping[str, list], info: LayersInfo) -> None:
+    """Refuse conditionings at the wrong input of a guider, and ones without the known frames that the layers read.
+
+    conditionings: a CONDITIONING for each input of the guider: positive, image_only, negative.
+    """
+    for slot, conditioning in conditionings.items():
+        options = [entry[1] for entry in conditioning]
+        for purpose in purposes(options):
+            if purpose.part != slot:
+                raise ValueError(
+                    f"The input {slot} is connected to an output {purpose.part} of a conditioning node: connect the "
+                    f"output {slot} of the same node. PIA's conditionings have no image_only and belong to KSampler."
+                )
+        reads_known = info.conditioning_channels and slot != "negative"
+        if reads_known and not any("noise_concat" in entry for entry in options):
+            raise ValueError(
+                f"The conditioning {slot} has no known frames: connect the outputs of First Frame Conditioning or "
+                "another conditioning node of Emu Video, not CLIP Text Encode."
+            )
+
+
+def check_conditionings(
+    conds: Mapping[str, Sequence[Mapping[str, Any]]], info: LayersInfo, latent: torch.Size, frames: int
+) -> None:
+    """Refuse conditionings that were made for other temporal layers or for another latent.
+
+    conds: of a guider. latent: shape of the latent to sample. frames: of one video.
+    """
+    any_known = False
+    for name, entries in conds.items():
+        known = [entry["noise_concat"] for entry in entries if "noise_concat" in entry]
+        any_known = any_known or bool(known)
+        if known and len(known) < len(entries):
+            raise ValueError(
+                f"The conditioning {name} combines entries with and without known frames: combine the texts before "
+                "First Frame Conditioning, not behind it."
+            )
+        for purpose in purposes(entries):
+            check_purpose(purpose, info)
+        for channels in known:
+            check_channels(channels.shape[1], info)
+            check_known_frames(channels.shape, latent, frames)
+    if info.conditioning_channels and not any_known:
+        notice(f"No conditioning has known frames, so these temporal layers ({info.family}) start from no image.")
+
+
+def check_purpose(purpose: Purpose, info: LayersInfo) -> None:
+    """Refuse a conditioning that was made for temporal layers of another role or channel order."""
+    if purpose.role != info.role:
+        raise ValueError(
+            f"The conditionings were made for temporal layers of the role {purpose.role}, but the MODEL has ones of "
+            f"the role {info.role}: connect the MODEL that the conditioning node got."
+        )
+    if purpose.order != info.conditioning:
+        raise ValueError(
+            f"The conditionings have the channel order {purpose.order}, but these temporal layers ({info.family}) "
+            f"read {info.conditioning}: connect the MODEL that the conditioning node got."
+        )
+
+
+def check_channels(channels: int, info: LayersInfo) -> None:
+    """Refuse conditioning channels of another count than the temporal layers read."""
+    if not info.conditioning_channels:
+        raise ValueError(
+            f"The conditionings carry known frames, but these temporal layers ({info.family}) read none: connect CLIP "
+            "Text Encode directly, or load layers that know the first frame."
+        )
+    if channels != info.conditioning_channels:
+        raise ValueError(
+            f"The conditionings have {channels} channels of known frames and mask, but these temporal layers "
+            f"({info.family}) read {info.conditioning_channels}: make them with the same MODEL and VAE."
+        )
+
+
+def check_frame_count(batch: int, frames: int) -> None:
+    """Refuse a latent of one frame, at the noise schedule of temporal layers that then change nothing.
+
+    frames: of one video.
+    """
+    if batch == 1:
+        raise ValueError(
+            "There is one latent, but temporal layers need a video of at least 2 frames: set batch_size of Empty "
+            "Latent Image to the frame count, for example 16. For a single image connect the MODEL of the checkpoint."
+        )
+    if frames == 1:
+        raise ValueError(
+            "Videos of 1 frame were asked for: set frames of Load Temporal Layers to 0, or to the frames of one video."
+        )
+
+
+def frames_in_call(batch: int, frames: int, transformer_options: Mapping[str, Any]) -> int:
+    """Return the frames of one clip in one call of the model, which may hold a window of the video or tiles of it.
+
+    batch: latents of one conditioning in the call. frames: of one video, 0 = the whole latent. Raises ValueError for a
+    call that holds no whole clip.
+    """
+    if frames:
+        return frames_per_video(batch, frames)
+    clip, window = transformer_options.get(SAMPLED, batch), transformer_options.get("context_window")
+    if window is not None:
+        clip = len(window.index_list) + (getattr(window, "causal_anchor_index", None) is not None)
+    if batch % clip == 0:
+        return clip
+    if batch == 1 or batch > clip:
+        raise ValueError(
+            f"A node calls the model with {batch} of the {clip} frames of a clip: remove nodes that split or tile the "
+            "batch of latents, or set them to multiples of the frame count."
+        )
+    return batch
 
 
 def frames_per_video(batch: int, frames: int) -> int:

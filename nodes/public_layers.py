@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import folder_paths
 from comfy_api.latest import io
 
 from ..host.affinity_conditioning import PRESETS, affinity_conditioning
-from ..host.folders import fingerprint
+from ..host.folders import MOTION_LORAS, fingerprint, full_path, model_files
 from ..host.layer_settings import with_motion_lora, with_strength, with_values
 from ..temporal_layers.formats.weights import read
 from .conditioning import CATEGORY as CONDITIONING
@@ -30,7 +29,9 @@ class LoadMotionLoRA(io.ComfyNode):
                     "model", tooltip="The model output of Load Temporal Layers or of another Load Motion LoRA."
                 ),
                 io.Combo.Input(
-                    "motion_lora", options=folder_paths.get_filename_list("loras"), tooltip="A file of models/loras."
+                    "motion_lora",
+                    options=model_files(MOTION_LORAS),
+                    tooltip="A file of models/loras or models/animatediff_motion_lora.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -45,12 +46,12 @@ class LoadMotionLoRA(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, motion_lora: str, **_: object) -> tuple[int, int]:
-        return fingerprint("loras", motion_lora)
+    def fingerprint_inputs(cls, motion_lora: str | None = None, **_: object) -> tuple[int, int]:
+        return fingerprint(MOTION_LORAS, motion_lora)
 
     @classmethod
     def execute(cls, model, motion_lora: str, strength: float) -> io.NodeOutput:
-        lora = read(folder_paths.get_full_path_or_raise("loras", motion_lora))
+        lora = read(full_path(MOTION_LORAS, motion_lora))
         return io.NodeOutput(with_motion_lora(model, lora, strength))
 
 

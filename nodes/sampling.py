@@ -4,48 +4,61 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.guider import make_guider
+from ..host.guards import guard
+from ..host.guider import DEFAULT_GUIDANCE, make_guider
 from ..host.sampling import ddim_sampler, sample, trailing_sigmas
-from ..host.zero_snr import native_schedule, set_schedule
+from ..host.schedule import native_schedule, set_schedule
 
 CATEGORY = "Emu Video/sampling"
+AS_TRAINED, AS_SET = "as trained", "as set"
 
 
 def guidance_inputs() -> list[io.Input]:
     return [
-        io.Model.Input("model", tooltip="The model of Load Temporal Layers."),
-        io.Conditioning.Input("positive", tooltip="Prompt and image."),
-        io.Conditioning.Input("image_only", tooltip="Null text and image."),
-        io.Conditioning.Input("negative", tooltip="Null text, no image."),
+        io.Model.Input("model", tooltip="The MODEL of Load Temporal Layers."),
+        io.Conditioning.Input("positive", tooltip="Prompt and known frames, from First Frame Conditioning."),
+        io.Conditioning.Input("image_only", tooltip="Negative prompt and known frames, from the same node."),
+        io.Conditioning.Input("negative", tooltip="Negative prompt without known frames, from the same node."),
     ]
 
 
 def weight_inputs() -> list[io.Input]:
+    text, image = DEFAULT_GUIDANCE
     return [
         io.Float.Input(
-            "text_guidance", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,
-            tooltip="How strongly the video follows the prompt. More also means more motion.",
+            "text_guidance", default=text, min=0.0, max=100.0, step=0.1, round=0.01,
+            tooltip="How strongly the video follows the prompt. A higher value also gives more motion.",
         ),
         io.Float.Input(
-            "image_guidance", default=2.0, min=0.0, max=100.0, step=0.1, round=0.01,
-            tooltip="How strongly the video keeps to the first frame. More means less motion.",
+            "image_guidance", default=image, min=0.0, max=100.0, step=0.1, round=0.01,
+            tooltip="How strongly the video keeps to the first frame. A higher value gives less motion.",
         ),
         io.Float.Input(
-            "guidance_rescale", default=0.0, min=0.0, max=1.0, step=0.05, round=0.01,
-            tooltip="Takes back the contrast that strong guidance adds: 0 is off, 0.7 is usual.",
+            "guidance_rescale", default=0.0, min=0.0, max=1.0, step=0.05, round=0.01, advanced=True,
+            tooltip="Reduces the contrast that strong guidance adds. 0 is off, 0.7 is usual.",
         ),
     ]  # fmt: skip
 
 
+def guidance_input() -> io.Input:
+    return io.Combo.Input(
+        "guidance", options=[AS_TRAINED, AS_SET], default=AS_TRAINED, optional=True, advanced=True,
+        tooltip="As trained replaces guidance weights that you left at their defaults by those of the temporal "
+        "layers. As set takes both numbers as they are.",
+    )  # fmt: skip
+
+
 def eta_input() -> io.Input:
     return io.Float.Input(
-        "eta", default=0.0, min=0.0, max=1.0, step=0.05, round=0.01,
-        tooltip="Fresh noise in each step: 0 is DDIM, 1 is as random as DDPM.",
+        "eta", default=0.0, min=0.0, max=1.0, step=0.05, round=0.01, advanced=True,
+        tooltip="Noise added in each step. 0 is DDIM, 1 is as random as DDPM.",
     )  # fmt: skip
 
 
 def steps_input() -> io.Input:
-    return io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps, the last timestep first.")
+    return io.Int.Input(
+        "steps", default=50, min=1, max=1000, tooltip="Denoising steps. More steps are slower and more exact."
+    )
 
 
 class EmuVideoSampler(io.ComfyNode):
@@ -55,18 +68,19 @@ class EmuVideoSampler(io.ComfyNode):
             node_id="EmuVideoSampler",
             display_name="Emu Video Sampler",
             category=CATEGORY,
-            description="Samples a video from its three conditionings: DDIM, exact at zero terminal SNR.",
-            search_aliases=["video sampler", "ddim", "zero snr"],
+            description="Samples a video from three conditionings with DDIM, exact at zero terminal SNR.",
+            search_aliases=["video sampler", "ddim", "zero snr", "zsnr", "v-prediction", "image to video", "i2v"],
             inputs=[
                 *guidance_inputs(),
-                io.Latent.Input("latent", tooltip="The empty frames of First Frame Conditioning."),
+                io.Latent.Input("latent", tooltip="The empty latent of First Frame Conditioning."),
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                    tooltip="The same seed gives the same video.",
+                    tooltip="Seed of the noise. The same seed gives the same video.",
                 ),
                 steps_input(),
                 *weight_inputs(),
                 eta_input(),
+                guidance_input(),
             ],
             outputs=[io.Latent.Output("latent", tooltip="The frames, for VAE Decode.")],
         )  # fmt: skip
@@ -74,9 +88,13 @@ class EmuVideoSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, positive, image_only, negative, latent, seed, steps, text_guidance, image_guidance,
-        guidance_rescale, eta,
+        guidance_rescale, eta, guidance=AS_SET,
     ) -> io.NodeOutput:  # fmt: skip
-        guider = make_guider(model, positive, image_only, negative, text_guidance, image_guidance, guidance_rescale)
+        guider = make_guider(
+            model, positive, image_only, negative,
+            text_guidance=text_guidance, image_guidance=image_guidance, guidance_rescale=guidance_rescale,
+            as_trained=guidance == AS_TRAINED,
+        )  # fmt: skip
         return io.NodeOutput(sample(guider, latent, seed, steps, eta))
 
 
@@ -87,18 +105,22 @@ class EmuVideoGuider(io.ComfyNode):
             node_id="EmuVideoGuider",
             display_name="Emu Video Guider",
             category=CATEGORY,
-            description="For SamplerCustomAdvanced: guidance with one weight for image, one for text.",
-            inputs=[*guidance_inputs(), *weight_inputs()],
-            outputs=[io.Guider.Output("guider")],
+            description="Guidance with an image and a text weight, for SamplerCustomAdvanced.",
+            search_aliases=["video guider", "cfg", "dual guidance", "image guidance"],
+            inputs=[*guidance_inputs(), *weight_inputs(), guidance_input()],
+            outputs=[io.Guider.Output("guider", tooltip="The guider, for SamplerCustomAdvanced.")],
         )
 
     @classmethod
     def execute(
-        cls, model, positive, image_only, negative, text_guidance, image_guidance, guidance_rescale
+        cls, model, positive, image_only, negative, text_guidance, image_guidance, guidance_rescale, guidance=AS_SET
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            make_guider(model, positive, image_only, negative, text_guidance, image_guidance, guidance_rescale)
-        )
+        guider = make_guider(
+            model, positive, image_only, negative,
+            text_guidance=text_guidance, image_guidance=image_guidance, guidance_rescale=guidance_rescale,
+            as_trained=guidance == AS_TRAINED,
+        )  # fmt: skip
+        return io.NodeOutput(guider)
 
 
 class DDIMSampler(io.ComfyNode):
@@ -108,9 +130,10 @@ class DDIMSampler(io.ComfyNode):
             node_id="EmuVideoDDIM",
             display_name="DDIM Sampler (Zero-SNR)",
             category=CATEGORY,
-            description="For SamplerCustomAdvanced: DDIM that is exact at zero terminal SNR.",
+            description="DDIM for SamplerCustomAdvanced, exact at zero terminal SNR.",
+            search_aliases=["ddim", "zsnr", "zero terminal snr", "eta"],
             inputs=[eta_input()],
-            outputs=[io.Sampler.Output("sampler")],
+            outputs=[io.Sampler.Output("sampler", tooltip="The sampler, for SamplerCustomAdvanced.")],
         )
 
     @classmethod
@@ -126,8 +149,9 @@ class TrailingTimesteps(io.ComfyNode):
             display_name="Trailing Timesteps",
             category=CATEGORY,
             description="Evenly spaced timesteps that start at the last one, as zero terminal SNR needs.",
-            inputs=[io.Model.Input("model", tooltip="The model to sample."), steps_input()],
-            outputs=[io.Sigmas.Output("sigmas")],
+            search_aliases=["trailing", "scheduler", "sigmas", "sgm_uniform", "simple"],
+            inputs=[io.Model.Input("model", tooltip="The MODEL to sample."), steps_input()],
+            outputs=[io.Sigmas.Output("sigmas", tooltip="The sigmas, for SamplerCustomAdvanced.")],
         )
 
     @classmethod
@@ -142,22 +166,23 @@ class ZeroTerminalSNRSchedule(io.ComfyNode):
             node_id="EmuVideoZeroSNR",
             display_name="Zero-Terminal-SNR Schedule",
             category=CATEGORY,
-            description="Sets a model's noise schedule. Load Temporal Layers does this by itself.",
+            description="Sets the noise schedule of a MODEL. Load Temporal Layers already does this.",
+            search_aliases=["zsnr", "zero snr", "v-prediction", "model sampling", "rescale betas"],
             inputs=[
-                io.Model.Input("model", tooltip="The model whose schedule to set."),
+                io.Model.Input("model", tooltip="The MODEL whose noise schedule is set."),
                 io.Combo.Input(
                     "prediction",
                     options=["auto", "v", "eps"],
                     default="auto",
-                    tooltip="What the checkpoint was trained to predict; auto takes what ComfyUI found.",
+                    tooltip="What the checkpoint predicts. Auto takes what ComfyUI found in the file.",
                 ),
                 io.Boolean.Input(
                     "zero_terminal_snr",
                     default=True,
-                    tooltip="Make the last timestep pure noise. For v-prediction only.",
+                    tooltip="Makes the last timestep pure noise. Only for v-prediction.",
                 ),
             ],
-            outputs=[io.Model.Output("model")],
+            outputs=[io.Model.Output("model", tooltip="The same MODEL with this noise schedule.")],
         )
 
     @classmethod
@@ -165,6 +190,7 @@ class ZeroTerminalSNRSchedule(io.ComfyNode):
         native, betas = native_schedule(model)
         clone = model.clone()
         set_schedule(clone, native if prediction == "auto" else prediction, betas, zero_terminal_snr)
+        guard(clone)
         return io.NodeOutput(clone)
 
 

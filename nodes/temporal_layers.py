@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import folder_paths
 from comfy_api.latest import io
 
-from ..host.folders import TEMPORAL_LAYERS, fingerprint
+from ..host.folders import TEMPORAL_LAYERS, fingerprint, full_path, model_files
 from ..host.injection import inject
 from ..temporal_layers.formats import CHOICES, Options, load
 
@@ -49,7 +48,7 @@ class LoadTemporalLayers(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "temporal_layers",
-                    options=folder_paths.get_filename_list(TEMPORAL_LAYERS),
+                    options=model_files(TEMPORAL_LAYERS),
                     tooltip="A file of models/temporal_layers: Emu Video's own, AnimateDiff, AnimateLCM, FancyVideo, "
                     "PIA, HotshotXL, ModelScope or a MotionAdapter of diffusers.",
                 ),
@@ -88,7 +87,7 @@ class LoadTemporalLayers(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, temporal_layers: str, **_: object) -> tuple[int, int]:
+    def fingerprint_inputs(cls, temporal_layers: str | None = None, **_: object) -> tuple[int, int]:
         return fingerprint(TEMPORAL_LAYERS, temporal_layers)
 
     @classmethod
@@ -96,7 +95,7 @@ class LoadTemporalLayers(io.ComfyNode):
         cls, model, temporal_layers: str, frames: int = 0, family: str = BY_THE_FILE, group_norm: str = AS_TRAINED
     ) -> io.NodeOutput:
         options = Options("" if family == BY_THE_FILE else family, *GROUP_NORMS[group_norm])
-        state_dict, info = load(folder_paths.get_full_path_or_raise(TEMPORAL_LAYERS, temporal_layers), options)
+        state_dict, info = load(full_path(TEMPORAL_LAYERS, temporal_layers), options)
         return io.NodeOutput(inject(model, state_dict, info, temporal_layers, frames))
 
 

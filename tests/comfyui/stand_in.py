@@ -8,7 +8,8 @@ import comfy.model_patcher
 import comfy.samplers
 import torch
 from emu_video.diffusion.schedule import Schedule
-from emu_video.host.zero_snr import set_schedule
+from emu_video.host.guards import guard
+from emu_video.host.schedule import set_schedule
 from emu_video.tests.comfyui.tiny import LATENT, UNET, TinyConfig, text
 from torch import Tensor
 
@@ -40,6 +41,7 @@ def bare(function: Callable[[Tensor, int], Tensor]) -> comfy.model_patcher.Model
 def scheduled(function, prediction="v", zero_terminal_snr=True) -> comfy.model_patcher.ModelPatcher:
     model = bare(function)
     set_schedule(model, prediction, BETAS, zero_terminal_snr)
+    guard(model)
     return model
 
 

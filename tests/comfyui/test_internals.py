@@ -25,7 +25,7 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.weight_adapter.lora import LoRAAdapter
-from emu_video.host.zero_snr import NOT_FOR_FLOWS
+from emu_video.host.guards import NOT_FOR_FLOWS
 from emu_video.temporal_layers.backbones import identify_base
 from emu_video.tests.comfyui.names_used import find, names_used
 from emu_video.tests.comfyui.tiny import FRAMES, LATENT, checkpoint, text
@@ -66,7 +66,7 @@ INTERNALS = [
     Internal(
         "comfy.samplers.CFGGuider.sample",
         "noise latent_image sampler sigmas * denoise_mask callback disable_pbar seed",
-        "host/sampling.py: the all-in-one sampler; host/zero_snr.py: its order reaches the OUTER_SAMPLE wrapper",
+        "host/sampling.py: the all-in-one sampler; host/schedule.py: its order reaches the OUTER_SAMPLE wrapper",
     ),
     Internal(
         "comfy.samplers.calc_cond_batch",
@@ -86,16 +86,16 @@ INTERNALS = [
     Internal("comfy.model_management.free_memory", "memory_required device", "host/interpolation.py: room on the GPU"),
     Internal("comfy.model_management.get_free_memory", "dev", "host/: refusals of what does not fit into memory"),
     Internal("comfy.model_management.archive_model_dtypes", "model", "host/injection.py: temporal weights as a model"),
-    Internal("comfy.model_sampling.reshape_sigma", "sigma noise_dim", "host/zero_snr.py: sigmas for a batch"),
-    Internal("comfy.model_sampling.ModelSamplingDiscrete.set_sigmas", "sigmas", "host/zero_snr.py: schedules of betas"),
+    Internal("comfy.model_sampling.reshape_sigma", "sigma noise_dim", "host/schedule.py: sigmas for a batch"),
+    Internal("comfy.model_sampling.ModelSamplingDiscrete.set_sigmas", "sigmas", "host/schedule.py: schedules of betas"),
     Internal(f"{MODEL}.set_additional_models", "key models", "host/injection.py: weights that ComfyUI manages"),
     Internal(f"{MODEL}.get_additional_models_with_key", "key", "host/injection.py: the layers of the model in hand"),
     Internal(f"{MODEL}.set_attachments", "key attachment", "host/injection.py: what is known of the layers"),
     Internal(f"{MODEL}.get_attachment", "key", "host/injection.py: what is known of the layers"),
     Internal(f"{MODEL}.remove_attachments", "key", "host/injection.py: new layers forget the old ones' settings"),
-    Internal(f"{MODEL}.add_wrapper_with_key", "wrapper_type key wrapper", "host/injection.py and host/zero_snr.py"),
+    Internal(f"{MODEL}.add_wrapper_with_key", "wrapper_type key wrapper", "host/injection.py and host/schedule.py"),
     Internal(f"{MODEL}.remove_wrappers_with_key", "wrapper_type key", "host/injection.py: layers replace layers"),
-    Internal(f"{MODEL}.add_object_patch", "name obj", "host/zero_snr.py: the schedule of one clone"),
+    Internal(f"{MODEL}.add_object_patch", "name obj", "host/schedule.py: the schedule of one clone"),
     Internal(f"{MODEL}.get_model_object", "name", "host/: a clone's model_sampling and latent_format"),
     Internal(f"{MODEL}.add_patches", "patches strength_patch", "host/layer_settings.py: motion LoRAs"),
     Internal(MODEL, "model load_device offload_device", "host/injection.py: temporal weights as a model"),
@@ -251,7 +251,7 @@ def test_outer_sample_wrapper(seen):
     assert guider.model_patcher.get_attachment(KEY) == "attached"
     assert "noise_concat" in conds["first"][0] and sampler is seen["ksampler"], (
         "OUTER_SAMPLE wrappers no longer get (noise, latent_image, sampler, sigmas, ...) and a guider with conds: "
-        "host/zero_snr.py refuses wrong set-ups there."
+        "host/schedule.py refuses wrong set-ups there."
     )
 
 
@@ -306,7 +306,7 @@ def test_names_of_refused_samplers(function):
     name = NOT_FOR_FLOWS[function]
     found = comfy.samplers.sampler_object(name).sampler_function.__name__
     assert found == function, (
-        f"The sampler {name} is the function {found} now: correct NOT_FOR_FLOWS in host/zero_snr.py."
+        f"The sampler {name} is the function {found} now: correct NOT_FOR_FLOWS in host/schedule.py."
     )
 
 
@@ -316,7 +316,7 @@ def test_flow_sampling():
     for s in (0.0, 0.25, 1.0):
         mixed = flow.noise_scaling(torch.tensor(s), noise, latent)
         assert torch.allclose(mixed, s * noise + (1 - s) * latent), (
-            "CONST no longer mixes s noise + (1 - s) latent: host/zero_snr.py's ZeroSNRFlow is exact because it does."
+            "CONST no longer mixes s noise + (1 - s) latent: host/schedule.py's ZeroSNRFlow is exact because it does."
         )
 
 
@@ -327,13 +327,13 @@ def test_schedule_of_betas():
     sampling = Sampling()
     sampling.set_sigmas(torch.linspace(0.1, 9.0, 10))
     assert torch.allclose(sampling.sigmas, torch.linspace(0.1, 9.0, 10)) and sampling.sigma_max == 9.0, (
-        "ModelSamplingDiscrete.set_sigmas no longer sets the table `sigmas`: host/zero_snr.py, host/sampling.py."
+        "ModelSamplingDiscrete.set_sigmas no longer sets the table `sigmas`: host/schedule.py, host/sampling.py."
     )
 
 
 def test_schedule_is_known_to_a_model(model):
     assert isinstance(model.model.model_config.sampling_settings, dict), (
-        "model_config.sampling_settings is gone: host/zero_snr.py (native_schedule) reads a checkpoint's betas there."
+        "model_config.sampling_settings is gone: host/schedule.py (native_schedule) reads a checkpoint's betas there."
     )
     assert model.get_model_object("latent_format").latent_channels == LATENT[0], "host/conditioning.py needs it."
 

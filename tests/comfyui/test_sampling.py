@@ -6,8 +6,9 @@ import pytest
 import torch
 from emu_video.diffusion.sampler import ddim
 from emu_video.diffusion.schedule import Schedule
+from emu_video.host.guards import NOT_FOR_FLOWS
 from emu_video.host.sampling import ddim_sampler, trailing_sigmas
-from emu_video.host.zero_snr import NOT_FOR_FLOWS, ZeroSNRFlow
+from emu_video.host.schedule import ZeroSNRFlow
 from emu_video.nodes.sampling import DDIMSampler, TrailingTimesteps, ZeroTerminalSNRSchedule
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.stand_in import (

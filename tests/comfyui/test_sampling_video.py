@@ -1,5 +1,7 @@
 """Guidance with two weights and the all-in-one sampler, on a small network with temporal layers."""
 
+from types import SimpleNamespace
+
 import comfy.model_management
 import comfy.samplers
 import comfy.utils
@@ -9,6 +11,7 @@ import torch
 from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
 from emu_video.diffusion.guidance import rescale_guidance
 from emu_video.host.guider import EmuVideoGuider as Guider
+from emu_video.host.videos import FRAMES as FRAMES_OF_A_VIDEO
 from emu_video.nodes.sampling import DDIMSampler, EmuVideoGuider, EmuVideoSampler, TrailingTimesteps
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.stand_in import SCALE, noise_of
@@ -103,7 +106,8 @@ def test_rescale_works_on_v_of_each_video():
         sigmas = None
 
     guider = Guider.__new__(Guider)
-    guider.guidance_rescale, guider.conds = 0.7, {"positive": [{"noise_concat": torch.zeros(2, 5, 8, 8)}]}
+    guider.guidance_rescale = 0.7
+    guider.model_patcher = SimpleNamespace(get_attachment={FRAMES_OF_A_VIDEO: 2}.get)
     guider.inner_model = type("Model", (), {"model_sampling": Sampling()})()
     sigma = 3.0  # noise over signal
     alpha, noise_scale = (1 + sigma**2) ** -0.5, sigma * (1 + sigma**2) ** -0.5

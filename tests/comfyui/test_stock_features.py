@@ -14,7 +14,7 @@ import comfy.model_sampling
 import pytest
 import torch
 from emu_video.host.injection import layers_info
-from emu_video.host.zero_snr import ZeroSNRFlow, native_schedule
+from emu_video.host.schedule import ZeroSNRFlow, native_schedule
 from emu_video.tests.comfyui.features import FEATURES, PIXELS, control_net, torch_compile
 from emu_video.tests.comfyui.stock import FRAMES, V_PREDICTION, Stock
 

@@ -15,7 +15,7 @@ from emu_video.host.affinity_conditioning import affinity_conditioning
 from emu_video.host.conditioning import first_frame_conditioning
 from emu_video.host.injection import inject
 from emu_video.host.layer_settings import with_motion_lora, with_strength, with_values
-from emu_video.host.zero_snr import ZeroSNRFlow
+from emu_video.host.schedule import ZeroSNRFlow
 from emu_video.temporal_layers.backbones import unet as unet_backbone
 from emu_video.temporal_layers.formats import convert
 from emu_video.temporal_layers.formats.weights import Weights

@@ -7,30 +7,24 @@ and ComfyUI's samplers for flow models solve it unchanged; Euler's step is DDIM'
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, NamedTuple
 
 import comfy.model_patcher
 import comfy.model_sampling
-import comfy.samplers
 import torch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..diffusion.schedule import Schedule
-from .videos import FRAMES, check_known_frames, frames_per_video
 
-KEY = "emu_video_schedule"
-# ComfyUI's sampler functions that take x for x0 plus noise, or stop before the last step; and their names.
-NOT_FOR_FLOWS = {
-    "sample_ddpm": "ddpm",
-    "sample_unipc": "uni_pc",
-    "sample_unipc_bh2": "uni_pc_bh2",
-    "dpm_fast_function": "dpm_fast",
-    "dpm_adaptive_function": "dpm_adaptive",
-    "sample_dpmpp_2s_ancestral_cfg_pp": "dpmpp_2s_ancestral_cfg_pp",
-    "sample_res_multistep_ancestral": "res_multistep_ancestral",
-    "sample_res_multistep_ancestral_cfg_pp": "res_multistep_ancestral_cfg_pp",
-}
+SCHEDULE = "emu_video_schedule"  # attachment of a MODEL whose schedule was set here: a `Stated`
+
+
+class Stated(NamedTuple):
+    """Schedule that this pack set on a MODEL: the model_sampling object, and the betas that it was made of."""
+
+    sampling: Any
+    betas: dict[str, Any]
 
 
 class ZeroSNRFlow(torch.nn.Module, comfy.model_sampling.CONST):
@@ -88,6 +82,7 @@ class NativeV(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.V
 
 
 def model_sampling(schedule: Schedule, prediction: str) -> ZeroSNRFlow | NativeEPS | NativeV:
+    """Return the model_sampling of a schedule. Raises ValueError for eps-prediction with zero terminal SNR."""
     if prediction not in ("v", "eps"):
         raise ValueError(f"Unknown prediction '{prediction}': use 'v' or 'eps'.")
     if schedule.zero_snr:
@@ -99,30 +94,50 @@ def model_sampling(schedule: Schedule, prediction: str) -> ZeroSNRFlow | NativeE
         return ZeroSNRFlow(schedule)
     sampling = NativeEPS() if prediction == "eps" else NativeV()
     sampling.num_timesteps = len(schedule)
-    sampling.set_sigmas(((1 - schedule.alphas_cumprod) / schedule.alphas_cumprod).sqrt())
+    sampling.set_sigmas(native_sigmas(schedule))
+    return sampling
+
+
+def native_sigmas(schedule: Schedule) -> Tensor:
+    """Return ComfyUI's own sigmas of a schedule, noise over signal, [N]."""
+    return ((1 - schedule.alphas_cumprod) / schedule.alphas_cumprod).sqrt()
+
+
+def lcm_sampling(sampling: Any, schedule: Schedule) -> Any:
+    """Return a copy of the LCM sampling that ModelSamplingDiscrete made, with the sigmas of `schedule`."""
+    sampling = copy.deepcopy(sampling)
+    sampling.set_sigmas(native_sigmas(schedule)[sampling.skip_steps - 1 :: sampling.skip_steps])
     return sampling
 
 
 def set_schedule(
     model: comfy.model_patcher.ModelPatcher, prediction: str, betas: dict[str, Any], zero_terminal_snr: bool
 ) -> None:
-    """Set prediction ("v", "eps") and schedule on a MODEL clone, with the guards of `check_sampling`.
+    """Set prediction ("v", "eps") and schedule on a MODEL clone. An LCM sampling that it has keeps its type.
 
     betas: the arguments of diffusion.schedule.betas. Raises ValueError for eps with zero terminal SNR.
     """
     schedule = Schedule.from_betas(**betas, zero_terminal_snr=zero_terminal_snr)
-    model.add_object_patch("model_sampling", model_sampling(schedule, prediction))
-    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
-    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, check_sampling)
+    present: Any = model.get_model_object("model_sampling")
+    if prediction == "eps" and not zero_terminal_snr and hasattr(present, "skip_steps"):
+        sampling = lcm_sampling(present, schedule)
+    else:
+        sampling = model_sampling(schedule, prediction)
+    model.add_object_patch("model_sampling", sampling)
+    model.set_attachments(SCHEDULE, Stated(sampling, betas))
 
 
 def predicts_v(model: comfy.model_patcher.ModelPatcher) -> bool:
+    """Whether a MODEL's present schedule is one of v-prediction."""
     sampling = model.get_model_object("model_sampling")
     return isinstance(sampling, (ZeroSNRFlow, comfy.model_sampling.V_PREDICTION))
 
 
 def native_schedule(model: comfy.model_patcher.ModelPatcher) -> tuple[str, dict[str, Any]]:
-    """Prediction and betas that ComfyUI found for a checkpoint. Raises ValueError where there are none."""
+    """Return prediction and betas of a MODEL: those of its temporal layers, or those that ComfyUI found.
+
+    Raises ValueError for a flow or EDM model, which has no betas.
+    """
     sampling = model.get_model_object("model_sampling")
     if predicts_v(model):
         prediction = "v"
@@ -134,6 +149,9 @@ def native_schedule(model: comfy.model_patcher.ModelPatcher) -> tuple[str, dict[
         raise ValueError(
             "This model has no noise schedule of betas (it is a flow or EDM model): use it without this node."
         )
+    stated: Stated | None = model.get_attachment(SCHEDULE)
+    if stated is not None:
+        return prediction, stated.betas
     settings = model.model.model_config.sampling_settings
     names = {"linear": "scaled_linear", "sqrt_linear": "linear"}  # ComfyUI's names for the same two schedules
     return prediction, {
@@ -147,28 +165,3 @@ def native_schedule(model: comfy.model_patcher.ModelPatcher) -> tuple[str, dict[
 def signal_and_noise(sampling: Any, sigma: float) -> tuple[float, float]:
     """(a, b) of x = a x0 + b eps at one of a MODEL's sigmas: a flow's, or noise over signal."""
     return (1.0 - sigma, sigma) if isinstance(sampling, comfy.model_sampling.CONST) else (1.0, sigma)
-
-
-def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args, **kwargs):
-    """OUTER_SAMPLE wrapper: refuses, with what to do instead, a set-up that would quietly sample wrongly."""
-    guider = executor.class_obj
-    sampling = guider.model_patcher.get_model_object("model_sampling")
-    if isinstance(sampling, ZeroSNRFlow):
-        function = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
-        if function in NOT_FOR_FLOWS:
-            raise ValueError(
-                f"The sampler {NOT_FOR_FLOWS[function]} does not work with zero terminal SNR: "
-                "use euler, or the DDIM Sampler (Zero-SNR)."
-            )
-        from_noise = torch.count_nonzero(latent_image) == 0
-        if from_noise and sigmas[0] < sampling.sigma_max * (1 - 1e-5):
-            raise ValueError(
-                "A zero-terminal-SNR model must start at its last timestep, which this schedule leaves out: "
-                "use the scheduler simple with denoise 1, or Trailing Timesteps."
-            )
-    frames = guider.model_patcher.get_attachment(FRAMES)
-    for conds in guider.conds.values():
-        for cond in conds:
-            if "noise_concat" in cond and frames is not None:
-                check_known_frames(cond["noise_concat"].shape, noise.shape, frames_per_video(len(noise), frames))
-    return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)

@@ -1,0 +1,111 @@
+"""CFG hooks of other nodes (pre-CFG, CFG and post-CFG functions) at a zero-terminal-SNR schedule.
+
+ComfyUI gives hooks the noisy latent x and its sigma. Most hooks use only estimates of x0. Some expect
+x = x0 + sigma eps, which the flow view of `schedule.ZeroSNRFlow` is not: they get x and sigma in that form, or are
+refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .notices import notice
+
+CFG, PRE_CFG, POST_CFG = "sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"
+LARGEST = 4518.76  # ComfyUI's sigma of the last timestep at zero terminal SNR, where the exact one is infinite
+NOISE_OVER_SIGNAL = ("RescaleCFG", "TCFG")  # node classes whose hooks are right when they see x0 + sigma eps
+ESTIMATES_ONLY = (
+    "APG", "CFGNorm", "CFGZeroStar", "FreSca", "LatentApplyOperationCFG", "Mahiro", "PerpNeg",
+    "PerturbedAttentionGuidance", "RenormCFG", "SkipLayerGuidanceDiT", "SkipLayerGuidanceDiTSimple",
+    "TemporalScoreRescaling", "VideoLinearCFGGuidance", "VideoTriangleCFGGuidance",
+)  # fmt: skip
+REFUSED = {
+    "SelfAttentionGuidance": "Self-Attention Guidance adds a blurred image to the noise of another schedule. Use "
+    "PerturbedAttentionGuidance in its place",
+    "EpsilonScaling": "Epsilon Scaling divides the noise, which is all that the last timestep holds. Remove the node",
+}
+
+
+def node_of(function: Callable) -> str:
+    """Return the name of the node class that defined a hook, "" when unknown."""
+    return getattr(function, "__qualname__", "").split(".")[0]
+
+
+def hooks(model_options: dict[str, Any]) -> list[Callable]:
+    """Return all CFG hooks of a MODEL's options."""
+    one = [model_options[CFG]] if CFG in model_options else []
+    return [*model_options.get(PRE_CFG, []), *one, *model_options.get(POST_CFG, [])]
+
+
+def adapt_hooks(model_options: dict[str, Any]) -> None:
+    """Make hooks right at zero terminal SNR, in place. Raises ValueError for those that cannot be."""
+    for function in hooks(model_options):
+        node = node_of(function)
+        if node in REFUSED:
+            raise ValueError(f"{REFUSED[node]}: it does not work with zero terminal SNR.")
+        if node not in NOISE_OVER_SIGNAL + ESTIMATES_ONLY and reads_sigma(function):
+            notice(
+                f"The guidance of {node} reads sigma, which runs from 1 to 0 in zero-terminal-SNR models and not from "
+                "about 15: compare the result with and without this node."
+            )
+    if CFG in model_options and node_of(model_options[CFG]) in NOISE_OVER_SIGNAL:
+        model_options[CFG] = with_noise_over_signal(model_options[CFG])
+    if PRE_CFG in model_options:
+        model_options[PRE_CFG] = [
+            pre_with_noise_over_signal(function) if node_of(function) in NOISE_OVER_SIGNAL else function
+            for function in model_options[PRE_CFG]
+        ]
+
+
+def reads_sigma(function: Callable) -> bool:
+    """Whether a hook's code, or a function inside it, names sigma or timestep."""
+    return _names_sigma(getattr(function, "__code__", None))
+
+
+def with_noise_over_signal(function: Callable[[dict[str, Any]], Tensor]) -> Callable[[dict[str, Any]], Tensor]:
+    """Return a CFG function that calls `function` with x = x0 + sigma eps."""
+
+    def call(args: dict[str, Any]) -> Tensor:
+        x = args["input"]
+        noisy, sigma = noise_over_signal(x, args["sigma"])
+        changed = {
+            "input": noisy, "sigma": sigma, "timestep": sigma,
+            "cond": noisy - args["cond_denoised"], "uncond": noisy - args["uncond_denoised"],
+        }  # fmt: skip
+        x0 = noisy - function({**args, **changed})
+        return x - x0.to(x.dtype)
+
+    call.__qualname__ = function.__qualname__
+    return call
+
+
+def pre_with_noise_over_signal(function: Callable) -> Callable:
+    """Return a pre-CFG function that calls `function` with x = x0 + sigma eps."""
+
+    def call(args: dict[str, Any]) -> list[Tensor]:
+        x = args["input"]
+        noisy, sigma = noise_over_signal(x, args["sigma"])
+        return [out.to(x.dtype) for out in function({**args, "input": noisy, "sigma": sigma, "timestep": sigma})]
+
+    call.__qualname__ = function.__qualname__
+    return call
+
+
+def noise_over_signal(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (x0 + sigma eps, sigma) for x = (1 - s) x0 + s eps, in float64 where the device has it."""
+    dtype = torch.float32 if x.device.type == "mps" else torch.float64
+    s = s.to(dtype)
+    sigma = (s / (1 - s).clamp_min(1e-12)).clamp_max(LARGEST)
+    return x.to(dtype) * (1 + sigma).reshape(-1, *(1,) * (x.ndim - 1)), sigma
+
+
+def _names_sigma(code: CodeType | None) -> bool:
+    if code is None:
+        return False
+    inner = any(_names_sigma(const) for const in code.co_consts if isinstance(const, CodeType))
+    return inner or any(const in ("sigma", "timestep") for const in code.co_consts if isinstance(const, str))

@@ -1,0 +1,186 @@
+"""Refusals before sampling: set-ups of a graph that would sample wrongly without an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_patcher
+import comfy.model_sampling
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..temporal_layers.info import LayersInfo
+from .cfg_hooks import adapt_hooks, node_of
+from .notices import notice
+from .schedule import SCHEDULE, Stated, ZeroSNRFlow
+from .videos import FRAMES, LAYERS, SAMPLED, check_conditionings, check_frame_count, frames_per_video
+
+KEY = "emu_video_guards"
+USE_ZERO_SNR = "use the scheduler simple with denoise 1, or Trailing Timesteps"
+# ComfyUI's sampler functions that take x for x0 plus noise, or stop before the last step; and their names.
+NOT_FOR_FLOWS = {
+    "sample_ddpm": "ddpm",
+    "sample_unipc": "uni_pc",
+    "sample_unipc_bh2": "uni_pc_bh2",
+    "dpm_fast_function": "dpm_fast",
+    "dpm_adaptive_function": "dpm_adaptive",
+    "sample_dpmpp_2s_ancestral_cfg_pp": "dpmpp_2s_ancestral_cfg_pp",
+    "sample_res_multistep_ancestral": "res_multistep_ancestral",
+    "sample_res_multistep_ancestral_cfg_pp": "res_multistep_ancestral_cfg_pp",
+}
+CAN_INVERT = ("sample_euler", "sample_ddim")  # sampler functions that also run from an image to its noise
+RANGE_OF_SIGMAS = ("PatchModelAddDownscale", "CFGOverride")  # node classes that read the schedule when they run
+TOLERANCE = 1e-5
+
+
+def guard(model: comfy.model_patcher.ModelPatcher) -> None:
+    """Let a MODEL whose schedule was set by this pack check each sampling run before it starts."""
+    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, check_sampling)
+
+
+def check_order(model: comfy.model_patcher.ModelPatcher) -> None:
+    """Refuse a MODEL whose nodes have read the sigmas of the checkpoint before a zero-SNR schedule replaces these."""
+    if isinstance(model.get_model_object("model_sampling"), ZeroSNRFlow):
+        return
+    patches = model.model_options.get("transformer_options", {}).get("patches", {})
+    wrappers = model.wrappers.get(WrappersMP.PREDICT_NOISE, {})
+    for function in [f for functions in [*patches.values(), *wrappers.values()] for f in functions]:
+        if node_of(function) in RANGE_OF_SIGMAS:
+            raise ValueError(
+                f"{node_of(function)} has computed its range of steps from the schedule of the checkpoint: connect it "
+                "behind Load Temporal Layers."
+            )
+
+
+def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args, **kwargs):
+    """Refuse a wrong set-up, then sample. An OUTER_SAMPLE wrapper.
+
+    The frame count of the whole latent goes into the transformer options, because one call of the model may hold a
+    window of it, or several tiles of it.
+    """
+    guider = executor.class_obj
+    model = guider.model_patcher
+    sampling = model.get_model_object("model_sampling")
+    info: LayersInfo | None = model.get_attachment(LAYERS)
+    if info is not None:
+        check_schedule(model, sampling)
+    check_sigmas(sigmas)
+    if isinstance(sampling, ZeroSNRFlow):
+        check_flow(sampler, sigmas, from_noise=not latent_image.any())
+        adapt_hooks(guider.model_options)
+    elif len(sigmas) > 1 and not latent_image.any():
+        check_native_start(sampling, sigmas)
+    if info is not None:
+        frames = frames_per_video(len(noise), model.get_attachment(FRAMES))
+        check_frame_count(len(noise), frames)
+        check_context_windows(guider.model_options.get("context_handler"), info)
+        check_conditionings(guider.conds, info, noise.shape, frames)
+        guider.model_options.setdefault("transformer_options", {})[SAMPLED] = len(noise)
+    return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+
+def check_schedule(model: comfy.model_patcher.ModelPatcher, sampling: Any) -> None:
+    """Refuse a schedule that another node put behind the temporal layers. Compares object identity."""
+    stated: Stated | None = model.get_attachment(SCHEDULE)
+    if stated is not None and sampling is not stated.sampling:
+        raise ValueError(
+            "A node behind Load Temporal Layers (ModelSamplingDiscrete or another ModelSampling node) replaced the "
+            "noise schedule that the temporal layers were trained with: remove it, or connect it before Load Temporal "
+            "Layers, which keeps the sampling lcm and sets the schedule of the layers."
+        )
+
+
+def check_sigmas(sigmas: Tensor) -> None:
+    """Refuse sigmas that are not finite, or negative, or that rise and fall."""
+    steps = sigmas.diff()
+    if not sigmas.isfinite().all() or (sigmas < 0).any():
+        raise ValueError(f"The sigmas {_short(sigmas)} contain a value that is negative or not a number: correct them.")
+    if (steps > 0).any() and (steps < 0).any():
+        raise ValueError(
+            f"The sigmas {_short(sigmas)} rise and fall: give a list that falls to sample, or one that rises to find "
+            "the noise of an image (noise inversion)."
+        )
+
+
+def check_flow(sampler: Any, sigmas: Tensor, from_noise: bool) -> None:
+    """Refuse sigmas of another unit, and samplers that are wrong at zero terminal SNR."""
+    if len(sigmas) < 2:
+        return
+    first, last = float(sigmas[0]), float(sigmas[-1])
+    if max(first, last) > 1 + TOLERANCE:
+        raise ValueError(
+            f"The sigmas start at {first:.4g} and end at {last:.4g}: they count noise over signal, but a "
+            f"zero-terminal-SNR model counts from 1 (noise) to 0 (image): {USE_ZERO_SNR}."
+        )
+    function = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
+    if first < last:
+        check_inversion(sampler, function, first, last)
+        return
+    if function in NOT_FOR_FLOWS:
+        raise ValueError(
+            f"The sampler {NOT_FOR_FLOWS[function]} does not work with zero terminal SNR: "
+            "use euler, or the DDIM Sampler (Zero-SNR)."
+        )
+    if from_noise and first < 1 - TOLERANCE:
+        raise ValueError(
+            f"A zero-terminal-SNR model must start at its last timestep (sigma 1, not {first:.4g}), which this "
+            f"schedule leaves out: {USE_ZERO_SNR}."
+        )
+
+
+def check_inversion(sampler: Any, function: str, first: float, last: float) -> None:
+    """Refuse noise inversion that a sampler cannot do, or that ends where nothing of the image is left."""
+    if function not in CAN_INVERT or getattr(sampler, "extra_options", {}).get("eta", 0.0):
+        raise ValueError(
+            "Rising sigmas (Flip Sigmas) ask for the noise of an image, which this sampler cannot find: use euler, or "
+            "the DDIM Sampler (Zero-SNR) with eta 0."
+        )
+    if first == 0:
+        raise ValueError("Rising sigmas start at 0, where an image has no noise to follow: start at 0.0001.")
+    if last > 1 - TOLERANCE:
+        raise ValueError(
+            "The rising sigmas end at 1, where a zero-terminal-SNR model has pure noise and ComfyUI can keep nothing "
+            "of the latent: end below 1, for example with Split Sigmas before Flip Sigmas."
+        )
+
+
+def check_native_start(sampling: Any, sigmas: Tensor) -> None:
+    """Refuse a native schedule that starts from pure noise at less than half of the timesteps."""
+    if not isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete):
+        return
+    timestep = float(sampling.timestep(sigmas[:1])[0])
+    if sigmas[0] > sigmas[-1] and timestep < sampling.num_timesteps / 2:
+        raise ValueError(
+            f"The sigmas start at {float(sigmas[0]):.4g}, but pure noise has {float(sampling.sigma_max):.4g} in this "
+            "model: use BasicScheduler with denoise 1, or connect a latent that holds an image."
+        )
+
+
+def check_context_windows(handler: Any, info: LayersInfo) -> None:
+    """Refuse Context Windows that do not cut a video into clips that the layers know."""
+    if handler is None or not hasattr(handler, "context_length"):
+        return
+    if handler.dim != 0:
+        raise ValueError(
+            f"Context Windows run over dimension {handler.dim}, but frames are dimension 0 of these latents: use "
+            "Context Windows (Manual) with dim 0."
+        )
+    if handler.context_length < 2:
+        raise ValueError("Context Windows of 1 frame hold no video: set context_length to 2 or more.")
+    causal = getattr(handler, "causal_window_fix", False)
+    if causal and info.max_frames and handler.context_length + 1 > info.max_frames:
+        raise ValueError(
+            f"Context Windows of {handler.context_length} frames hold {handler.context_length + 1} with "
+            f"causal_window_fix, but these temporal layers know {info.max_frames} frames: switch causal_window_fix off."
+        )
+    if causal and not info.conditioning_channels:
+        notice(
+            f"Context Windows with causal_window_fix give later windows {handler.context_length + 1} frames, which "
+            f"changes the motion of these layers ({info.family}): switch causal_window_fix off."
+        )
+
+
+def _short(sigmas: Tensor) -> str:
+    values = [f"{value:.4g}" for value in sigmas.tolist()]
+    return ", ".join(values if len(values) <= 8 else [*values[:4], "...", *values[-3:]])
