@@ -14,6 +14,7 @@ from emu_video.diffusion.affinity import LOOPS, PRESETS, affinities, concat_affi
 from emu_video.host.affinity_conditioning import affinity_conditioning
 from emu_video.host.conditioning import first_frame_conditioning
 from emu_video.host.injection import inject
+from emu_video.host.known_frames_at_size import conditionings_at_size
 from emu_video.host.layer_settings import with_motion_lora, with_strength, with_values
 from emu_video.host.schedule import ZeroSNRFlow
 from emu_video.temporal_layers.backbones import unet as unet_backbone
@@ -24,6 +25,8 @@ from emu_video.tests.comfyui.tiny import CONTEXT, FRAMES, LATENT, TinyConfig, ch
 from emu_video.tests.temporal_layers.formats import public
 from emu_video.tests.temporal_layers.formats.plain_unet import PlainUNet
 from emu_video.tests.temporal_layers.formats.test_motion_adapter import merged
+
+from nodes import KSampler  # pyright: ignore[reportAttributeAccessIssue]  (ComfyUI's, not the pack's)
 
 NARROW = SD15 | {"context_dim": CONTEXT}
 
@@ -207,6 +210,30 @@ def test_pia_has_the_image_on_every_frame_and_unrounded_affinities(sd15):
         affinities("huge", 4)
     with pytest.raises(ValueError, match=r"latent of one image, .* got \[2, 4, 8, 8\]"):
         concat_affinity(torch.zeros(2, *LATENT), affinities("small motion", 4))
+
+
+@pytest.mark.parametrize("family", ["PIA", "FancyVideo"])
+def test_a_second_pass_at_a_larger_size(sd15, family):
+    """Conditionings made again at 96 pixels equal those of the scaled image, and a second KSampler runs with them."""
+    video, image = injected(sd15, public.pia() if family == "PIA" else public.fancyvideo()), flat_image()
+
+    def made(image):
+        if family == "PIA":
+            return affinity_conditioning(
+                video, FlatVAE(), image, text(1), text(2), frames=FRAMES, motion="loop, large motion"
+            )[:2]
+        return first_frame_conditioning(video, FlatVAE(), image, text(1), text(2), frames=FRAMES)[:2]
+
+    first = sample(video, positive=made(image)[0], negative=made(image)[1])
+    larger = torch.nn.functional.interpolate(first, (12, 12))
+    resized = conditionings_at_size(video, FlatVAE(), larger, *made(image))
+    scaled = torch.nn.functional.interpolate(image.movedim(-1, 1), (96, 96), mode="bicubic").clamp(0, 1).movedim(1, -1)
+    for one, other in zip(resized, made(scaled), strict=True):
+        assert torch.equal(one[0][1]["noise_concat"], other[0][1]["noise_concat"])
+    second = KSampler().sample(video, 0, 2, 2.0, "euler", "simple", resized[0], resized[1], {"samples": larger}, 0.5)[
+        0
+    ]["samples"]
+    assert second.shape == (FRAMES, 4, 12, 12) and second.isfinite().all()
 
 
 def test_a_conditioning_node_for_other_layers_is_refused(sd15):
