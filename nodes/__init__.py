@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, interpolation, public_layers, sampling, schedules, second_pass, temporal_layers
+from . import conditioning, interpolation, prepare, public_layers, sampling, schedules, second_pass, temporal_layers
 
-MODULES = (temporal_layers, public_layers, conditioning, schedules, second_pass, sampling, interpolation)
+MODULES = (temporal_layers, public_layers, conditioning, schedules, second_pass, sampling, interpolation, prepare)
 
 
 class EmuVideoExtension(ComfyExtension):

@@ -1,0 +1,38 @@
+"""ComfyUI's loaders in a process of our own, without its server: for commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def start() -> None:
+    """Make ComfyUI's modules usable, on the CPU where there is no GPU, and the pack's models known to them.
+
+    Call it before anything else imports a module of ComfyUI.
+    """
+    import comfy.cli_args
+    import torch
+
+    if not any(kind.is_available() for kind in (torch.cuda, torch.backends.mps, torch.xpu)):
+        comfy.cli_args.args.cpu = True
+    from . import folders, pocket
+
+    folders.register()
+    pocket.register()
+
+
+def find(folder: str, name: str) -> str:
+    """Return the path of a model file: a path, or a name in ComfyUI's `folder`, such as "checkpoints".
+
+    Raises:
+        ValueError: It is neither; the message lists what there is.
+    """
+    import folder_paths
+
+    if Path(name).is_file():
+        return name
+    path = folder_paths.get_full_path(folder, name)
+    if path is None:
+        known = ", ".join(folder_paths.get_filename_list(folder)) or "no file"
+        raise ValueError(f"{name} is neither a file nor one of models/{folder}, which has {known}.")
+    return path

@@ -1,0 +1,135 @@
+"""Make a dataset of a folder of videos and captions, for the training of temporal layers.
+
+Finds scene cuts, takes clips, encodes them with the checkpoint's own VAE and CLIP, and writes shards, a contact sheet,
+a video of what will be trained, and a report of what was left out. Run it again to go on after a stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from . import headless
+
+STAGES = {"scan": "videos scanned", "score": "clips scored", "encode": "clips encoded"}
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="run.py prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, help="folder of videos, with captions as .txt of the same name, .jsonl or .csv"
+    )
+    parser.add_argument("--checkpoint", required=True, help="image checkpoint: a file, or a name in models/checkpoints")
+    parser.add_argument("--output", type=Path, help="folder of the dataset (default: datasets/ and the folder's name)")
+    parser.add_argument("--frames", type=int, default=8, help="frames of a clip (default: 8)")
+    parser.add_argument("--fps", type=float, default=8.0, help="frames per second of a clip (default: 8)")
+    parser.add_argument("--size", type=_size, default=(512, 512), metavar="WIDTHxHEIGHT", help="default: 512x512")
+    parser.add_argument("--per-video", type=int, default=0, help="clips of one video, evenly spread (default: all)")
+    parser.add_argument("--buckets", action="store_true", help="keep aspect ratios, about the area of --size")
+    parser.add_argument("--names-as-captions", action="store_true", help="use file names where a caption is missing")
+    parser.add_argument("--keep-duplicates", action="store_true", help="keep clips that look like an earlier one")
+    parser.add_argument("--stillest", type=float, default=0, metavar="PERCENT", help="leave out the stillest clips")
+    parser.add_argument(
+        "--clip-vision", help="CLIP vision model for the next two: a file, or one in models/clip_vision"
+    )
+    parser.add_argument(
+        "--clip-text", help="its text half, a file or one in models/text_encoders, if not the checkpoint's"
+    )
+    parser.add_argument("--least-matching", type=float, default=0, metavar="PERCENT", help="leave out by CLIP score")
+    parser.add_argument("--aesthetic", help="LAION's aesthetic predictor, version 2, for CLIP ViT-L/14: a file")
+    parser.add_argument("--least-aesthetic", type=float, default=0, metavar="PERCENT", help="leave out by its score")
+    parser.add_argument("--vae", help="another VAE than the checkpoint's: a file, or a name in models/vae")
+    return parser.parse_args(given)
+
+
+def _size(words: str) -> tuple[int, int]:
+    width, _, height = words.lower().partition("x")
+    try:
+        return int(width), int(height or width)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{words} is not a size like 512x512") from None
+
+
+def main(given: list[str] | None = None) -> None:
+    args = arguments(given)
+    headless.start()
+    import torch
+
+    from ..training.prepare.prepare import INDEX, REPORT, SHEET, prepare
+    from ..training.prepare.settings import Settings
+
+    output = args.output or Path("datasets") / args.folder.resolve().name
+    try:
+        settings = Settings(
+            frames=args.frames, fps=args.fps, width=args.size[0], height=args.size[1], per_video=args.per_video,
+            buckets=args.buckets, names_as_captions=args.names_as_captions, keep_duplicates=args.keep_duplicates,
+            stillest=args.stillest, least_matching=args.least_matching, least_aesthetic=args.least_aesthetic,
+        )  # fmt: skip
+        with torch.inference_mode():
+            prepared = prepare(args.folder, output, _encoders(args), settings, _Progress())
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"\n{error}")
+    except KeyboardInterrupt:
+        sys.exit(f"\nStopped. What is done is kept in {output}: run this again, and it goes on from there.")
+    print(f"\n\n{prepared.report}\n")
+    print(f"Look at {output / SHEET} and {output / prepared.index['shards'][0]['preview']}.")
+    print(f"The table is {output / REPORT}, everything about each clip is in {output / INDEX}.")
+
+
+def _encoders(args: argparse.Namespace):
+    """Load the models and return the encoders, with scores where files for them are named."""
+    import comfy.sd
+    import comfy.utils
+
+    from . import prepare
+
+    logging.getLogger().setLevel(logging.WARNING)
+    model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(headless.find("checkpoints", args.checkpoint))
+    if args.vae:
+        vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(headless.find("vae", args.vae)))
+    encoders = prepare.encoders(model, clip, vae)
+    if not args.clip_vision:
+        return encoders
+    import comfy.clip_vision
+
+    from ..temporal_layers.formats.weights import read
+    from .clip_scores import aesthetic_score, clip_score
+
+    vision = comfy.clip_vision.load(headless.find("clip_vision", args.clip_vision))
+    if args.least_matching:
+        half = clip
+        if args.clip_text:
+            half = comfy.sd.load_clip([headless.find("text_encoders", args.clip_text)])
+        encoders = replace(encoders, matching=clip_score(vision, half))
+    if args.aesthetic:
+        head = read(args.aesthetic)
+        encoders = replace(encoders, aesthetic=aesthetic_score(vision, head.tensors, args.aesthetic))
+    return encoders
+
+
+class _Progress:
+    """One line for each stage, with tqdm."""
+
+    def __init__(self):
+        self._stage, self._bar = "", None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if stage != self._stage:
+            if self._bar is not None:
+                self._bar.close()
+            self._stage, self._bar = stage, tqdm(total=total, desc=STAGES[stage])
+        assert self._bar is not None
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.close()
+
+
+if __name__ == "__main__":
+    main()

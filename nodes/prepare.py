@@ -1,0 +1,78 @@
+"""Preparation of clips for training."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..host.prepare import prepare_clips, stamp
+
+CATEGORY = "Emu Video/training"
+
+
+class PrepareClips(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoPrepareClips",
+            display_name="Prepare Clips",
+            category=CATEGORY,
+            description="Makes a dataset for training temporal layers of a folder of videos and captions.",
+            search_aliases=["dataset", "training data", "train motion", "cache latents"],
+            is_output_node=True,
+            inputs=[
+                io.String.Input(
+                    "folder",
+                    tooltip="Folder of videos and captions, a path or a folder in ComfyUI's input folder. A caption is "
+                    "a .txt file of the video's name, or a line of a .jsonl or .csv.",
+                ),
+                io.Model.Input("model", tooltip="The image checkpoint to train on."),
+                io.Clip.Input("clip", tooltip="The checkpoint's CLIP. It encodes the captions."),
+                io.Vae.Input("vae", tooltip="The checkpoint's VAE. It encodes the frames."),
+                io.Int.Input("frames", default=8, min=2, max=256, tooltip="Frames of a clip: 8, or 16 for long ones."),
+                io.Float.Input(
+                    "fps", default=8.0, min=0.5, max=60.0, step=0.5, tooltip="Frames per second of a clip: 4 or 8."
+                ),
+                io.Int.Input("width", default=512, min=32, max=2048, step=8, tooltip="Width of a clip in pixels."),
+                io.Int.Input("height", default=512, min=32, max=2048, step=8, tooltip="Height of a clip in pixels."),
+                io.String.Input("name", default="my_clips", tooltip="Name of the dataset, in output/datasets."),
+                io.Int.Input(
+                    "per_video", default=0, min=0, max=10000, optional=True, advanced=True,
+                    tooltip="Clips taken from one video, evenly spread; 0 takes all that fit.",
+                ),
+                io.Boolean.Input(
+                    "buckets", default=False, optional=True, advanced=True,
+                    tooltip="Keep each video's aspect ratio. Otherwise its centre is cropped to width and height.",
+                ),
+                io.Boolean.Input(
+                    "names_as_captions", default=False, optional=True, advanced=True,
+                    tooltip="Use the file name where a video has no caption.",
+                ),
+                io.Float.Input(
+                    "stillest", default=0.0, min=0.0, max=99.0, step=1.0, optional=True, advanced=True,
+                    tooltip="Percentage of clips to leave out: those that stand still at some time. Try 20 for films.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="dataset", tooltip="For Train Temporal Layers."),
+                io.Image.Output(display_name="sheet", tooltip="Frames and captions of up to 24 clips."),
+                io.String.Output(display_name="report", tooltip="What was left out, and why."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str, **_: object) -> str:
+        return stamp(folder)
+
+    @classmethod
+    def execute(
+        cls, folder: str, model, clip, vae, frames: int, fps: float, width: int, height: int, name: str,
+        per_video: int = 0, buckets: bool = False, names_as_captions: bool = False, stillest: float = 0.0,
+    ) -> io.NodeOutput:  # fmt: skip
+        sheet, report = prepare_clips(
+            model, clip, vae, folder=folder, name=name, frames=frames, fps=fps, width=width, height=height,
+            per_video=per_video, buckets=buckets, names_as_captions=names_as_captions, stillest=stillest,
+        )  # fmt: skip
+        return io.NodeOutput(name, sheet, report, ui=ui.PreviewImage(sheet, cls=cls))
+
+
+NODES: list[type[io.ComfyNode]] = [PrepareClips]

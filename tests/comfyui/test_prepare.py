@@ -1,0 +1,245 @@
+"""Preparation of clips with ComfyUI's own models: the node, the encoders and the scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.clip_vision
+import comfy.model_management
+import comfy.sd
+import comfy.utils
+import folder_paths
+import numpy as np
+import pytest
+import torch
+from emu_video.host import prepare as host
+from emu_video.host.clip_scores import aesthetic_score, clip_score, image_embedding
+from emu_video.host.fingerprint import fingerprint
+from emu_video.tests.training.prepare.videos import moving, write
+from emu_video.training.clips import ShardedClips
+
+CHECKPOINT = Path(host.__file__).parent.parent / "pocket" / "weights" / "checkpoints" / "emu_video_pocket.safetensors"
+
+
+@pytest.fixture(scope="module")
+def pocket(pack):
+    """(MODEL, CLIP, VAE) of the pocket checkpoint."""
+    with torch.inference_mode():
+        return comfy.sd.load_checkpoint_guess_config(str(CHECKPOINT))[:3]
+
+
+@pytest.fixture
+def videos(tmp_path) -> Path:
+    for number in range(2):
+        write(tmp_path / "videos" / f"{number}.mkv", moving(8, 64, 64, seed=number), codec="ffv1", pixels="bgr0")
+    (tmp_path / "videos" / "0.txt").write_text("a red circle moving right")
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "output"))
+    return tmp_path / "output" / "datasets"
+
+
+def run(pack, pocket, folder, name="mine", **changes):
+    model, clip, vae = pocket
+    inputs = {"frames": 8, "fps": 8.0, "width": 64, "height": 64, "name": name} | changes
+    return pack["EmuVideoPrepareClips"].execute(folder=str(folder), model=model, clip=clip, vae=vae, **inputs)
+
+
+def test_node_makes_what_the_stock_nodes_make(pack, pocket, videos, output):
+    """Latents are VAE Encode's, texts are CLIP Text Encode's."""
+    name, sheet, report = run(pack, pocket, videos).args
+    clips = ShardedClips(output / name)
+    assert name == "mine" and len(clips) == 2 and clips.base["name"] == "pocket" and "2 clips" in report
+    assert sheet.ndim == 4 and sheet.shape[0] == 1 and 0 <= float(sheet.min()) < float(sheet.max()) <= 1
+    model, clip, vae = pocket
+    for number in range(2):
+        images = torch.from_numpy(moving(8, 64, 64, seed=number)).float() / 255
+        latents = model.model.process_latent_in(vae.encode(images))
+        assert torch.equal(clips[number].latents, latents.half().float())
+    ((embedding, more),) = clip.encode_from_tokens_scheduled(clip.tokenize("a red circle moving right"))
+    assert torch.equal(clips[0].text["cross_attn"], embedding[0].half().float())
+    assert torch.equal(clips[0].text["pooled_output"], more["pooled_output"][0].half().float())
+    ((null, _),) = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+    assert torch.equal(clips.null["cross_attn"], null[0].half().float())
+    assert torch.equal(clips[1].text["cross_attn"], clips.null["cross_attn"])
+
+
+def test_cancel_stops_the_node_and_the_next_run_goes_on(pack, pocket, videos, output):
+    comfy.model_management.interrupt_current_processing(True)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        run(pack, pocket, videos)
+    assert not (output / "mine" / "index.json").exists()
+    run(pack, pocket, videos)
+    assert len(ShardedClips(output / "mine")) == 2
+
+
+def test_progress_bar_moves_to_its_end(pack, pocket, videos, output, monkeypatch):
+    seen = []
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_, **__: seen.append((value, total)))
+    run(pack, pocket, videos)
+    assert seen[-1] == (3000, 3000) and [value for value, _ in seen] == sorted(value for value, _ in seen)
+
+
+def test_the_cache_key_follows_the_folder(pack, videos):
+    key = pack["EmuVideoPrepareClips"].fingerprint_inputs
+    before = key(folder=str(videos))
+    assert key(folder=str(videos)) == before
+    (videos / "1.txt").write_text("a caption")
+    assert key(folder=str(videos)) != before
+
+
+@pytest.mark.parametrize("name", ["", "..", "../outside", "/tmp/elsewhere"])
+def test_names_that_lead_out_of_the_output_folder_are_refused(pack, pocket, videos, output, name):
+    with pytest.raises(ValueError, match="is not a name for a dataset"):
+        run(pack, pocket, videos, name=name)
+
+
+def test_relative_folders_are_in_the_input_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path))
+    assert host.source_folder("clips") == tmp_path / "clips"
+    assert host.source_folder(str(tmp_path / "x")) == tmp_path / "x"
+
+
+def test_a_missing_part_of_the_checkpoint_is_named(pack, pocket, videos, output):
+    model, clip, vae = pocket
+    with pytest.raises(ValueError, match="There is no CLIP"):
+        run(pack, (model, None, vae), videos)
+    with pytest.raises(ValueError, match="There is no VAE"):
+        run(pack, (model, clip, None), videos)
+
+
+def test_parentheses_in_captions_are_no_weights(pocket):
+    _, clip, _ = pocket
+    ((weighted,),) = [list(clip.tokenize("a (red:1.9) circle").values())[0]]
+    assert {weight for _, weight in weighted} != {1.0}
+    assert {weight for window in host.tokens(clip, "a (red:1.9) circle")["pocket"] for _, weight in window} == {1.0}
+
+
+def test_fingerprint_tells_finetunes_and_loras_apart(pocket):
+    module = torch.nn.Linear(300, 40)
+    before = fingerprint(module)
+    assert fingerprint(module) == before
+    with torch.no_grad():
+        module.weight.mul_(1.001)
+    assert fingerprint(module) != before
+    _, clip, _ = pocket
+    clone = clip.clone()
+    key = next(iter(clone.patcher.model_state_dict()))
+    shape = clone.patcher.model_state_dict()[key].shape
+    clone.patcher.add_patches({key: (torch.ones(shape),)}, 0.5)
+    assert fingerprint(clone.cond_stage_model, clone.patcher) != fingerprint(clip.cond_stage_model, clip.patcher)
+
+
+CLIP_L = {
+    "hidden_act": "quick_gelu", "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2,
+    "num_hidden_layers": 2, "projection_dim": 24, "num_channels": 3, "image_size": 28, "patch_size": 14,
+    "model_type": "clip_vision_model",
+}  # fmt: skip
+
+
+@pytest.fixture
+def vision():
+    """A small CLIP vision model with random weights, of ComfyUI's own class."""
+    model = comfy.clip_vision.ClipVisionModel(CLIP_L)
+    generator = torch.Generator().manual_seed(0)
+    for weight in model.model.parameters():
+        weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
+    return model
+
+
+class Tower:
+    """A text encoder as CLIP has them; its embedding is the projection of a fixed state."""
+
+    def __init__(self, width: int, trained: bool):
+        self.projection = torch.nn.Linear(width, width, bias=False)
+        if not trained:
+            self.projection.weight.copy_(torch.eye(width))
+        self.transformer = SimpleNamespace(text_projection=self.projection)
+
+    def set_clip_options(self, options):
+        assert options["projected_pooled"] is True
+
+    def encode_token_weights(self, tokens):
+        state = torch.tensor([float(token) for token, _ in tokens[0]])
+        return state, self.projection(state)[None]
+
+
+class Half:
+    """A CLIP whose text encoder is `Tower`."""
+
+    def __init__(self, width: int, trained: bool = True):
+        self.cond_stage_model = SimpleNamespace(clip_l=Tower(width, trained), reset_clip_options=lambda: None)
+        self.patcher = SimpleNamespace(load_device=torch.device("cpu"))
+        self.width = width
+
+    def tokenize(self, text):
+        return {"l": [[(float(ord((text + " " * self.width)[i])), 1.0) for i in range(self.width)]]}
+
+    def load_model(self, tokens):
+        pass
+
+
+def test_clip_score_is_the_cosine_of_both_embeddings(vision):
+    half: Any = Half(24)
+    picture = moving(1, 40, 30)[0]
+    text = half.cond_stage_model.clip_l.encode_token_weights(half.tokenize("a ball")["l"])[1][0]
+    image = image_embedding(vision, picture)
+    expected = float((image @ text) / image.norm() / text.norm())
+    assert clip_score(vision, half)(picture, "a ball") == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("width", "trained"), [(24, False), (32, True)], ids=["no projection", "another width"])
+def test_halves_of_two_models_are_refused(vision, width, trained):
+    half: Any = Half(width, trained)
+    with pytest.raises(ValueError, match="no text encoder fits it.*clip_l.safetensors"):
+        clip_score(vision, half)
+
+
+@pytest.mark.parametrize("prefix", ["layers.", "", "module.layers."])
+def test_aesthetic_score_is_the_linear_layers(vision, prefix):
+    layers = {0: torch.nn.Linear(24, 10), 2: torch.nn.Linear(10, 4), 10: torch.nn.Linear(4, 1)}
+    head = {f"{prefix}{n}.{key}": value for n, layer in layers.items() for key, value in layer.state_dict().items()}
+    picture = moving(1, 40, 30)[0]
+    value = torch.nn.functional.normalize(image_embedding(vision, picture), dim=0)
+    for layer in layers.values():
+        value = layer(value)
+    assert aesthetic_score(vision, head, "head.pth")(picture) == pytest.approx(float(value), abs=1e-5)
+
+
+def test_other_files_are_no_aesthetic_predictors(vision):
+    with pytest.raises(ValueError, match="head.pth is not an aesthetic predictor"):
+        aesthetic_score(vision, {"weight": torch.ones(3)}, "head.pth")
+    wide = torch.nn.Linear(768, 1).state_dict()
+    with pytest.raises(ValueError, match="reads 768 numbers, but this CLIP vision model gives 24"):
+        aesthetic_score(vision, {f"layers.0.{key}": value for key, value in wide.items()}, "head.pth")
+
+
+def test_command_prepares_and_says_where(pack, videos, tmp_path, capsys, monkeypatch):
+    from emu_video.host import prepare_command
+
+    with torch.inference_mode(False):
+        prepare_command.main(
+            [str(videos), "--checkpoint", CHECKPOINT.name, "--size", "64x64", "--output", str(tmp_path / "out")]
+        )
+    printed = capsys.readouterr().out
+    assert "2 clips of 8 frames" in printed and "contact_sheet.png" in printed
+    assert json.loads((tmp_path / "out" / "index.json").read_text())["size"] == [64, 64]
+    with pytest.raises(SystemExit, match="neither a file nor one of models/checkpoints"):
+        prepare_command.main([str(videos), "--checkpoint", "nothing.safetensors", "--output", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="multiples of 8"):
+        prepare_command.main(
+            [str(videos), "--checkpoint", CHECKPOINT.name, "--size", "63x64", "--output", str(tmp_path / "out")]
+        )
+
+
+def test_the_videos_of_a_still_picture_have_equal_frames(pack, pocket, tmp_path, output):
+    write(tmp_path / "v" / "a.mkv", moving(1, 64, 64).repeat(8, 0), codec="ffv1", pixels="bgr0")
+    run(pack, pocket, tmp_path / "v", name="still")
+    latents = ShardedClips(output / "still")[0].latents
+    assert np.allclose(latents[0], latents[7])

@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from emu_video.training.prepare.sources import find
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def pictures(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        PIL.Image.new("RGB", (8, 8)).save(folder / name)
+
+
+def captions(found) -> dict[str, str]:
+    return {source.name: source.caption for source in found}
+
+
+def test_videos_of_all_folders_in_order(tmp_path):
+    touch(tmp_path, "b.mp4", "a/z.MKV", "a/c.webm", ".hidden/d.mp4", "._b.mp4", "notes.pdf", "out/e.mp4")
+    found, _ = find(tmp_path, without=tmp_path / "out")
+    assert [source.name for source in found] == ["a/c.webm", "a/z.MKV", "b.mp4"]
+
+
+def test_numbered_pictures_are_one_source_in_the_order_of_their_numbers(tmp_path):
+    pictures(tmp_path / "walk", "f10.png", "f9.png", "f2.png", "cover.png")
+    pictures(tmp_path / "single", "1.png")
+    found, _ = find(tmp_path)
+    assert [source.name for source in found] == ["walk"]
+    assert [path.name for path in found[0].pictures] == ["f2.png", "f9.png", "f10.png"]
+
+
+def test_captions_of_text_files_tables_and_both(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4", "sub/c.mp4", "d.mp4", "e.mp4")
+    (tmp_path / "a.txt").write_text("from a\ntext file\n")
+    (tmp_path / "captions.jsonl").write_text(
+        '{"file_name": "a.mp4", "caption": "loses"}\n{"video": "b.mp4", "text": "from jsonl"}\n\n'
+    )
+    (tmp_path / "sub" / "metadata.csv").write_text('path,prompt\nc.mp4,"from csv, with a comma"\n')
+    (tmp_path / "d.mp4.txt").write_text("\ufeffdouble ending")
+    found, notes = find(tmp_path)
+    assert captions(found) == {
+        "a.mp4": "from a text file", "b.mp4": "from jsonl", "sub/c.mp4": "from csv, with a comma",
+        "d.mp4": "double ending", "e.mp4": "",
+    }  # fmt: skip
+    assert [(note.source, note.left_out) for note in notes] == [("e.mp4", False)]
+    assert "the empty text is used" in notes[0].reason
+
+
+def test_file_names_as_captions_where_asked(tmp_path):
+    touch(tmp_path, "a_red-ball.rolling.mp4")
+    found, notes = find(tmp_path, names_as_captions=True)
+    assert captions(found) == {"a_red-ball.rolling.mp4": "a red ball rolling"}
+    assert '"a red ball rolling"' in notes[0].reason
+
+
+def test_surplus_and_broken_captions_are_named(tmp_path):
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "gone.txt").write_text("no video")
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00broken")
+    (tmp_path / "captions.jsonl").write_text(
+        '{"file_name": "a.mp4", "caption": "a"}\n{"file_name": "gone.mp4", "caption": "g"}\n'
+        'not json\n{"caption": "?"}\n'
+    )
+    found, notes = find(tmp_path)
+    assert captions(found) == {"a.mp4": "a"}
+    reasons = {note.source: [] for note in notes}
+    for note in notes:
+        reasons[note.source].append(note.reason)
+    assert "no video of this name" in reasons["gone.txt"][0]
+    assert "save it as UTF-8" in reasons["a.txt"][0]
+    surplus, broken, nameless = reasons["captions.jsonl"]
+    assert 'Line 2 is about "gone.mp4"' in surplus and "Line 3" in broken and "Line 4: it needs a file" in nameless
+
+
+def test_a_folder_without_videos_is_refused(tmp_path):
+    touch(tmp_path, "a.txt")
+    with pytest.raises(ValueError, match="holds no video"):
+        find(tmp_path)
+    with pytest.raises(ValueError, match="is not a folder"):
+        find(tmp_path / "nowhere")
+
+
+def test_stamp_changes_with_the_file(tmp_path):
+    touch(tmp_path, "a.mp4")
+    (before,), _ = find(tmp_path)
+    stamp = before.stamp()
+    assert stamp == before.stamp()
+    (tmp_path / "a.mp4").write_bytes(b"longer")
+    assert before.stamp() != stamp

@@ -1,0 +1,278 @@
+"""Frames of a video file or of numbered pictures: upright, with square pixels, 8-bit RGB, and their times."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import av
+import av.container
+import av.error
+import av.filter
+import av.video.frame
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+from .sources import ANIMATIONS, Source
+
+HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
+ENDS_EARLY = 0.9  # of the length that a file states
+GIF_DEFAULT = 0.1  # seconds that browsers show a frame whose duration is 0
+
+
+class Unreadable(ValueError):
+    """A source that cannot be decoded, with the reason."""
+
+
+@dataclass
+class Frame:
+    """One frame.
+
+    Args:
+        time: Seconds since the first frame.
+        image: uint8 RGB [h, w, 3], or None where it was not wanted.
+        size: Width and height of the source as it is shown, in pixels.
+        after_gap: Whether frames before this one are missing or broken.
+        kind: "I", "P" or "B" of a video codec, "" of pictures.
+        vectors: Motion vectors of the codec, the array of PyAV, or None.
+    """
+
+    time: float
+    image: np.ndarray | None
+    size: tuple[int, int]
+    after_gap: bool = False
+    kind: str = ""
+    vectors: np.ndarray | None = None
+
+    @property
+    def picture(self) -> np.ndarray:
+        """The image of a frame that was wanted."""
+        assert self.image is not None
+        return self.image
+
+
+@dataclass
+class Facts:
+    """What a file says of itself; filled by `read`."""
+
+    codec: str = ""
+    pixels: str = ""
+    rate: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def read(
+    source: Source,
+    fps: float,
+    *,
+    wanted: Callable[[int], bool] = lambda index: True,
+    longest: int | None = None,
+    vectors: bool = False,
+    facts: Facts | None = None,
+) -> Iterator[Frame]:
+    """Yield the frames of `source`, one at a time.
+
+    Args:
+        fps: Frame rate of numbered pictures, which have none.
+        wanted: Whether the image of the frame with this index is needed.
+        longest: Scale images down so that their longer side is at most this.
+        vectors: Read the motion vectors of H.264.
+        facts: Receives codec, pixel format and frame rate, and notes on what is broken.
+
+    Raises:
+        Unreadable: There is no frame to be had.
+    """
+    facts = facts if facts is not None else Facts()
+    if source.pictures or source.path.suffix.lower() in ANIMATIONS:
+        frames = _pictures(source, fps, wanted, longest, facts)
+    else:
+        frames = _video(source, wanted, longest, vectors, facts)
+    count = 0
+    try:
+        for frame in frames:
+            count += 1
+            yield frame
+    except (av.error.FFmpegError, OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or error
+        if not count:
+            raise Unreadable(f"It cannot be read: {reason}.") from error
+        facts.notes.append(f"It breaks off after {count} frames ({reason}); what comes before is used.")
+    if not count:
+        raise Unreadable("It holds no frame.")
+
+
+def _pictures(
+    source: Source, fps: float, wanted: Callable[[int], bool], longest: int | None, facts: Facts
+) -> Iterator[Frame]:
+    """Frames of an animated picture, or of numbered ones. Transparent pixels are put on black."""
+    if not source.pictures:
+        yield from _animation(source, wanted, longest, facts)
+        return
+    facts.codec, facts.rate = "pictures", fps
+    size = None
+    for index, path in enumerate(source.pictures):
+        with PIL.Image.open(path) as opened:
+            image = PIL.ImageOps.exif_transpose(opened)
+            size, facts.pixels = size or image.size, image.mode
+            if image.size != size:
+                raise Unreadable(
+                    f"{path.name} is {image.size[0]}x{image.size[1]}, but the pictures before are {size[0]}x{size[1]}."
+                )
+            yield Frame(index / fps, _array(image, longest) if wanted(index) else None, size)
+
+
+def _animation(source: Source, wanted: Callable[[int], bool], longest: int | None, facts: Facts) -> Iterator[Frame]:
+    time = 0.0
+    with PIL.Image.open(source.path) as opened:
+        count = getattr(opened, "n_frames", 1)
+        if count < 2:
+            raise Unreadable("It is a still picture.")
+        facts.codec, facts.pixels = (opened.format or "").lower(), opened.mode
+        for index in range(count):
+            opened.seek(index)
+            opened.load()
+            yield Frame(time, _array(opened, longest) if wanted(index) else None, opened.size)
+            time += (opened.info.get("duration") or 0) / 1000 or GIF_DEFAULT
+            facts.rate = (index + 1) / time
+
+
+def _array(image: PIL.Image.Image, longest: int | None) -> np.ndarray:
+    """uint8 RGB [h, w, 3] of a picture, on black where it is transparent."""
+    if image.mode in ("I;16", "I", "F"):
+        raise Unreadable(f"Its pixels are of the kind {image.mode}: save it with 8 bits.")
+    if image.has_transparency_data:
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
+    image = image.convert("RGB")
+    if longest and max(image.size) > longest:
+        image.thumbnail((longest, longest), PIL.Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _video(
+    source: Source, wanted: Callable[[int], bool], longest: int | None, vectors: bool, facts: Facts
+) -> Iterator[Frame]:
+    with av.open(str(source.path)) as container:
+        stream = container.streams.best("video")
+        if stream is None:
+            raise Unreadable("It has no video stream, only sound.")
+        assert isinstance(stream, av.VideoStream)
+        codec = stream.codec_context
+        facts.codec, facts.pixels = codec.name, codec.pix_fmt or ""
+        facts.rate = float(stream.average_rate or stream.guessed_rate or 0)
+        if vectors and codec.name == "h264":
+            codec.options = {"flags2": "+export_mvs"}
+        codec.thread_type = "SLICE"  # frame threads lose other frames of a broken file each time
+        last = 0.0
+        for frame in _upright(_decoded(container, stream, facts), stream, wanted, longest):
+            last = frame.time
+            yield frame
+        whole = _seconds(container, stream)
+        if last + 1 / (facts.rate or 1) < ENDS_EARLY * whole:
+            facts.notes.append(f"Its pictures end after {last:.2f} of {whole:.2f} s.")
+
+
+def _seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """How long the file says it is; 0 where it does not."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / av.time_base
+
+
+def _decoded(
+    container: av.container.InputContainer, stream: av.VideoStream, facts: Facts
+) -> Iterator[tuple[av.VideoFrame, bool]]:
+    """Decoded frames, and whether something was lost just before. After an error, waits for the next key frame."""
+    lost, broken = False, 0
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            lost, broken = True, broken + 1
+            continue
+        for frame in frames:
+            assert isinstance(frame, av.VideoFrame)
+            if frame.is_corrupt or (lost and not frame.key_frame):
+                lost = True
+                continue
+            yield frame, lost
+            lost = False
+    if broken:
+        facts.notes.append(f"{broken} of its packets are broken; no clip contains what they held.")
+
+
+def _upright(
+    frames: Iterator[tuple[av.VideoFrame, bool]],
+    stream: av.VideoStream,
+    wanted: Callable[[int], bool],
+    longest: int | None,
+) -> Iterator[Frame]:
+    """Decoded frames as `Frame`s: deinterlaced, rotated as the file says, with square pixels."""
+    rate = float(stream.average_rate or stream.guessed_rate or 25)
+    start = last = None
+    for index, (frame, picture, lost) in enumerate(_deinterlaced(frames, stream)):
+        if frame.color_trc in HDR:
+            raise Unreadable(f"It is an HDR video ({HDR[frame.color_trc]}): convert it to SDR first.")
+        time = frame.time if frame.time is not None else (0.0 if last is None else last + 1 / rate)
+        if last is not None and time <= last:  # broken time stamps
+            time = last + 1 / rate
+        last, start = time, time if start is None else start
+        side = frame.side_data.get("MOTION_VECTORS")
+        aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+        width, height = round(frame.width * aspect), frame.height
+        turns = round(frame.rotation / 90) % 4
+        image = None
+        if wanted(index):
+            scale = min(1.0, longest / max(width, height)) if longest else 1.0
+            image = _rgb(picture, max(1, round(width * scale)), max(1, round(height * scale)))
+            image = np.rot90(image, turns)
+        yield Frame(
+            time - start,
+            image,
+            (height, width) if turns % 2 else (width, height),
+            after_gap=lost,
+            kind=av.video.frame.PictureType(frame.pict_type).name,
+            vectors=side.to_ndarray() if side is not None else None,
+        )
+
+
+def _deinterlaced(
+    frames: Iterator[tuple[av.VideoFrame, bool]], stream: av.VideoStream
+) -> Iterator[tuple[av.VideoFrame, av.VideoFrame, bool]]:
+    """Each decoded frame, its picture, and whether something was lost before. The filter answers one frame late."""
+    graph, waiting = None, deque()
+    for frame, lost in frames:
+        if graph is None and not frame.interlaced_frame:
+            yield frame, frame, lost
+            continue
+        if graph is None:
+            graph = av.filter.Graph()
+            yadif, sink = graph.add("yadif", "deint=interlaced"), graph.add("buffersink")
+            graph.link_nodes(graph.add_buffer(template=stream), yadif, sink).configure()
+        graph.push(frame)
+        waiting.append((frame, lost))
+        yield from _pulled(graph, waiting)
+    if graph is not None:
+        graph.push(None)
+        yield from _pulled(graph, waiting)
+
+
+def _pulled(graph: av.filter.Graph, waiting: deque) -> Iterator[tuple[av.VideoFrame, av.VideoFrame, bool]]:
+    while waiting:
+        try:
+            picture = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        assert isinstance(picture, av.VideoFrame)
+        frame, lost = waiting.popleft()
+        yield frame, picture, lost
+
+
+def _rgb(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
+    """uint8 RGB [height, width, 3] of a decoded frame of any pixel format, on black where it is transparent."""
+    if not any(component.is_alpha for component in frame.format.components):
+        return frame.to_ndarray(format="rgb24", width=width, height=height)
+    pixels = frame.to_ndarray(format="rgba", width=width, height=height)
+    opacity = pixels[..., 3:].astype(np.uint16)
+    return ((pixels[..., :3] * opacity + 127) // 255).astype(np.uint8)

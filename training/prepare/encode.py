@@ -1,0 +1,108 @@
+"""Encoding of chosen clips into shards, and the preview of each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from ..checkpoint import written_whole
+from ..clips import INDEX
+from . import report
+from .candidate import Candidate
+from .extract import extract
+from .resize import buckets, fit, nearest
+from .settings import VERSION, Note, Settings
+from .shards import Contents, Encoders, Shard, digest, disk_full_named, load, plan, save
+from .sources import Source
+
+BUCKET_STEP = 8  # latents, so that a UNet can halve them three times
+ENLARGED = 1.5  # a video whose pixels are enlarged more is noted
+
+
+def planned(
+    clips: Sequence[Candidate], by_name: dict[str, Source], encoders: Encoders, settings: Settings, notes: list[Note]
+) -> list[Shard]:
+    """Return the shards that `clips` go to; videos that are enlarged go to `notes`."""
+    size = settings.width, settings.height
+    sizes = buckets(*size, BUCKET_STEP * encoders.ratio) if settings.buckets else [size]
+    sized = [(clip, nearest(clip.size, sizes)) for clip in clips]
+    shards = plan(sized, encoders, settings.frames)
+    stamps = {name: by_name[name].stamp() for name in {clip.source for clip in clips}}
+    for shard in shards:
+        contents = [(clip.source, stamps[clip.source], clip.caption, clip.frames) for clip in shard.clips]
+        shard.key = digest(VERSION, shard.size, settings.fps, encoders.identity, contents)
+    for name, group in groupby(sized, key=lambda pair: pair[0].source):
+        clip, of = next(group)
+        enlarged = fit(clip.size, of).enlarged
+        if enlarged > ENLARGED:
+            words = f"It is {clip.size[0]}x{clip.size[1]} and is enlarged {enlarged:.1f} times to {of[0]}x{of[1]}."
+            notes.append(Note(name, words, left_out=False))
+    return shards
+
+
+def write_all(
+    shards: Sequence[Shard],
+    by_name: dict[str, Source],
+    out: Path,
+    encoders: Encoders,
+    settings: Settings,
+    tick: Callable[[int, int], None],
+) -> None:
+    """Write the shards that are not there yet.
+
+    tick: Called with the number of clips that are encoded, and of all.
+
+    Raises:
+        RuntimeError: There is too little room on the disk.
+    """
+    missing = [shard for shard in shards if load(out, shard) is None]
+    total, done = sum(len(shard.clips) for shard in shards), 0
+    if missing:
+        (out / INDEX).unlink(missing_ok=True)  # the shards that it names are about to change
+        _check_room(out, missing, encoders, settings)
+    for shard in shards:
+        if shard in missing:
+            with disk_full_named(out):
+                _write(shard, by_name, out, encoders, settings, lambda rows, done=done: tick(done + rows, total))
+        done += len(shard.clips)
+        tick(done, total)
+
+
+def _check_room(out: Path, shards: Sequence[Shard], encoders: Encoders, settings: Settings) -> None:
+    needed = sum(shard.bytes(encoders, settings.frames) for shard in shards)
+    clips = sum(len(shard.clips) for shard in shards)
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise RuntimeError(
+            f"{clips} clips take about {needed / 2**30:.2f} GiB, but {free / 2**30:.2f} GiB are free on the disk "
+            f"of {out}: free some space, or make fewer clips."
+        )
+
+
+def _write(
+    shard: Shard,
+    by_name: dict[str, Source],
+    out: Path,
+    encoders: Encoders,
+    settings: Settings,
+    tick: Callable[[int], None],
+) -> None:
+    contents, count = Contents(encoders, len(shard.clips), {clip.caption for clip in shard.clips}), 0
+    with (
+        written_whole(out / shard.preview) as temporary,
+        report.Preview(temporary, shard.size, settings.fps) as preview,
+    ):
+        for name, group in groupby(shard.clips, key=lambda clip: clip.source):
+            of_source = list(group)
+            fitted = fit(of_source[0].size, shard.size)
+            for clip, frames in extract(by_name[name], of_source, fitted, settings.fps):
+                reason = "It can no longer be read." if frames is None else contents.add(clip, frames, fitted.crop)
+                if reason or frames is None:
+                    shard.notes.append(Note(clip.source, reason, clip.start))
+                else:
+                    preview.add(frames, clip.caption)
+                count += 1
+                tick(count)
+    save(out, shard, contents)

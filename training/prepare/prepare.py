@@ -1,0 +1,159 @@
+"""From a folder of videos to a dataset: find, scan, choose, encode, write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from ..checkpoint import written_whole
+from ..clips import FORMAT_VERSION, INDEX
+from . import report, scenes, sources
+from .choose import choose
+from .encode import planned, write_all
+from .scan import Cache, Scanned
+from .settings import VERSION, Note, Settings
+from .shards import Encoders, Shard, digest, disk_full_named, load
+from .sources import Source
+
+SCANS, SHEET, REPORT = "scans.jsonl", "contact_sheet.png", "report.md"
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, how much of it is done, and how much there is. It may raise, which stops the run."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset.
+
+    Args:
+        folder: Where it is.
+        index: Contents of its index.json.
+        sheet: Contact sheet, uint8 RGB [h, w, 3].
+        report: Markdown.
+    """
+
+    folder: Path
+    index: dict
+    sheet: np.ndarray
+    report: str
+
+
+def prepare(
+    folder: Path,
+    out: Path,
+    encoders: Encoders,
+    settings: Settings,
+    progress: Progress = lambda stage, done, total: None,
+) -> Prepared:
+    """Make a dataset in `out` of the videos below `folder`.
+
+    What `out` holds already is used if it was made from the same things, so a run that was stopped goes on.
+
+    Raises:
+        ValueError: A setting does not fit, or no clip is left; the message says why.
+        RuntimeError: PySceneDetect is missing, or the disk is full.
+    """
+    scenes.check()
+    _check_size(settings, encoders.ratio)
+    _check_folder(out)
+    found, notes = sources.find(folder, out, settings.names_as_captions)
+    out.mkdir(parents=True, exist_ok=True)
+    scanned = _scan(found, out, settings, progress)
+    clips = choose(found, scanned, encoders, settings, notes, lambda done, total: progress("score", done, total))
+    if not clips:
+        raise ValueError(f"No clip is left of {len(found)} videos. {_reasons(notes)}")
+    by_name = {source.name: source for source in found}
+    shards = planned(clips, by_name, encoders, settings, notes)
+    write_all(shards, by_name, out, encoders, settings, lambda done, total: progress("encode", done, total))
+    return _finish(out, shards, encoders, settings, notes, list(zip(found, scanned, strict=True)))
+
+
+def _check_size(settings: Settings, multiple: int) -> None:
+    if settings.width % multiple or settings.height % multiple:
+        fitting = "x".join(str(max(1, round(side / multiple)) * multiple) for side in (settings.width, settings.height))
+        raise ValueError(
+            f"The size is {settings.width}x{settings.height}, but this VAE needs multiples of {multiple}: "
+            f"use {fitting}, for example."
+        )
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse to write among files that are not a dataset's."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: name a folder for the dataset.")
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in (INDEX, SCANS)):
+        raise ValueError(f"{out} holds files that are not a dataset: name a new folder, or an earlier dataset.")
+
+
+def _scan(found: Sequence[Source], out: Path, settings: Settings, progress: Progress) -> list[Scanned]:
+    cache, results = Cache(out / SCANS, settings), []
+    for number, source in enumerate(found):
+        with disk_full_named(out):
+            results.append(cache.scan(source, settings, lambda done=number: progress("scan", done, len(found))))
+        progress("scan", number + 1, len(found))
+    return results
+
+
+def _reasons(notes: Sequence[Note]) -> str:
+    """The most frequent reasons, with an example each, for an error message."""
+    examples: dict[str, list[Note]] = {}
+    for note in notes:
+        if note.left_out:
+            examples.setdefault(note.reason, []).append(note)
+    often = sorted(examples.items(), key=lambda item: -len(item[1]))[:5]
+    return " ".join(
+        f"{kept[0].source}{f' and {len(kept) - 1} more' if len(kept) > 1 else ''}: {reason}" for reason, kept in often
+    )
+
+
+def _finish(
+    out: Path,
+    shards: Sequence[Shard],
+    encoders: Encoders,
+    settings: Settings,
+    notes: list[Note],
+    scanned: Sequence[tuple[Source, Scanned]],
+) -> Prepared:
+    """Write index, contact sheet and report, and remove shards of an earlier run."""
+    clips, listed = [], []
+    for shard in shards:
+        stored = load(out, shard)
+        if stored is None:
+            raise RuntimeError(f"{out / shard.file} was changed while the dataset was being made: run this again.")
+        rows, more = stored
+        notes = notes + more
+        clips += [{**row, "shard": shard.file, "row": number} for number, row in enumerate(rows)]
+        listed.append({"file": shard.file, "preview": shard.preview, "size": shard.size, "clips": len(rows)})
+    if not clips:
+        raise ValueError(f"No clip is left. {_reasons(notes)}")
+    index = {
+        "format_version": FORMAT_VERSION,
+        "key": digest(VERSION, asdict(settings), encoders.identity, encoders.base, [shard.key for shard in shards]),
+        "base": encoders.base,
+        "encoders": encoders.identity,
+        "settings": asdict(settings),
+        "frames": settings.frames,
+        "fps": settings.fps,
+        "size": [settings.width, settings.height],
+        "shards": listed,
+        "clips": clips,
+        "notes": [vars(note) for note in notes],
+        "sources": [{"source": source.name, "caption": source.caption, **result.facts} for source, result in scanned],
+    }
+    sheet, words = report.contact_sheet(out, index), report.table(index)
+    with disk_full_named(out):
+        with written_whole(out / SHEET) as temporary:
+            PIL.Image.fromarray(sheet).save(temporary, format="png")
+        (out / REPORT).write_text(words + "\n", "utf-8")
+        with written_whole(out / INDEX) as temporary:
+            temporary.write_text(json.dumps(index, ensure_ascii=False), "utf-8")
+    wanted = {name for shard in shards for name in (shard.file, shard.preview)}
+    for old in [*out.glob("shard-*.safetensors"), *out.glob("shard-*.mp4"), *out.glob("shard-*.tmp")]:
+        if old.name not in wanted:
+            old.unlink()
+    return Prepared(out, index, sheet, words)

@@ -1,0 +1,143 @@
+"""What a person looks at: a video and a contact sheet of what will be trained, and a table of what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.video.frame
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+LEAST_WIDTH = 256  # pixels of a preview; smaller clips are shown with larger pixels
+STRIP = 32  # pixels of the caption below a frame
+SHEET_CLIPS, SHEET_FRAMES, SHEET_SIDE = 24, 8, 96
+SHOWN = 40  # lines of the table
+
+
+class Preview:
+    """An mp4 of the clips of one shard, one after the other, with captions. Every clip starts with a key frame."""
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float):
+        self._path = path
+        self._scale = -(-LEAST_WIDTH // size[0])
+        self._size = size[0] * self._scale // 2 * 2, size[1] * self._scale // 2 * 2
+        self._container = av.open(str(path), "w", format="mp4")
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._stream = self._container.add_stream("h264", rate=self._rate, options={"crf": "16"})
+        self._stream.width, self._stream.height = self._size[0], self._size[1] + STRIP
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.thread_count = 1
+        self._count = 0
+
+    def add(self, frames: np.ndarray, caption: str) -> None:
+        """frames: uint8 RGB [T, h, w, 3]."""
+        strip = _text(caption or "(no caption)", self._size[0], STRIP)
+        for number, frame in enumerate(frames):
+            large = frame.repeat(self._scale, 0).repeat(self._scale, 1)[: self._size[1], : self._size[0]]
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.concatenate([large, strip])), format="rgb24")
+            picture.pts, picture.time_base = self._count, 1 / self._rate
+            picture.pict_type = av.video.frame.PictureType.I if number == 0 else av.video.frame.PictureType.NONE
+            self._container.mux(self._stream.encode(picture))
+            self._count += 1
+
+    def __enter__(self) -> Preview:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None and self._count:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        self._path.touch()  # without a frame there is no file
+
+
+def contact_sheet(folder: Path, index: dict) -> np.ndarray:
+    """Return a picture uint8 RGB [h, w, 3] of up to 24 clips, evenly spread over a dataset: frames and captions."""
+    clips = index["clips"]
+    count = min(SHEET_CLIPS, len(clips))
+    chosen = [clips[int((number + 0.5) * len(clips) / count)] for number in range(count)]
+    rows = []
+    for clip in chosen:
+        frames = _preview_frames((folder / clip["shard"]).with_suffix(".mp4"), clip["row"], index["frames"])
+        places = np.unique(np.linspace(0, index["frames"] - 1, min(SHEET_FRAMES, index["frames"])).round().astype(int))
+        thumbnails = [_thumbnail(frames[place]) for place in places]
+        picture = np.concatenate([np.pad(t, ((0, 0), (0, 2), (0, 0))) for t in thumbnails], 1)
+        words = f"{clip['caption'] or '(no caption)'}   [{clip['source']} {clip['start']:.1f} s]"
+        rows.append(np.concatenate([_text(words, picture.shape[1], STRIP // 2, 11), picture]))
+    width = max(row.shape[1] for row in rows)
+    rows = [np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0))) for row in rows]
+    columns = 2 if len(rows) > 6 else 1
+    tall = -(-len(rows) // columns)
+    stacks = [np.concatenate(rows[start : start + tall]) for start in range(0, len(rows), tall)]
+    height = max(stack.shape[0] for stack in stacks)
+    return np.concatenate([np.pad(stack, ((0, height - stack.shape[0]), (0, 6), (0, 0))) for stack in stacks], 1)
+
+
+def _preview_frames(path: Path, row: int, frames: int) -> list[np.ndarray]:
+    """The frames of one clip of a preview, without the caption."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate and stream.time_base
+        first = Fraction(row * frames) / stream.average_rate
+        container.seek(round(first / stream.time_base), stream=stream)
+        kept = []
+        for frame in container.decode(stream):
+            number = round(Fraction(frame.pts * stream.time_base) * stream.average_rate)
+            if number >= row * frames:
+                kept.append(frame.to_ndarray(format="rgb24")[:-STRIP])
+            if len(kept) == frames:
+                break
+    return kept
+
+
+def _thumbnail(frame: np.ndarray) -> np.ndarray:
+    height, width = frame.shape[:2]
+    size = max(1, round(width * SHEET_SIDE / height)), SHEET_SIDE
+    return np.asarray(PIL.Image.fromarray(frame).resize(size, PIL.Image.Resampling.BICUBIC, reducing_gap=1.0))
+
+
+def _text(words: str, width: int, height: int, size: int = 12) -> np.ndarray:
+    """A strip uint8 [height, width, 3] with words in white, broken into lines as far as there is room."""
+    picture = PIL.Image.new("RGB", (width, height), (24, 24, 24))
+    draw, font = PIL.ImageDraw.Draw(picture), PIL.ImageFont.load_default(size)
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font) > width - 6 and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    for number, line in enumerate(lines[: max(1, height // (size + 3))]):
+        draw.text((3, number * (size + 2) + 1), line, (255, 255, 255), font)
+    return np.asarray(picture)
+
+
+def table(index: dict) -> str:
+    """Return the report: what there is, why clips were left out, and what to look at, as Markdown."""
+    clips, notes = index["clips"], index["notes"]
+    sources = {clip["source"] for clip in clips}
+    lines = [
+        f"{len(clips)} clips of {index['frames']} frames at {index['fps']:g} fps from {len(sources)} of "
+        f"{len(index['sources'])} videos, {len({clip['caption'] for clip in clips})} different captions."
+    ]
+    for title, left_out in (("Left out", True), ("Used, but", False)):
+        of_kind = [note for note in notes if note["left_out"] == left_out]
+        if not of_kind:
+            continue
+        lines += ["", f"{title} ({len(of_kind)}):", "", "| file | at | why |", "| --- | --- | --- |"]
+        for note in of_kind[:SHOWN]:
+            at = "" if note["start"] is None else f"{note['start']:.2f} s"
+            lines.append(f"| {_cell(note['source'])} | {at} | {_cell(note['reason'])} |")
+        if len(of_kind) > SHOWN:
+            kinds = Counter(note["reason"].split(":")[0].split("(")[0].strip() for note in of_kind[SHOWN:])
+            more = "; ".join(f"{count}x {reason}" for reason, count in kinds.most_common(5))
+            lines.append(f"| and {len(of_kind) - SHOWN} more | | {_cell(more)} |")
+    return "\n".join(lines)
+
+
+def _cell(words: str) -> str:
+    return words.replace("|", "\\|").replace("\n", " ")
