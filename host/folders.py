@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 import folder_paths
+
+from ..temporal_layers.files import stated_role
 
 TEMPORAL_LAYERS = "temporal_layers"
 MOTION_LORAS = "emu_video_motion_loras"
@@ -50,6 +53,24 @@ def model_files(folder: str) -> list[str]:
     """Return the names of all files of a folder type of `SOURCES`."""
     update(folder)
     return folder_paths.get_filename_list(folder)
+
+
+def layer_files() -> list[str]:
+    """Return the files of temporal layers, with those that make videos from scratch first.
+
+    The first file is what a new Load Temporal Layers begins with.
+    """
+    return sorted(model_files(TEMPORAL_LAYERS), key=lambda name: _needs_a_video(full_path(TEMPORAL_LAYERS, name)))
+
+
+def _needs_a_video(path: str) -> bool:
+    file = os.stat(path)
+    return _role(path, file.st_mtime_ns, file.st_size) not in ("", "video")
+
+
+@functools.cache
+def _role(path: str, _modified: int, _size: int) -> str:
+    return stated_role(path)
 
 
 def full_path(folder: str, name: str) -> str:

@@ -70,6 +70,8 @@ def check_conditionings(
     """
     any_known = False
     for name, entries in conds.items():
+        for entry in entries:
+            check_text_frames(name, entry.get("cross_attn"), latent[0], frames)
         known = [entry["noise_concat"] for entry in entries if "noise_concat" in entry]
         any_known = any_known or bool(known)
         if known and len(known) < len(entries):
@@ -84,6 +86,18 @@ def check_conditionings(
             check_known_frames(channels.shape, latent, frames)
     if info.conditioning_channels and not any_known:
         notice(f"No conditioning has known frames, so these temporal layers ({info.family}) start from no image.")
+
+
+def check_text_frames(name: str, text: torch.Tensor | None, batch: int, frames: int) -> None:
+    """Refuse texts [n, tokens, width] for another number of frames, which ComfyUI would silently repeat or cut.
+
+    frames: of one video. batch: frames of the whole latent.
+    """
+    if text is not None and len(text) not in (1, frames, batch):
+        raise ValueError(
+            f"The conditioning {name} has prompts for {len(text)} frames, but the video has {frames}: set frames of "
+            f"Prompt Schedule to {frames}."
+        )
 
 
 def check_purpose(purpose: Purpose, info: LayersInfo) -> None:

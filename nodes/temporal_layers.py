@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.folders import TEMPORAL_LAYERS, fingerprint, full_path, model_files
+from ..host.folders import TEMPORAL_LAYERS, fingerprint, full_path, layer_files
 from ..host.injection import inject
 from ..temporal_layers.formats import CHOICES, Options, load
 
@@ -48,7 +48,7 @@ class LoadTemporalLayers(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "temporal_layers",
-                    options=model_files(TEMPORAL_LAYERS),
+                    options=layer_files(),
                     tooltip="A file of models/temporal_layers: Emu Video's own, AnimateDiff, AnimateLCM, FancyVideo, "
                     "PIA, HotshotXL, ModelScope or a MotionAdapter of diffusers.",
                 ),

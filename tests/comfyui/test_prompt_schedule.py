@@ -159,6 +159,16 @@ def test_prompts_for_another_number_of_frames(video_model, vae, fitting_clip):
         FirstFrameConditioning.execute(video_model, vae, torch.rand(1, 64, 64, 3), prompts, tiny.text(2), 8)
 
 
+def test_prompts_for_another_number_of_frames_at_ksampler(model, fitting_clip):
+    """ComfyUI itself would repeat or cut them without a word."""
+    video_model = tiny.with_temporal_layers(model, fresh=True, conditioning_channels=0)
+    for frames in (6, 16):
+        with pytest.raises(ValueError, match=f"positive has prompts for {frames} frames, but the video has 8: set fra"):
+            stock(video_model, schedule(fitting_clip, SHORT, frames=frames))
+    two = tiny.with_temporal_layers(model, frames=4, fresh=True, conditioning_channels=0)
+    assert stock(two, schedule(fitting_clip, SHORT, frames=4)).isfinite().all()  # two videos with the same prompts
+
+
 def test_no_clip():
     with pytest.raises(ValueError, match="There is no CLIP: .* Load CLIP"):
         schedule(None, SHORT)
