@@ -123,7 +123,7 @@ class EmuVideoGuider(io.ComfyNode):
         return io.NodeOutput(guider)
 
 
-class DDIMSampler(io.ComfyNode):
+class DDIMSamplerZeroSNR(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -197,7 +197,7 @@ class ZeroTerminalSNRSchedule(io.ComfyNode):
 NODES: list[type[io.ComfyNode]] = [
     EmuVideoSampler,
     EmuVideoGuider,
-    DDIMSampler,
+    DDIMSamplerZeroSNR,
     TrailingTimesteps,
     ZeroTerminalSNRSchedule,
 ]

@@ -22,8 +22,8 @@ class LoadTemporalLayers(io.ComfyNode):
             display_name="Load Temporal Layers",
             category="Emu Video/loaders",
             description=(
-                "Turns an image checkpoint into a video model: a batch of latents becomes the frames of one video. The "
-                "checkpoint's own model stays an image model. Use it for the first frame."
+                "Turns an image checkpoint into a video model: a batch of latents becomes the frames of one video. Use "
+                "the checkpoint's own model for the first frame."
             ),
             search_aliases=[
                 "animatediff",

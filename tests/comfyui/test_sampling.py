@@ -9,7 +9,7 @@ from emu_video.diffusion.schedule import Schedule
 from emu_video.host.guards import NOT_FOR_FLOWS
 from emu_video.host.sampling import ddim_sampler, trailing_sigmas
 from emu_video.host.schedule import ZeroSNRFlow
-from emu_video.nodes.sampling import DDIMSampler, TrailingTimesteps, ZeroTerminalSNRSchedule
+from emu_video.nodes.sampling import DDIMSamplerZeroSNR, TrailingTimesteps, ZeroTerminalSNRSchedule
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.stand_in import (
     BETAS,
@@ -240,7 +240,7 @@ def test_schedule_node_replaces_an_earlier_schedule(model):
 
 def test_parts_are_standard_sampler_and_sigmas():
     model, noise = scheduled(network), noise_of()
-    (sampler,), (sigmas,) = DDIMSampler.execute(0.0).args, TrailingTimesteps.execute(model, 10).args
+    (sampler,), (sigmas,) = DDIMSamplerZeroSNR.execute(0.0).args, TrailingTimesteps.execute(model, 10).args
     assert isinstance(sampler, comfy.samplers.KSAMPLER)
     assert len(sigmas) == 11 and sigmas[0] == 1.0 and sigmas[-1] == 0.0
     torch.testing.assert_close(sigmas, stock_sigmas(model, "simple", 10))

@@ -12,7 +12,7 @@ from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAd
 from emu_video.diffusion.guidance import rescale_guidance
 from emu_video.host.guider import EmuVideoGuider as Guider
 from emu_video.host.videos import FRAMES as FRAMES_OF_A_VIDEO
-from emu_video.nodes.sampling import DDIMSampler, EmuVideoGuider, EmuVideoSampler, TrailingTimesteps
+from emu_video.nodes.sampling import DDIMSamplerZeroSNR, EmuVideoGuider, EmuVideoSampler, TrailingTimesteps
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.stand_in import SCALE, noise_of
 
@@ -146,7 +146,7 @@ def test_largest_seed(video_model):
 
 def test_sampler_is_the_sum_of_its_parts(video_model):
     (guider,) = EmuVideoGuider.execute(video_model, *conditionings(), 7.5, 2.0, 0.7).args
-    (sampler,), (sigmas,) = DDIMSampler.execute(0.5).args, TrailingTimesteps.execute(video_model, 3).args
+    (sampler,), (sigmas,) = DDIMSamplerZeroSNR.execute(0.5).args, TrailingTimesteps.execute(video_model, 3).args
     parts, _ = SamplerCustomAdvanced.execute(Noise_RandomNoise(9), guider, sampler, sigmas, empty()).args
     whole = sample(video_model, seed=9, steps=3, rescale=0.7, eta=0.5)
     assert torch.equal(parts["samples"], whole)
