@@ -66,12 +66,13 @@ class _PocketModel(comfy.model_base.BaseModel):
 
 
 class _PocketLatent(comfy.latent_formats.LatentFormat):
-    latent_channels = 4
     scale_factor = 1.0
 
-    def __init__(self, rgb_factors=None, rgb_bias=None):
-        self.latent_rgb_factors = rgb_factors
-        self.latent_rgb_factors_bias = rgb_bias
+    def __init__(self, colours: Tensor | None = None):
+        """colours: the linear map from latents to RGB in -1..1, [C + 1, 3], bias last."""
+        colours = torch.zeros(UNetShape.latent_channels + 1, 3) if colours is None else colours
+        *self.latent_rgb_factors, self.latent_rgb_factors_bias = colours.tolist()
+        self.latent_channels = len(self.latent_rgb_factors)
 
 
 class _PocketTokenizer:
@@ -142,7 +143,6 @@ class EmuVideoPocket(comfy.supported_models_base.BASE):
     """Recognised by a signature tensor, so that no other checkpoint is ever taken for it."""
 
     unet_config = {
-        "model_channels": 64,
         "context_dim": 128,
         "use_temporal_attention": False,
         "adm_in_channels": 256,
@@ -159,8 +159,7 @@ class EmuVideoPocket(comfy.supported_models_base.BASE):
         return super().matches(unet_config) and any(key.endswith(SIGNATURE) for key in state_dict or ())
 
     def get_model(self, state_dict, prefix="", device=None):
-        rgb = state_dict[prefix + SIGNATURE]
-        self.latent_format = _PocketLatent(rgb[:4].tolist(), rgb[4].tolist())
+        self.latent_format = _PocketLatent(state_dict[prefix + SIGNATURE])
         return _PocketModel(self, self.model_type(state_dict, prefix), device=device)
 
     def model_type(self, state_dict, prefix=""):

@@ -11,6 +11,7 @@ from ..training.loop import Settings
 from ..training.recipe import Stage
 from .model.unet import UNetShape
 from .world import ALL, CROSSING, FINE_TIMES, FRAMES, TIMES, Scenes, showing
+from .world.vocabulary import MOTIONS
 
 COARSE, FINE = tuple(TIMES.tolist()), tuple(FINE_TIMES.tolist())
 
@@ -188,4 +189,46 @@ FIRST = Recipe(
     ),
 )
 
-RECIPES = {"first": FIRST}
+MORE_SCENES = Scenes((*MOTIONS, "getting smaller"), pairs=0.3, free_pairs=0.5, dimming=0.2)
+"""More of what the first version gets wrong: two shapes in people's words, getting smaller, brightness."""
+
+
+def second_clips(clips: ClipSet) -> ClipSet:
+    """Return a set of more scenes in place of one that shows all scenes."""
+    return replace(clips, scenes=MORE_SCENES) if clips.scenes == ALL else clips
+
+
+def second_pictures(pictures: tuple[Pictures, ...]) -> tuple[Pictures, ...]:
+    return tuple(replace(each, clips=second_clips(each.clips)) for each in pictures)
+
+
+def second_layers(made: LayersStage, **changes) -> LayersStage:
+    stage = replace(made.stage, timesteps="mixed", **changes)
+    clips = tuple(second_clips(each) for each in made.clips)
+    return replace(made, clips=clips, stage=stage, extra_convolution="copy")
+
+
+SECOND = replace(
+    FIRST,
+    name="pocket2",
+    base="pocket2",
+    shape=UNetShape(latent_channels=16),
+    autoencoder=AutoencoderStage(
+        seed=1,
+        settings=Settings(6000, batch=32, rate=2e-3, warmup=200, ema=0.995),
+        latent_channels=16,
+        width=64,
+        latent_noise=0.06,
+    ),
+    text=replace(FIRST.text, pictures=second_pictures(FIRST.text.pictures)),
+    image=replace(
+        FIRST.image,
+        settings=Settings(24_000, batch=66, rate=1.2e-3),
+        pictures=second_pictures(PICTURES),
+        timesteps="uniform",
+    ),
+    video=second_layers(FIRST.video, steps=16_000),
+    interpolation=second_layers(FIRST.interpolation, steps=9_000),
+)
+
+RECIPES = {"first": FIRST, "second": SECOND}

@@ -20,7 +20,7 @@ SMALLEST = 40  # pixels; what is smaller is no shape
 
 @dataclass(frozen=True)
 class Sight:
-    """What one frame shows; lengths in units of the frame."""
+    """What one frame shows. Lengths are in units of the frame."""
 
     colour: str
     shape: str
@@ -49,7 +49,7 @@ class Reading:
 
 
 def read_clip(frames: np.ndarray) -> Reading:
-    """frames: uint8 [frames, h, w, 3], RGB, one shape in view."""
+    """Read frames: uint8 [frames, h, w, 3], RGB, one shape in view."""
     backgrounds = [_background(frame.astype(np.float32)) for frame in frames]
     sights = [_sight(frame.astype(np.float32), b) for frame, b in zip(frames, backgrounds, strict=True)]
     drift = float(np.abs(backgrounds[-1].mean((0, 1)) - backgrounds[0].mean((0, 1))).max())
@@ -57,7 +57,7 @@ def read_clip(frames: np.ndarray) -> Reading:
 
 
 def read_motion(sights: list[Sight | None]) -> str:
-    """One of the world's motions from the trajectory; "" where fewer than half of the frames show a shape."""
+    """Return the motion of a trajectory, or "" if fewer than half of the frames show a shape."""
     seen = [s for s in sights if s]
     if len(seen) < max(2, len(sights) // 2):
         return ""
@@ -80,7 +80,7 @@ def read_motion(sights: list[Sight | None]) -> str:
 
 
 def _turned(seen: list[Sight]) -> float:
-    """Degrees turned over the clip, taking the shorter way between frames."""
+    """Return the degrees turned over the clip, taking the shorter way between frames."""
     shape = max({s.shape for s in seen}, key=[s.shape for s in seen].count)
     period = SYMMETRY[shape]
     if shape == "circle":
@@ -90,7 +90,7 @@ def _turned(seen: list[Sight]) -> float:
 
 
 def _background(frame: np.ndarray) -> np.ndarray:
-    """A plane per channel through the frame's border, refitted without what differs from it (shapes at the edge)."""
+    """Return the background [h, w, 3]: a plane per channel, fitted to the border without shapes at the edge."""
     h, w = frame.shape[:2]
     yy, xx = np.mgrid[0:h, 0:w].astype(np.float32)
     edge = np.ones((h, w), bool)
@@ -144,7 +144,7 @@ def _match(mask: np.ndarray, centre: np.ndarray, radius: float) -> tuple[str, fl
 
 @cache
 def _templates() -> tuple[list[str], list[float], np.ndarray]:
-    """Every shape at every angle, of the same area and about its centroid."""
+    """Return names, angles and masks of every shape at every angle, of equal area and around the centroid."""
     names, angles, masks = [], [], []
     for shape in SHAPES:
         turns = [0.0] if shape == "circle" else np.arange(0, SYMMETRY[shape], STEP)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from .base import PLACEMENTS, Anchor, Backbone
-from .unet import UNET
+from .unet import UNET, UNET_16
 
-_BACKBONES: list[Backbone] = [UNET]
+_BACKBONES: list[Backbone] = [UNET_16, UNET]  # the first one that recognises a network
 
 
 def register(backbone: Backbone) -> None:

@@ -37,17 +37,19 @@ BASES = {
     "sdxl": Shape(model_channels=320, context_dim=2048, convs=40, transformers=11, blocks=70),
     "pocket": Shape(model_channels=64, context_dim=128, convs=20, transformers=4, blocks=4),
 }
+BASES_16 = {"pocket2": Shape(model_channels=64, context_dim=128, convs=20, transformers=4, blocks=4)}
 
 
 class UNet:
-    """The Backbone protocol for UNets."""
+    """The Backbone protocol for UNets with 4 latent channels."""
 
     latent_channels = LATENT_CHANNELS
     input_anchor = CONV_IN
+    shapes = BASES
 
     @property
     def bases(self) -> tuple[str, ...]:
-        return tuple(BASES)
+        return tuple(self.shapes)
 
     def recognises(self, network: nn.Module) -> bool:
         return is_conv(dict(self.modules(network)).get(CONV_IN))
@@ -63,16 +65,16 @@ class UNet:
             transformers=sum(map(is_spatial_transformer, modules.values())),
             blocks=len(blocks),
         )
-        base = next((base for base, known in BASES.items() if shape == known), None)
+        base = next((base for base, known in self.shapes.items() if shape == known), None)
         if base is None:
             seen = ", ".join(f"{field} {value}" for field, value in shape._asdict().items())
             raise ValueError(
-                f"This UNet is none of {', '.join(BASES)} ({seen}); use a checkpoint of one of these families."
+                f"This UNet is none of {', '.join(self.shapes)} ({seen}); use a checkpoint of one of these families."
             )
-        if conv_in.in_channels != LATENT_CHANNELS:
+        if conv_in.in_channels != self.latent_channels:
             raise ValueError(
-                f"This {base} UNet reads {conv_in.in_channels} channels instead of {LATENT_CHANNELS} (an inpainting or "
-                "editing checkpoint); use the plain text-to-image checkpoint."
+                f"This {base} UNet reads {conv_in.in_channels} channels instead of {self.latent_channels} (an "
+                "inpainting or editing checkpoint); use the plain text-to-image checkpoint."
             )
         return base
 
@@ -113,7 +115,17 @@ class UNet:
         return operations.Conv2d(channels, width, 3, padding=1, bias=False)
 
 
-UNET = UNet()
+class UNet16(UNet):
+    """The Backbone protocol for UNets with 16 latent channels."""
+
+    latent_channels = 16
+    shapes = BASES_16
+
+    def recognises(self, network: nn.Module) -> bool:
+        return super().recognises(network) and dict(self.modules(network))[CONV_IN].in_channels == self.latent_channels
+
+
+UNET, UNET_16 = UNet(), UNet16()
 
 
 def _block_modules(name: str, block: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -8,13 +8,21 @@ import comfy.utils
 import folder_paths
 import pytest
 import torch
+from emu_video.host.injection import inject
 from emu_video.host.pocket import UNET_CONFIG, PocketUNet
 from emu_video.pocket.model.autoencoder import Autoencoder, widen
+from emu_video.pocket.model.denoiser import Denoiser
 from emu_video.pocket.model.text_encoder import TextEncoder, Vocabulary, pad_tokens
 from emu_video.pocket.model.unet import UNet, plain_attention
+from emu_video.pocket.recipe import FIRST, SECOND
 from emu_video.pocket.shipped import CHECKPOINT, VIDEO_LAYERS
-from emu_video.temporal_layers.backbones import identify_base
+from emu_video.pocket.stages.export import export
+from emu_video.pocket.stages.layers import new_layers
+from emu_video.pocket.stages.run import Run
+from emu_video.temporal_layers.backbones import backbone_of, identify_base
 from emu_video.temporal_layers.files import load_layers
+from emu_video.temporal_layers.info import LayersInfo
+from emu_video.temporal_layers.noise import Discrete
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +62,14 @@ def test_the_files_are_small_and_fit_each_other():
     _, info = load_layers(VIDEO_LAYERS)
     assert (info.base, info.role, info.frames, info.conditioning_channels) == ("pocket", "video", 8, 5)
     assert info.prediction == "v" and info.zero_terminal_snr
+
+
+@pytest.mark.parametrize("recipe", [FIRST, SECOND], ids=lambda recipe: recipe.name)
+def test_every_recipe_makes_a_base_that_layers_know(recipe):
+    assert identify_base(UNet(recipe.shape)) == recipe.base
+    assert (
+        backbone_of(recipe.base).latent_channels == recipe.shape.latent_channels == recipe.autoencoder.latent_channels
+    )
 
 
 @pytest.mark.parametrize("text", ["", "a red circle moving right", "a big blue star at the top on a white background"])
@@ -136,3 +152,48 @@ def test_a_saved_checkpoint_loads_again(loaded, pack, tmp_path, monkeypatch):
     assert clip.tokenize("a red circle") == loaded[1].tokenize("a red circle")
     latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(vae.decode(latents), loaded[2].decode(latents), atol=2e-3)
+
+
+def test_the_second_version_loads_with_16_latent_channels(pack, tmp_path, monkeypatch):
+    """Random weights in the shapes of the second recipe: checkpoint and layers in ComfyUI give what torch gives."""
+    torch.manual_seed(0)
+    with torch.inference_mode(False):
+        run = Run(tmp_path / "run", SECOND)
+        narrow = Autoencoder(SECOND.autoencoder.width, SECOND.autoencoder.latent_channels)
+        denoiser = Denoiser(SECOND.shape)
+        torch.nn.init.normal_(denoiser.unet.out[2].weight, std=0.02)
+        run.save("autoencoder", narrow.state_dict())
+        run.save("text", denoiser.text.state_dict())
+        run.save("image", denoiser.state_dict())
+        (path,) = export(run, tmp_path)
+    monkeypatch.setattr(folder_paths, "get_full_path_or_raise", lambda *_: str(path))
+    model, clip, vae = load_checkpoint(path.name)
+    network = model.model.diffusion_model
+    assert identify_base(network) == SECOND.base and vae.latent_channels == 16
+    assert model.get_model_object("latent_format").latent_channels == 16
+    picture = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(0))
+    latents = vae.encode(picture)
+    assert latents.shape == (1, 16, 16, 16)
+    assert (latents - run.autoencoder().encode(picture.movedim(-1, 1))).abs().max() < 1e-4
+    tokens = torch.tensor([pad_tokens(Vocabulary().encode("a red circle"))])
+    trained = run.image_model()
+    context, pooled = trained.encode(tokens)
+    t = torch.tensor([500.0])
+    with torch.no_grad():
+        ours, _ = trained.unet(latents, t, context, pooled)
+    theirs = network(latents, t, context=context, y=pooled)
+    assert ours.abs().max() > 1e-3 and (ours - theirs).abs().max() < 1e-4 * ours.abs().max()
+    positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a red circle", ""))
+    empty = pack_nodes().EmptyLatentImage().generate(128, 128, 1)[0]
+    sampled = pack_nodes().KSampler().sample(model, 1, 2, 3.0, "euler", "simple", positive, negative, empty)[0]
+    assert sampled["samples"].shape == (1, 16, 16, 16) and sampled["samples"].isfinite().all()
+    layers = new_layers(run, "video", trained)
+    assert layers.conditioning_channels == 17
+    info = LayersInfo(
+        base=SECOND.base, role="video", anchors=layers.anchors, frames=8, fps=8.0, conditioning_channels=17,
+        noise=Discrete(prediction="v", zero_terminal_snr=True), training={},
+    )  # fmt: skip
+    video_model = inject(model, layers.state_dict(), info, "layers.safetensors", 0)
+    first = pack["EmuVideoFirstFrame"].execute(video_model, vae, picture, positive, negative, 8).result
+    video = pack["EmuVideoSampler"].execute(video_model, *first[:4], 3, 2, 2.0, 1.0, 0.0, 0.0).result[0]
+    assert video["samples"].shape == (8, 16, 16, 16) and video["samples"].isfinite().all()
