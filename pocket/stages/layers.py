@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...temporal_layers.attach import attach
-from ...temporal_layers.backbones import find_anchors
+from ...temporal_layers.backbones import backbone_of, find_anchors
 from ...temporal_layers.info import LayersInfo
 from ...temporal_layers.layers import TemporalLayers
 from ...temporal_layers.noise import Discrete
@@ -59,7 +59,7 @@ def new_layers(run: Run, name: str, model: Denoiser) -> TemporalLayers:
     """Return the layers that a stage starts from."""
     made = getattr(run.recipe, name)
     channels = run.recipe.shape.latent_channels
-    layers = TemporalLayers(find_anchors(model.unet), channels + 1)
+    layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone_of(run.recipe.base))
     layers.frames = made.stage.frames
     if made.start != "fresh":
         layers.load_state_dict(run.load(made.start))

@@ -7,7 +7,7 @@ from torch import nn
 from .base import PLACEMENTS, Anchor, Backbone
 from .unet import UNET, UNET_16
 
-_BACKBONES: list[Backbone] = [UNET_16, UNET]  # the first one that recognises a network
+_BACKBONES: list[Backbone] = [UNET, UNET_16]
 
 
 def register(backbone: Backbone) -> None:
@@ -42,7 +42,7 @@ def find_anchors(network: nn.Module, placement: str = "per_transformer") -> tupl
 
 
 def _backbone_for(network: nn.Module) -> Backbone:
-    for backbone in _BACKBONES:
+    for backbone in reversed(_BACKBONES):  # later ones are more special
         if backbone.recognises(network):
             return backbone
     raise ValueError(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from emu_video.pocket import make as command
 from emu_video.pocket.model.checkpoint import AUTOENCODER, SIGNATURE, UNET
-from emu_video.pocket.recipe import FIRST, RECIPES
+from emu_video.pocket.recipe import FIRST, RECIPES, SECOND
 from emu_video.pocket.shipped import WEIGHTS
 from emu_video.pocket.stages import autoencoder, image, layers, text
 from emu_video.pocket.stages.clips import latent_clips
@@ -145,6 +145,16 @@ def test_the_extra_convolution_may_start_as_a_copy(made, tmp_path):
         run = Run(made.folder, replace(made.recipe, video=video))
         weight = layers.new_layers(run, "video", model).state_dict()["input_blocks.0.0.extra.weight"]
         assert torch.equal(weight[:, :4], expected) and not weight[:, 4:].any()
+
+
+def test_the_second_recipe_runs_through_every_stage(tmp_path):
+    run = tiny_run(tmp_path, steps=1, of=SECOND)
+    for stage in STAGES:
+        MAKE[stage](run, echo=False)
+        assert run.is_done(stage)
+    checkpoint, video, interpolation = export(run, tmp_path / "export")
+    assert load_file(checkpoint)[UNET + SIGNATURE].shape == (17, 3)
+    assert {load_layers(path)[1].conditioning_channels for path in (video, interpolation)} == {17}
 
 
 def test_recipes_are_complete():

@@ -3,12 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from emu_video.pocket.model.unet import UNetShape
-from emu_video.pocket.recipe import FIRST, ClipSet
+from emu_video.pocket.recipe import FIRST, ClipSet, Recipe
 from emu_video.pocket.stages.run import Run
 
 
-def tiny_recipe(steps: int = 3, **changes):
+def tiny_recipe(steps: int = 3, of: Recipe = FIRST, **changes) -> Recipe:
     def few(clips: ClipSet) -> ClipSet:
         return replace(clips, count=4)
 
@@ -26,15 +25,15 @@ def tiny_recipe(steps: int = 3, **changes):
         clips = tuple(replace(c, frames=frames) for c in made.clips)
         return replace(made, clips=clips, stage=replace(made.stage, frames=frames))
 
-    pictures = tuple(replace(p, clips=few(p.clips)) for p in FIRST.image.pictures)
+    pictures = tuple(replace(p, clips=few(p.clips)) for p in of.image.pictures)
     recipe = replace(
-        FIRST,
-        shape=UNetShape(channels=32),
-        autoencoder=replace(short(FIRST.autoencoder, 2), width=8),
-        text=replace(short(FIRST.text, 4), pictures=pictures[:2]),
-        image=replace(short(FIRST.image, 6), pictures=pictures),
-        video=layers(FIRST.video, 2),
-        interpolation=shorter(layers(FIRST.interpolation, 1), 13),
+        of,
+        shape=replace(of.shape, channels=32),
+        autoencoder=replace(short(of.autoencoder, 2), width=8),
+        text=replace(short(of.text, 4), pictures=pictures[:2]),
+        image=replace(short(of.image, 6), pictures=pictures),
+        video=layers(of.video, 2),
+        interpolation=shorter(layers(of.interpolation, 1), 13),
     )
     return replace(recipe, **changes)
 

@@ -142,7 +142,7 @@ def test_integers(path, state_dict, info):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"base": "flux"}, "\"base\" is 'flux': expected sd15, sd21, sdxl, pocket."),
+        ({"base": "flux"}, "\"base\" is 'flux': expected sd15, sd21, sdxl, pocket, pocket2."),
         ({"role": "audio"}, "\"role\" is 'audio'"),
         ({"prediction": "x0"}, "prediction\" is 'x0'"),
         ({"frames": 0}, '"frames" is 0'),
