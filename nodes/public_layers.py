@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..host.affinity_conditioning import PRESETS, affinity_conditioning
 from ..host.folders import MOTION_LORAS, fingerprint, full_path, model_files
 from ..host.layer_settings import with_motion_lora, with_strength, with_values
-from ..temporal_layers.formats.weights import read
+from ..temporal_layers.reader import read
 from .conditioning import CATEGORY as CONDITIONING
 from .conditioning import frames_input, model_inputs, text_inputs
 from .schedules import Floats

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from .backbones import backbone_of, identify_base
 from .info import LayersInfo
 from .kinds import carries
 from .layers import TemporalLayers
+from .reader import Weights, is_pickle, read
 
 METADATA_KEY = "emu_video"
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -45,24 +45,32 @@ def save_layers(path: str | os.PathLike, state_dict: Mapping[str, Tensor], info:
 def load_layers(path: str | os.PathLike) -> tuple[dict[str, Tensor], LayersInfo]:
     """Read a file of temporal layers. Raises ValueError for one that is damaged, foreign or incomplete."""
     path = Path(path)
-    _check_format(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is cut off or damaged ({error}); fetch or export it again.") from None
-    if METADATA_KEY not in metadata:
+    if path.is_file() and is_pickle(path):
+        raise ValueError(
+            f"{path} is a pickle (.pt, .ckpt), which can run code when opened; convert it to safetensors first."
+        )
+    return own_layers(read(path, keep_prefixes=is_own))
+
+
+def is_own(metadata: Mapping[str, str]) -> bool:
+    """Return whether the metadata of a safetensors file is that of Emu Video's own format."""
+    return METADATA_KEY in metadata
+
+
+def own_layers(weights: Weights) -> tuple[dict[str, Tensor], LayersInfo]:
+    """Return the layers of a file of Emu Video's own format. Raises ValueError for any other file."""
+    path = weights.path
+    if not is_own(weights.metadata):
         raise ValueError(
             f'{path} has no metadata entry "{METADATA_KEY}", so it holds no temporal layers of Emu Video; '
             "choose a file of temporal layers."
         )
     try:
-        info = LayersInfo.from_json(metadata[METADATA_KEY])
+        info = LayersInfo.from_json(weights.metadata[METADATA_KEY])
     except ValueError as error:
         raise ValueError(f"{path}: {error} Update Emu Video, or export the file again.") from None
-    check_tensors(path, tensors, info)
-    return tensors, info
+    check_tensors(path, weights.tensors, info)
+    return weights.tensors, info
 
 
 def stated_role(path: str | os.PathLike) -> str:
@@ -95,22 +103,6 @@ def check_fits(unet: nn.Module, info: LayersInfo, path: str | os.PathLike) -> No
             )
 
 
-def is_pickle(path: str | os.PathLike) -> bool:
-    """Whether a file is what torch.save writes, by its first bytes; the ninth of a safetensors file is a brace."""
-    with open(path, "rb") as file:
-        start = file.read(9)
-    return start.startswith((b"PK\x03\x04", b"\x80")) and start[8:] != b"{"
-
-
-def _check_format(path: Path) -> None:
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist; choose a file of temporal layers.")
-    if is_pickle(path):
-        raise ValueError(
-            f"{path} is a pickle (.pt, .ckpt), which can run code when opened; convert it to safetensors first."
-        )
-
-
 def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], info: LayersInfo) -> None:
     """Raise ValueError unless these are the tensors that `info` describes, and finite."""
     with torch.device("meta"):
@@ -119,18 +111,31 @@ def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], info: 
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     if missing := expected.keys() - tensors.keys():
-        raise ValueError(f"{path} lacks the key {min(missing)}; fetch or export it again.")
+        raise ValueError(f"{path} lacks the key {min(missing)}; download or export it again.")
+    if surplus := tensors.keys() - expected.keys():
+        raise ValueError(
+            f"{path} has the surplus key {min(surplus)}, which none of its anchors uses; download or export it again."
+        )
     for key, tensor in tensors.items():
-        if key not in expected:
-            raise ValueError(
-                f"{path} has the surplus key {key}, which none of its anchors uses; fetch or export it again."
-            )
         if tensor.shape != expected[key].shape:
             raise ValueError(
                 f"{path}: {key} has shape {list(tensor.shape)} instead of {list(expected[key].shape)}; "
-                "fetch or export it again."
+                "download or export it again."
             )
-        if tensor.dtype not in DTYPES:
-            raise ValueError(f"{path}: {key} is of {tensor.dtype}; save it as float16, bfloat16 or float32.")
-        if not tensor.isfinite().all():
-            raise ValueError(f"{path}: {key} holds values that are no numbers (NaN, infinity); use an earlier save.")
+        check_values(path, key, tensor)
+
+
+def check_values(path: str | os.PathLike, key: str, tensor: Tensor) -> None:
+    """Raise ValueError for a tensor that is not float16, bfloat16 or float32, or not finite."""
+    check_dtype(path, key, tensor)
+    if not tensor.isfinite().all():
+        raise ValueError(f"{path}: {key} holds NaN or infinity, so the file is broken; use an earlier save.")
+
+
+def check_dtype(path: str | os.PathLike, key: str, tensor: Tensor) -> None:
+    """Raise ValueError for a tensor that is not float16, bfloat16 or float32."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name.startswith("float8"):
+        raise ValueError(f"{path} is stored in fp8 ({key} is {name}); use the file in float16, bfloat16 or float32.")
+    if tensor.dtype not in DTYPES:
+        raise ValueError(f"{path}: {key} is of type {name}; save it as float16, bfloat16 or float32.")

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 
-from ..files import METADATA_KEY, load_layers
+from ..files import is_own, own_layers
+from ..reader import Weights, read
 from . import animatediff, animatelcm, fancyvideo, hotshotxl, modelscope, motion_adapter, pia, refused
 from .conversion import AS_TRAINED, Converted, Options
-from .weights import Weights, read
 
 # In the order in which they are asked: the more particular before the more general.
 FORMATS = (fancyvideo, pia, animatelcm, motion_adapter, hotshotxl, animatediff, modelscope)
-# Families that a user may name, for files that do not tell: {name: format}.
+# Families that a user may name, for files that cannot be told apart: {name: format}.
 CHOICES = {format.NAME: format for format in (animatelcm,)}
 
 
@@ -25,13 +25,14 @@ def load(path: str | os.PathLike, options: Options = AS_TRAINED) -> Converted:
 
     Raises ValueError, with what to do, for a file that is damaged, of no known format, or not complete.
     """
-    weights = read(path)
-    if METADATA_KEY in weights.metadata:
+    weights = read(path, keep_prefixes=is_own)
+    if is_own(weights.metadata):
         if options != AS_TRAINED:
             raise ValueError(
-                f"{path} is of Emu Video's own format, which says its family and its norms: choose neither for it."
+                f"{path} is of Emu Video's own format, which states its family and its norms; leave both settings at "
+                "their defaults."
             )
-        return load_layers(path)
+        return own_layers(weights)
     return convert(weights, options)
 
 
@@ -42,7 +43,9 @@ def convert(weights: Weights, options: Options = AS_TRAINED) -> Converted:
         if options.family not in CHOICES:
             raise ValueError(f'there is no family "{options.family}" to choose; use one of {", ".join(CHOICES)}.')
         if not (animatediff.recognises(weights) or motion_adapter.recognises(weights)):
-            raise ValueError(f"{weights.path} has no motion modules, so it is not {options.family}; choose no family.")
+            raise ValueError(
+                f"{weights.path} has no motion modules, so it is not {options.family}; leave the family to the file."
+            )
         return CHOICES[options.family].convert(weights, options)
     for format in FORMATS:
         if format.recognises(weights):

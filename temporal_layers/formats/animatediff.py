@@ -8,9 +8,9 @@ Checkpoints of a whole UNet, as the official training saves them, give their mot
 from __future__ import annotations
 
 from ..noise import Discrete
+from ..reader import Weights
 from .conversion import Converted, Options
 from .motion_module_family import LINEAR, OFFICIAL, MotionModules
-from .weights import Weights
 
 NAME = "AnimateDiff"
 SDXL = Discrete(end=0.020)

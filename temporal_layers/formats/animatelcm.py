@@ -6,10 +6,10 @@ only where the user or the file's metadata says so.
 
 from __future__ import annotations
 
+from ..reader import Weights
 from . import animatediff, motion_adapter, pia
 from .conversion import Converted, Options
 from .motion_module_family import ADAPTER, OFFICIAL, MotionModules
-from .weights import Weights
 
 NAME = "AnimateLCM"
 
@@ -24,7 +24,7 @@ def convert(weights: Weights, options: Options) -> Converted:
     if pia.reads_conditioning(weights) or modules.levels != 4 or not modules.middle:
         raise ValueError(
             f"{weights.path} is not {NAME}, which has motion modules on all levels of SD 1.5 and in its middle, and "
-            "reads no image: choose no family."
+            "reads no image; leave the family to the file."
         )
     modules.take_modules(positions=64, resnet_norm="frame")
     return modules.result(family=NAME)

@@ -11,18 +11,22 @@ import torch
 from torch import Tensor
 
 from ..backbones.unet import CONV_IN, LATENT_CHANNELS, Anchor
-from ..files import check_tensors
+from ..files import check_dtype, check_tensors
 from ..info import LayersInfo
 from ..kinds import new_module
 from ..layers import EXTRA
-from .weights import Weights
+from ..reader import Weights
 
 # Names of a UNet's own weights, as diffusers and as LDM name them: those of the image model are used instead.
 SPATIAL = re.compile(
     r"(conv_in|conv_out|conv_norm_out|time_embedding|class_embedding|add_embedding"
     r"|(down_blocks|up_blocks)\.\d+\.(resnets|attentions|downsamplers|upsamplers)"
-    r"|mid_block\.(resnets|attentions)|time_embed|label_emb|input_blocks|middle_block|output_blocks|out)\."
+    r"|mid_block\.(resnets|attentions)|time_embed|label_emb|input_blocks|middle_block|output_blocks|out"
+    r"|first_stage_model|cond_stage_model|conditioner)\."
 )
+
+MAX_WIDTH = 2**14
+OTHER_BASE = "choose temporal layers for SD1.5, SD2.1 or SDXL."
 
 Converted = tuple[dict[str, Tensor], LayersInfo]
 """State dict and LayersInfo, as of a file of our own."""
@@ -68,7 +72,10 @@ class Conversion:
         self.anchors.append(anchor)
         self._slots += [slot] if slot else []
         with torch.device("meta"):
-            expected = new_module(anchor, options).state_dict()
+            try:
+                expected = new_module(anchor, options).state_dict()
+            except ValueError as error:
+                raise ValueError(f"{self.weights.path}: {str(error).rstrip('.')}; {OTHER_BASE}") from None
         for parameter, like in expected.items():
             submodule, leaf = parameter.rsplit(".", 1)
             self.state_dict[f"{anchor.name}.{parameter}"] = self.take(f"{slot}{keys[submodule]}.{leaf}", like.shape)
@@ -78,7 +85,7 @@ class Conversion:
 
         The first four columns and the bias stay the image model's.
         """
-        width = self.weights.tensors[key].shape[0]
+        width = self.width(key)
         weight = self.take(key, torch.Size((width, LATENT_CHANNELS + channels, 3, 3)))
         self.anchors.insert(0, Anchor(CONV_IN, "input", width))
         self.conditioning_channels = channels
@@ -86,18 +93,30 @@ class Conversion:
 
     def take(self, key: str, shape: torch.Size) -> Tensor:
         """One tensor, with trailing dimensions of 1 (of Conv1d and Conv3d) dropped."""
-        if key not in self.weights.tensors:
-            raise ValueError(f"{self.weights.path} lacks the key {key}; fetch it again.")
+        tensor = self.get(key)
         self._used.add(key)
-        tensor = self.weights.tensors[key]
         if tensor.shape[: len(shape)] == shape and tensor.numel() == shape.numel():
             tensor = tensor.reshape(shape)
         if tensor.shape != shape:
             raise ValueError(
                 f"{self.weights.path}: {key} has shape {list(self.weights.tensors[key].shape)} instead of "
-                f"{list(shape)}; choose temporal layers for SD1.5, SD2.1 or SDXL."
+                f"{list(shape)}; {OTHER_BASE}"
             )
+        check_dtype(self.weights.path, key, tensor)
         return tensor
+
+    def width(self, key: str) -> int:
+        """Return the channels that a tensor is for, its first dimension. Raises ValueError for none, or too many."""
+        shape = self.get(key).shape
+        if not shape or shape[0] > MAX_WIDTH:
+            raise ValueError(f"{self.weights.path}: {key} has shape {list(shape)}; {OTHER_BASE}")
+        return shape[0]
+
+    def get(self, key: str) -> Tensor:
+        """Return a tensor of the file. Raises ValueError for one that is missing."""
+        if key not in self.weights.tensors:
+            raise ValueError(f"{self.weights.path} lacks the key {key}; download it again.")
+        return self.weights.tensors[key]
 
     def skip(self, keys: set[str]) -> None:
         """Account for keys that are not needed."""

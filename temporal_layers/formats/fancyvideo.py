@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from ..backbones.unet import LATENT_CHANNELS, TIME_EMBEDDING, Anchor
 from ..noise import Discrete
+from ..reader import Weights
 from . import animatediff, pia
 from .conversion import Converted, Options
 from .motion_module_family import OFFICIAL, MotionModules
-from .weights import Weights
 
 NAME = "FancyVideo"
 NOISE = Discrete(schedule="linear", prediction="v", zero_terminal_snr=True)
@@ -31,7 +31,7 @@ def convert(weights: Weights, options: Options) -> Converted:
     modules.take_conditioning(LATENT_CHANNELS + 1)
     names = {name: key for name, key in EMBEDDINGS.items() if weights.has(key)}
     if names:
-        width = 4 * len(weights.tensors["conv_in.weight"])
+        width = 4 * modules.width("conv_in.weight")
         values = {name: VALUES[name] for name in names}
         modules.hang(Anchor(TIME_EMBEDDING, "embedding", width), "", names, values=values)
     fps = {"fps": VALUES["fps"]} if names else {}

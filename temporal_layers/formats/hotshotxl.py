@@ -6,9 +6,9 @@ The norms of the residual blocks and of the output see whole clips: their code r
 from __future__ import annotations
 
 from ..noise import Discrete
+from ..reader import Weights
 from .conversion import Converted, Options
 from .motion_module_family import HOTSHOT, MotionModules
-from .weights import Weights
 
 NAME = "HotshotXL"
 

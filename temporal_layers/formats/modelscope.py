@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from ..backbones.unet import ATTENTION, CONV_IN, DOWN, UP, Anchor
 from ..modules.conv_stack import DEPTH
 from ..noise import Discrete
+from ..reader import Weights
 from .conversion import Conversion, Converted, Options
 from .motion_module_family import DIFFUSERS
-from .weights import Weights
 
 NAME = "ModelScope"
 LEVELS = 4
@@ -50,9 +50,7 @@ def convert(weights: Weights, options: Options) -> Converted:
         slot = place.diffusers if diffusers else place.original
         keys = STACK if place.kind == "conv_stack" else DIFFUSERS
         first = f"{slot}{keys['norms.0' if place.kind == 'conv_stack' else 'norm']}.weight"
-        if first not in weights.tensors:
-            raise ValueError(f"{weights.path} lacks the key {first}; fetch it again.")
-        anchor = Anchor(place.anchor, place.kind, len(weights.tensors[first]))
+        anchor = Anchor(place.anchor, place.kind, conversion.width(first))
         conversion.hang(anchor, slot, keys, **options_of(place.kind, norm))
     return conversion.result(family=NAME, base="sd21", frames=16, fps=8.0, noise=Discrete())
 

@@ -7,10 +7,10 @@ gives diffusers' own result.
 
 from __future__ import annotations
 
+from ..reader import Weights
 from . import animatediff, pia
 from .conversion import Converted, Options
 from .motion_module_family import ADAPTER, MotionModules
-from .weights import Weights
 
 NAME = "MotionAdapter"
 

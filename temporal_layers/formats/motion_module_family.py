@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..backbones.unet import ATTENTION, BASE_OF_LEVELS, Anchor, blocks, last_module, resnet_norms
+from ..backbones.unet import ATTENTION, BASE_OF_LEVELS, LATENT_CHANNELS, Anchor, blocks, last_module, resnet_norms
+from ..files import check_dtype
 from ..modules.frames import interleaved_positions
 from ..noise import Discrete
+from ..reader import Weights
 from .conversion import Conversion, Converted, Options
-from .weights import Weights
 
 LINEAR = Discrete(schedule="linear")
 AS_ANIMATEDIFF = {"frames": 16, "fps": 8.0, "noise": LINEAR}
@@ -49,6 +51,8 @@ OFFICIAL = Naming("{block}.motion_modules.{j}.temporal_transformer.", ANIMATEDIF
 HOTSHOT = Naming("{block}.temporal_attentions.{j}.", ANIMATEDIFF, r".*\.pos_encoder\.positional_encoding$")
 ADAPTER = Naming("{block}.motion_modules.{j}.", DIFFUSERS, r".*\.pos_embed\.pe$")
 
+NAMINGS = (OFFICIAL, HOTSHOT, ADAPTER)
+
 
 class MotionModules(Conversion):
     """The conversion of a file with motion modules, to which a family adds its own keys.
@@ -83,18 +87,24 @@ class MotionModules(Conversion):
                 self.anchors.append(Anchor(name, "clip_norm", channels))
 
     def result(self, **facts: Any) -> Converted:
-        """facts: the family, and the entries of LayersInfo in which it differs from AnimateDiff."""
+        """Return the converted layers. Raises ValueError for a key of the file that nothing uses.
+
+        facts: the family, and the entries of LayersInfo in which it differs from AnimateDiff.
+        """
+        conv_in = self.weights.tensors.get("conv_in.weight")
+        if not self.conditioning_channels and conv_in is not None and conv_in.shape[1:2] != (LATENT_CHANNELS,):
+            raise ValueError(
+                f"{self.weights.path}: conv_in.weight has shape {list(conv_in.shape)}, and no {facts['family']} file "
+                f"reads other channels than the {LATENT_CHANNELS} of latents; choose another file."
+            )
         return super().result(base=self.base, **AS_ANIMATEDIFF | facts)
 
     def _width(self, slot: str) -> int:
-        key = f"{slot}norm.weight"
-        if key not in self.weights.tensors:
-            raise ValueError(f"{self.weights.path} lacks the key {key}; fetch it again.")
-        return len(self.weights.tensors[key])
+        return self.width(f"{slot}norm.weight")
 
     def _levels(self) -> int:
-        found = [int(m[1]) for key in self.weights.tensors if (m := re.match(r"(?:down|up)_blocks\.(\d+)\.", key))]
-        levels = 1 + max(found)
+        matches = (re.match(r"(?:down|up)_blocks\.([0-9]{1,3})\.", key) for key in self.weights.tensors)
+        levels = 1 + max((int(match[1]) for match in matches if match), default=0)
         if levels not in ATTENTION:
             raise ValueError(
                 f"{self.weights.path} has motion modules at {levels} levels, but SD1.5 has 4 and SDXL 3; choose "
@@ -106,12 +116,19 @@ class MotionModules(Conversion):
         """Length of the position tables, or 0 without. They are recomputed, so they must be the known sinusoids."""
         tables = {key: t for key, t in self.weights.tensors.items() if re.match(self.naming.positions, key)}
         self.skip(set(tables))
-        lengths = {table.shape[-2] for table in tables.values()}
+        length = next(iter(tables.values())).shape[-2:-1] if tables else ()
         for key, table in tables.items():
-            expected = interleaved_positions(table.shape[-2], table.shape[-1])
-            if len(lengths) > 1 or not torch.allclose(table[0].float(), expected, atol=0.01):
+            check_dtype(self.weights.path, key, table)
+            if not length or table.shape[-2:-1] != length or not is_sinusoids(table):
                 raise ValueError(
-                    f"{self.weights.path}: {key} is no table of sinusoids of one length, so the file is made for "
+                    f"{self.weights.path}: {key} is not a table of sinusoids of one length, so the file is made for "
                     "another architecture; use the original file."
                 )
-        return lengths.pop() if lengths else 0
+        return length[0] if length else 0
+
+
+def is_sinusoids(table: Tensor) -> bool:
+    """Return whether a table [1, length, channels] holds the sinusoids that the modules compute."""
+    if table.ndim != 3 or len(table) != 1 or table.shape[-1] % 2:
+        return False
+    return torch.allclose(table[0].float(), interleaved_positions(table.shape[-2], table.shape[-1]), atol=0.01)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from ..backbones.unet import LATENT_CHANNELS
 from ..info import AFFINITY
+from ..reader import Weights
 from . import animatediff
 from .conversion import Converted, Options
 from .motion_module_family import OFFICIAL, MotionModules
-from .weights import Weights
 
 NAME = "PIA"
 
@@ -23,7 +23,7 @@ def recognises(weights: Weights) -> bool:
 def reads_conditioning(weights: Weights) -> bool:
     conv_in = weights.tensors.get("conv_in.weight")
     channels = 2 * LATENT_CHANNELS + 1
-    return conv_in is not None and conv_in.shape[1] == channels
+    return conv_in is not None and conv_in.ndim == 4 and conv_in.shape[1] == channels
 
 
 def convert(weights: Weights, options: Options) -> Converted:

@@ -26,7 +26,7 @@ from emu_video.host.injection import inject, layers_info
 from emu_video.host.layer_settings import with_strength
 from emu_video.temporal_layers.backbones import unet as unet_backbone
 from emu_video.temporal_layers.formats import convert
-from emu_video.temporal_layers.formats.weights import Weights
+from emu_video.temporal_layers.reader import Weights
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.temporal_layers.formats import public
 from torch import Tensor

@@ -171,3 +171,30 @@ def test_trained_layers_cast_their_weights_to_the_activations(base):
     out = unet(x, **inputs)
     assert out.dtype == torch.bfloat16
     assert (out - exact).norm() < 0.1 * exact.norm()
+
+
+class MotionModule(torch.nn.Module):
+    """What another pack puts into a block, behind its transformer or residual block, and may leave there."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.temporal_transformer = torch.nn.Module()
+        self.temporal_transformer.norm = torch.nn.GroupNorm(32, width)
+        self.temporal_transformer.proj_in = torch.nn.Linear(width, width)
+        self.temporal_transformer.transformer_blocks = torch.nn.ModuleList([torch.nn.Linear(width, width)])
+
+
+@pytest.mark.parametrize("base", ["sd15", "sdxl"])
+def test_modules_of_other_packs_in_the_blocks_change_nothing(base):
+    unet = on_meta(base)
+    anchors, own = find_anchors(unet), dict(unet.named_modules())
+    for block in (*unet.input_blocks[1:], unet.middle_block, *unet.output_blocks):
+        places = [i for i, module in enumerate(block) if type(module).__name__ in ("ResBlock", "SpatialTransformer")]
+        if places:
+            block.insert(places[-1] + 1, MotionModule(32))
+    upsampler = {"sd15": "output_blocks.2.1.conv", "sdxl": "output_blocks.2.2.conv"}[base]
+    assert upsampler in own and upsampler not in dict(unet.named_modules())  # it is one place further back
+    assert identify_base(unet) == base and find_anchors(unet) == anchors
+    layers = TemporalLayers(anchors, 5, operations=comfy.ops.disable_weight_init)
+    attach(unet, layers, owner=layers)
+    assert all("forward" in vars(own[anchor.name]) for anchor in anchors)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from emu_video.temporal_layers.backbones import Anchor, find_anchors, identify_base
+from emu_video.temporal_layers.backbones.unet import UNET
+from emu_video.temporal_layers.kinds import KINDS, carries, strengths
 from emu_video.temporal_layers.layers import TemporalLayers
 from emu_video.tests.temporal_layers.small import UNet, trained_layers
 from torch import nn
@@ -70,3 +72,32 @@ def test_refusals():
         identify_base(UNet())
     with pytest.raises(ValueError, match=r"\(Linear\) is of another architecture than sd15, .*; use a checkpoint of"):
         identify_base(nn.Linear(2, 2))
+
+
+def test_strength_groups():
+    assert strengths(attention=0.5, convolution=2.0) == {
+        "conv": 2.0, "conv_stack": 2.0, "attention": 0.5, "transformer": 0.5, "transformer_in": 0.5, "clip_norm": 0.5,
+    }  # fmt: skip
+    assert {name for name, kind in KINDS.items() if kind.strength == "none"} == {"input", "embedding"}
+
+
+class QuantisedLinear(nn.Module):
+    """The linear layer of a quantised checkpoint, which is not a torch.nn.Linear."""
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+
+
+def test_layers_hang_on_quantised_linear_layers():
+    embedding = nn.Sequential(QuantisedLinear(8, 32), nn.SiLU(), QuantisedLinear(32, 32))
+    assert carries(UNET, embedding, Anchor("time_embed", "embedding", 32))
+    assert not carries(UNET, embedding, Anchor("time_embed", "embedding", 16))
+    assert not carries(UNET, embedding, Anchor("time_embed", "conv", 32))
+    assert not carries(UNET, nn.Sequential(nn.SiLU()), Anchor("time_embed", "embedding", 32))
+
+
+@pytest.mark.parametrize("name", ["a.forward", "a", "a.norm1", "a.norm1.weight"])
+def test_names_that_clash_are_refused(name):
+    with pytest.raises(ValueError, match=f"the name {name} is also that of a part"):
+        TemporalLayers([Anchor("a", "attention", 8), Anchor(name, "conv", 8)], 0)

@@ -22,7 +22,7 @@ from emu_video.benchmarks import unets
 from emu_video.host.injection import inject
 from emu_video.temporal_layers.files import check_fits
 from emu_video.temporal_layers.formats import Options, convert
-from emu_video.temporal_layers.formats.weights import Weights
+from emu_video.temporal_layers.reader import Weights
 from emu_video.tests.comfyui.formats.test_official import TOLERANCE, expected_of, heads_of
 from emu_video.tests.comfyui.formats.unets import FRAMES, as_video, load, relative
 from emu_video.tests.comfyui.stock import random_weights

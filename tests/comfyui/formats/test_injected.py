@@ -19,7 +19,7 @@ from emu_video.host.layer_settings import with_motion_lora, with_strength, with_
 from emu_video.host.schedule import ZeroSNRFlow
 from emu_video.temporal_layers.backbones import unet as unet_backbone
 from emu_video.temporal_layers.formats import convert
-from emu_video.temporal_layers.formats.weights import Weights
+from emu_video.temporal_layers.reader import Weights
 from emu_video.tests.comfyui.formats.unets import SD15, SDXL, relative
 from emu_video.tests.comfyui.tiny import CONTEXT, FRAMES, LATENT, TinyConfig, checkpoint, sample, text, weights_hash
 from emu_video.tests.temporal_layers.formats import public

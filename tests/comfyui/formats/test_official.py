@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 from emu_video.temporal_layers.formats import Options, convert
-from emu_video.temporal_layers.formats.weights import Weights
+from emu_video.temporal_layers.reader import Weights
 from emu_video.tests.comfyui.formats.unets import FRAMES, SDXL, comfy_unet, hang, inputs, relative
 from emu_video.tests.temporal_layers.formats import public
 from emu_video.tests.temporal_layers.formats.plain_unet import PlainUNet

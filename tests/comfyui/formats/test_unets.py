@@ -13,7 +13,7 @@ import torch
 from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 from diffusers.models.unets.unet_motion_model import UNetMotionModel
 from emu_video.temporal_layers.formats import Options, convert
-from emu_video.temporal_layers.formats.weights import Weights
+from emu_video.temporal_layers.reader import Weights
 from emu_video.tests.comfyui.formats.unets import (
     CONTEXT,
     FRAMES,

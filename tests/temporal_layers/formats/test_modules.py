@@ -10,9 +10,9 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from emu_video.temporal_layers.formats.conversion import Conversion
 from emu_video.temporal_layers.formats.modelscope import STACK
 from emu_video.temporal_layers.formats.motion_module_family import ANIMATEDIFF, DIFFUSERS
-from emu_video.temporal_layers.formats.weights import Weights
 from emu_video.temporal_layers.kinds import KINDS, Anchor, new_module
 from emu_video.temporal_layers.modules.frames import interleaved_positions
+from emu_video.temporal_layers.reader import Weights
 from emu_video.tests.temporal_layers.formats import plain, public
 
 FRAMES = 5

@@ -10,8 +10,8 @@ import torch
 from emu_video.temporal_layers.files import load_layers, save_layers
 from emu_video.temporal_layers.formats import CHOICES, Options, convert, load
 from emu_video.temporal_layers.formats.__main__ import main
-from emu_video.temporal_layers.formats.weights import Weights
 from emu_video.temporal_layers.info import LayersInfo
+from emu_video.temporal_layers.reader import Weights
 from emu_video.tests.temporal_layers.formats import public
 from safetensors.torch import save_file
 
@@ -122,7 +122,7 @@ def test_positions_of_another_kind_are_refused():
     tensors = public.animatediff()
     key = next(key for key in tensors if key.endswith("pos_encoder.pe"))
     for table in (tensors[key] * 2, public.sinusoids(24, 32)):
-        with pytest.raises(ValueError, match="is no table of sinusoids of one length"):
+        with pytest.raises(ValueError, match="is not a table of sinusoids of one length"):
             convert(of({**tensors, key: table}))
 
 
@@ -148,7 +148,8 @@ def test_animatelcm_is_a_choice_or_said_by_the_file():
         convert(of(tensors), Options(family="PIA"))
     for file in (public.pia(), public.fancyvideo(embeddings=()), public.animatediff(), public.hotshotxl()):
         with pytest.raises(
-            ValueError, match="(not AnimateLCM, which has motion modules|has no motion modules).*no family"
+            ValueError,
+            match="(not AnimateLCM, which has motion modules|has no motion modules).*leave the family to the file",
         ):
             convert(of(file), Options(family="AnimateLCM"))
     with pytest.raises(ValueError, match="holds AnimateLCM-I2V"):
@@ -170,7 +171,7 @@ def test_group_norms_are_an_option(name, norm):
     [
         (
             ["down_blocks.0.attentions.0.time_mixer.mix_factor"],
-            "holds Stable Video Diffusion, .* Image Only Checkpoint",
+            "holds Stable Video Diffusion, .* image-to-video checkpoint",
         ),
         (["input_blocks.1.1.time_stack.0.norm1.weight"], "holds Stable Video Diffusion"),
         (["controlnet_cond_embedding.weight", "down_blocks.0.motion_modules.0.x"], "holds SparseCtrl"),
@@ -178,8 +179,8 @@ def test_group_norms_are_an_option(name, norm):
         (["image_latents_proj_in.0.weight"], "holds I2VGen-XL"),
         (["init_attn.0.norm.weight", "input_blocks.1.0.temopral_conv.conv1.0.weight"], "holds DynamiCrafter"),
         (["down_blocks.0.tempo_attns.0.norm.weight"], "holds ConsistI2V"),
-        (list(public.motion_lora()), "holds a motion LoRA; .* Load Motion LoRA"),
-        (["down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.up.weight"], "Load LoRA"),
+        (list(public.motion_lora()), "holds a motion LoRA, .* as a motion LoRA"),
+        (["down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.up.weight"], "ordinary LoRA"),
         (["a.weight", "b.weight"], r"of no known format of temporal layers \(its first keys: a.weight, b.weight\)"),
         ([], r"of no known format of temporal layers \(its first keys: none\)"),
     ],
@@ -237,7 +238,7 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
     torch.save([1, 2], tmp_path / "list.ckpt")
     torch.save({"a": torch.zeros(1), "note": {"a": 1}}, tmp_path / "note.ckpt")
     for name, word in (("cut.safetensors", "damaged"), ("cut.ckpt", "damaged"), ("list.ckpt", "no weights by key"),
-                       ("note.ckpt", "note is no tensor"), ("none.ckpt", "does not exist")):  # fmt: skip
+                       ("note.ckpt", "note, which is not a tensor"), ("none.ckpt", "does not exist")):  # fmt: skip
         with pytest.raises(ValueError, match=f"{name}.*{word}"):
             load(tmp_path / name)
 

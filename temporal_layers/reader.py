@@ -1,0 +1,250 @@
+"""Reading files of weights: tensors by key, whatever they are wrapped in, without running code from the file.
+
+Files come from strangers. Sizes are compared with bounds before anything is allocated, and whatever a library raises
+for a damaged file becomes one sentence.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import mmap
+import os
+import pickle
+import pickletools
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from .sentences import short, shown
+
+CONTAINERS = ("state_dict", "module", "model", "motion_module", "controlnet")
+"""What trainers wrap a state dict in: Lightning and AnimateDiff, DeepSpeed, plain loops, SparseCtrl."""
+BOOKKEEPING = {"animatediff_config", "epoch", "global_step", "step", "optimizer", "lr_scheduler", "scheduler", "args"}
+"""What trainers put beside the weights."""
+PREFIX = re.compile(r"^(module\.|model\.diffusion_model\.|unet\.|_orig_mod\.)+")
+FOLDER_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors",
+                "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin")  # fmt: skip
+MAX_TENSORS = 20_000  # a whole SDXL checkpoint has 2,515
+MAX_KEY = 500  # characters
+MAX_PICKLE = 2**25  # bytes of the pickle in a .ckpt without its tensors; a whole SDXL checkpoint has 0.5 MB
+MAX_OPCODES = 1_000_000  # of a pickle; a whole SDXL checkpoint has 0.1 million
+MAX_CONFIG = 2**20  # bytes of a config.json
+PICKLES_IN_A_LEGACY_FILE = 5
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights: its tensors by key, without wrappers and prefixes.
+
+    metadata: of a safetensors file. config: of the config.json beside a file of diffusers.
+    """
+
+    path: str
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def has(self, pattern: str) -> bool:
+        """Return whether a key matches the regular expression, from its start."""
+        return any(re.match(pattern, key) for key in self.tensors)
+
+
+def read(path: str | os.PathLike, keep_prefixes: Callable[[Mapping[str, str]], bool] = lambda _: False) -> Weights:
+    """Return the weights of a file, or of a folder as diffusers saves one. Raises ValueError for one without weights.
+
+    keep_prefixes: whether keys stay as they are, from the file's metadata.
+    """
+    path = _file(Path(path))
+    if is_pickle(path):
+        tensors, metadata = _checked(path, _unpickled), {}
+    else:
+        tensors, metadata = _checked(path, _safetensors)
+    for key, tensor in tensors.items():
+        _check_tensor(path, key, tensor)
+    return Weights(
+        path=str(path),
+        tensors=tensors if keep_prefixes(metadata) else _without_prefixes(path, tensors),
+        metadata=metadata,
+        config=_checked(path.with_name("config.json"), _config) if path.name in FOLDER_FILES else {},
+    )
+
+
+def is_pickle(path: str | os.PathLike) -> bool:
+    """Return whether torch.save wrote the file, by its first bytes; the ninth of a safetensors file is a brace."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return start.startswith((b"PK\x03\x04", b"\x80")) and start[8:] != b"{"
+
+
+def _checked(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """Call a reader. Turn what it raises into a ValueError with the file, the reason and what to do."""
+    try:
+        return reader(path)
+    except _Refused as refusal:
+        raise ValueError(f"{path} {refusal}") from None
+    except pickle.UnpicklingError as error:
+        if re.search("global|class|REDUCE", str(error)):
+            raise ValueError(
+                f"{path} holds more than weights, which can run code when opened; convert it to safetensors first."
+            ) from None
+        raise _damaged(path, error) from None
+    except MemoryError:
+        raise ValueError(f"{path} needs more memory than is free; close other programs.") from None
+    except Exception as error:  # struct.error, IndexError, KeyError, UnicodeDecodeError, ...: damage has many names
+        raise _damaged(path, error) from None
+
+
+class _Refused(Exception):
+    """A sentence that continues the name of the file."""
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = short(str(error) or type(error).__name__)
+    return ValueError(f"{path} is cut off or damaged ({reason}); download or export it again.")
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        path = next((path / name for name in FOLDER_FILES if (path / name).is_file()), path / FOLDER_FILES[0])
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; choose a file of temporal layers.")
+    with open(path, "rb") as file:
+        start = file.read(64).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html")):
+        raise ValueError(f"{path} is a web page, not weights; download the file itself.")
+    if start.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path} is a Git LFS pointer, not weights; download the file itself, or run git lfs pull.")
+    return path
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    if path.stat().st_size > MAX_CONFIG:
+        raise _Refused(f"has more than {MAX_CONFIG} bytes, so it is not a configuration; use the original file.")
+    config = json.loads(path.read_text("utf-8"))
+    if not isinstance(config, dict):
+        raise _Refused("is not a JSON object; use the original file.")
+    return config
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        keys = list(file.keys())
+        _check_count(len(keys))
+        for key in keys:
+            _check_shape(key, file.get_slice(key).get_shape())
+        return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        _check_zip(path)
+    else:
+        _check_legacy(path)
+    content = _unwrapped(torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip))
+    _check_count(len(content))
+    tensors = {}
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise _Refused(f"has the key {shown(key)}, which is not a name; choose a file of temporal layers.")
+        if isinstance(value, Tensor):
+            tensors[key] = value
+        elif key not in BOOKKEEPING and not isinstance(value, int | float | str | bool | None):
+            raise _Refused(f"holds {short(key)}, which is not a tensor; convert the file to safetensors.")
+    return tensors
+
+
+def _unwrapped(content: Any) -> Mapping[Any, Any]:
+    """Return the state dict within the containers of trainers."""
+    for _ in range(2 * len(CONTAINERS)):
+        inner = next((content[name] for name in CONTAINERS if isinstance(_entry(content, name), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    else:
+        raise _Refused("wraps its weights in itself; use the original file.")
+    if not isinstance(content, Mapping):
+        raise _Refused("holds no weights by key; choose a file of temporal layers.")
+    return content
+
+
+def _entry(content: Any, name: str) -> Any:
+    return content.get(name) if isinstance(content, Mapping) else None
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse archives that unpack to more than they are. torch maps the file, so that entries must be stored."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        _check_count(len(entries))
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise _Refused("is a compressed archive; unpack it, or convert it to safetensors.")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise _Refused("states more bytes than it has; download it again.")
+        for entry in entries:
+            if entry.filename.endswith("data.pkl"):
+                if entry.file_size > MAX_PICKLE:
+                    raise _Refused(f"has a pickle of more than {MAX_PICKLE} bytes; convert it to safetensors.")
+                _count_opcodes(io.BytesIO(archive.read(entry)), 1)
+
+
+def _check_legacy(path: Path) -> None:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        _count_opcodes(content, PICKLES_IN_A_LEGACY_FILE)
+
+
+def _count_opcodes(stream: IO[bytes] | mmap.mmap, pickles: int) -> None:
+    """Refuse pickles that take long to run. Raises for ones that are damaged."""
+    count = 0
+    for _ in range(pickles):
+        for _ in pickletools.genops(stream):  # pyright: ignore[reportArgumentType]
+            count += 1
+            if count > MAX_OPCODES:
+                raise _Refused(f"has a pickle of more than {MAX_OPCODES} steps; convert it to safetensors.")
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_TENSORS:
+        raise _Refused(f"has {count} entries, more than any image or video model; choose a file of temporal layers.")
+
+
+def _check_shape(key: str, shape: list[int] | torch.Size) -> None:
+    if len(key) > MAX_KEY:
+        raise _Refused(f"has a key of {len(key)} characters ({short(key, 40)}); choose a file of temporal layers.")
+    if 0 in shape:
+        raise _Refused(f"has the empty tensor {short(key)} of shape {short(str(list(shape)))}; download it again.")
+
+
+def _check_tensor(path: Path, key: str, tensor: Tensor) -> None:
+    """Raise ValueError for a tensor that is not plain values in memory."""
+    try:
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested:
+            kind = f"{tensor.layout}, {tensor.device.type}".removeprefix("torch.")
+            raise _Refused(f"has {short(key)}, which is not a plain tensor ({kind}); save the file with plain tensors.")
+        _check_shape(key, tensor.shape)
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise _Refused(f"has {short(key)} of shape {list(tensor.shape)} with fewer values; download it again.")
+    except _Refused as refusal:
+        raise ValueError(f"{path} {refusal}") from None
+
+
+def _without_prefixes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    plain: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        name = PREFIX.sub("", key)
+        if name in BOOKKEEPING:
+            continue
+        if name in plain:
+            raise ValueError(f"{path} has {name} twice, under different prefixes; keep one of them.")
+        plain[name] = tensor
+    return plain
