@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import comfy.model_patcher
 from comfy.weight_adapter.lora import LoRAAdapter
 
-from ..temporal_layers.formats.motion_lora import pairs
-from ..temporal_layers.formats.weights import Weights
+from ..temporal_layers.formats.motion_lora import motion_lora
 from ..temporal_layers.kinds import KINDS, strengths
+from ..temporal_layers.reader import Weights
 from .injection import KEY, STRENGTH, VALUES, check_layers
 
 
@@ -45,9 +46,16 @@ def with_motion_lora(
     model: comfy.model_patcher.ModelPatcher, lora: Weights, strength: float
 ) -> comfy.model_patcher.ModelPatcher:
     """A clone whose temporal layers have the motion LoRA merged in, beside those that they have already."""
+    read = motion_lora(lora, check_layers(model))
+    if read.left_out:
+        logging.warning(
+            "%s: %d keys are for the image model and are left out; load the file with Load LoRA as well to use them.",
+            lora.path,
+            len(read.left_out),
+        )
     patches = {
-        key: LoRAAdapter(set(), (up, down, None, None, None, None))
-        for key, (up, down) in pairs(lora, check_layers(model)).items()
+        key: LoRAAdapter(set(), (change.up, change.down, change.alpha, None, None, None))
+        for key, change in read.changes.items()
     }
     clone = model.clone()
     layers = clone.get_additional_models_with_key(KEY)[0].clone()

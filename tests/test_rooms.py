@@ -58,9 +58,7 @@ KNOWN_ARROWS = {
 }
 """Imports that point up today: (file, room). Remove an entry with its import; add none."""
 
-KNOWN_NAMES = {
-    ("temporal_layers/formats/refused.py", "Load Motion LoRA"),
-}
+KNOWN_NAMES: set[tuple[str, str]] = set()
 """Display names of nodes in rooms below host today: (file, name). Remove an entry with its text; add none."""
 
 LONGEST = 400

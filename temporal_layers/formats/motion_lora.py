@@ -1,47 +1,136 @@
-"""Motion LoRAs of AnimateDiff: small differences for the attention weights of motion modules, in two namings."""
+"""Motion LoRAs: low-rank changes of the linear layers of motion modules, in the namings of the public trainers.
+
+AnimateDiff (`to_q_lora.down`), MotionDirector (the same for every linear layer, with `processor` within the name),
+diffusers and PEFT (`to_q.lora_A`), kohya (`lora_unet_..._to_q.lora_down` and `.alpha`).
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..backbones.unet import blocks, last_module
+from ..files import check_values
 from ..info import LayersInfo
-from .weights import Weights
+from ..kinds import new_module
+from ..reader import Weights
+from ..sentences import short
+from .motion_module_family import NAMINGS
 
-KEY = re.compile(
-    r"(?:unet\.)?(?P<block>down_blocks\.\d+|up_blocks\.\d+|mid_block)\.motion_modules\.(?P<j>\d+)\."
-    r"(?:temporal_transformer\.)?transformer_blocks\.0\.(?:attention_blocks\.(?P<zero>[01])|attn(?P<one>[12]))\."
-    r"(?:processor\.)?(?P<name>to_[qkv]|to_out)(?:\.0)?[._]lora[._](?P<side>down|up|A|B)(?:\.default)?\.weight$"
-)
-SIDES = {"A": "down", "B": "up"}
+PREFIX = re.compile(r"^(base_model\.model\.|diffusion_model\.|unet\.)+")
+KOHYA = "lora_unet_"
+MATRIX = re.compile(r"^(?P<layer>.+?)[._]lora[._](linear_layer\.)?(?P<part>down|up|A|B)(\.\w+)?\.weight$")
+ALPHA = re.compile(r"^(?P<layer>.+?)([._]lora)?[._](lora_)?alpha$")
+PARTS = {"A": "down", "B": "up"}
+TEMPORAL = re.compile(r"motion_modules|temporal_attentions|temporal_transformer")
 
 
-def pairs(weights: Weights, info: LayersInfo) -> dict[str, tuple[Tensor, Tensor]]:
-    """Key of the temporal layers' state dict -> (up, down), whose product is added to that weight.
+class LowRank(NamedTuple):
+    """A change of a weight [out, in]: scale * up @ down, with scale = alpha / rank, or 1 without alpha.
 
-    Without a further scale, as in the official code. Raises ValueError for a key that is no part of a motion LoRA, and
-    for layers that have no such weight.
+    up: [out, rank]; down: [rank, in].
     """
-    layers = {anchor.name: anchor.channels for anchor in info.anchors if anchor.kind == "transformer"}
-    levels = 3 if info.base == "sdxl" else 4
-    anchors = {(block, j): last_module(name, level, levels) for block, j, name, level in blocks(levels, middle=True)}
-    sides: dict[str, dict[str, Tensor]] = {}
+
+    up: Tensor
+    down: Tensor
+    alpha: float | None
+
+
+@dataclass(frozen=True)
+class MotionLoRA:
+    """changes: key of the temporal layers' state dict -> its change. left_out: keys for the image model."""
+
+    changes: dict[str, LowRank]
+    left_out: list[str] = field(default_factory=list)
+
+
+def motion_lora(weights: Weights, info: LayersInfo) -> MotionLoRA:
+    """Return the changes that a file makes to temporal layers.
+
+    Raises ValueError for a file without motion weights, for a key or a matrix that does not belong to the layers, and
+    for values that are not finite.
+    """
+    places, shapes = _places(info), _shapes(info)
+    found: dict[str, dict[str, Tensor]] = {}
+    left_out = []
     for key, tensor in weights.tensors.items():
-        match = KEY.match(key)
+        match = MATRIX.match(key) or ALPHA.match(key)
         if not match:
-            raise ValueError(f"{weights.path} has the key {key}, which no motion LoRA has; load it with Load LoRA.")
-        anchor = anchors.get((match["block"], int(match["j"])), "")
-        side = SIDES.get(match["side"], match["side"])
-        if anchor not in layers or tensor.shape[1 if side == "down" else 0] != layers[anchor]:
+            raise ValueError(f"{weights.path} has the key {short(key)}, which is not a low-rank matrix of a LoRA.")
+        if not TEMPORAL.search(key):
+            left_out.append(key)
+            continue
+        target = places.get(_plain_name(match["layer"]))
+        if target not in shapes:
             raise ValueError(
-                f"{weights.path}: {key} fits no module of these temporal layers ({info.family}, {info.base}); load the "
-                "motion LoRA on the layers that it was made for."
+                f"{weights.path}: {key} does not belong to these temporal layers ({info.family}, {info.base}); use the "
+                "temporal layers that the motion LoRA was made for."
             )
-        number = int(match["one"] or int(match["zero"]) + 1)
-        sides.setdefault(f"{anchor}.attention{number}.{match['name']}.weight", {})[side] = tensor
-    for key, pair in sides.items():
-        if len(pair) < 2:
-            raise ValueError(f"{weights.path} has but one of the two sides for {key}; fetch it again.")
-    return {key: (pair["up"], pair["down"]) for key, pair in sides.items()}
+        part = match.groupdict().get("part", "alpha")
+        found.setdefault(target, {})[PARTS.get(part, part)] = tensor
+    if not found:
+        raise ValueError(f"{weights.path} holds a LoRA for the image model, no motion; load it as an ordinary LoRA.")
+    changes = {target: _change(weights.path, target, parts, shapes[target]) for target, parts in found.items()}
+    return MotionLoRA(changes, left_out)
+
+
+def _change(path: str, target: str, parts: dict[str, Tensor], shape: torch.Size) -> LowRank:
+    if not {"up", "down"} <= parts.keys():
+        raise ValueError(f"{path} is missing the up or down matrix of {target}; download the file again.")
+    up, down = (_matrix(parts[name]) for name in ("up", "down"))
+    if up.ndim != 2 or down.ndim != 2 or up.shape[1] != down.shape[0] or (len(up), down.shape[1]) != shape:
+        raise ValueError(
+            f"{path}: the matrices of {target} have shapes {list(up.shape)} and {list(down.shape)} instead of "
+            f"[{shape[0]}, rank] and [rank, {shape[1]}]; use the temporal layers that the motion LoRA was made for."
+        )
+    for name in parts:
+        check_values(path, f"{name} of {target}", parts[name])
+    if "alpha" in parts and parts["alpha"].numel() != 1:
+        raise ValueError(f"{path}: alpha of {target} has shape {list(parts['alpha'].shape)} instead of one number.")
+    return LowRank(up, down, parts["alpha"].item() if "alpha" in parts else None)
+
+
+def _matrix(tensor: Tensor) -> Tensor:
+    """Drop the last two dimensions of a 1x1 convolution."""
+    return tensor.flatten(1) if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) else tensor
+
+
+def _plain_name(layer: str) -> str:
+    """Name of a layer without what trainers add: MotionDirector's `processor`, the 0 of `to_out.0`, kohya's dots."""
+    if layer.startswith(KOHYA):
+        return layer.removeprefix(KOHYA).removesuffix("_0")
+    return PREFIX.sub("", layer).replace(".processor", "").removesuffix(".0").replace(".", "_")
+
+
+def _places(info: LayersInfo) -> dict[str, str]:
+    """Plain name of a layer, in every naming of motion modules -> key of the temporal layers' state dict."""
+    levels = 3 if info.base == "sdxl" else 4
+    layers = {(ours, theirs) for naming in NAMINGS for ours, theirs in naming.names.items()}
+    return {
+        _plain_name(naming.slot.format(block=block, j=j) + theirs): f"{last_module(name, level, levels)}.{ours}.weight"
+        for block, j, name, level in blocks(levels, middle=True)
+        for naming in NAMINGS
+        for ours, theirs in layers
+    }
+
+
+def _shapes(info: LayersInfo) -> dict[str, torch.Size]:
+    """Shapes of the weights that a motion LoRA may change: the linear layers of motion modules."""
+    options = info.modules.get("transformer", {})
+    if not options.get("positions"):
+        raise ValueError(
+            f"These temporal layers ({info.family}) have no motion modules of AnimateDiff's kind, which motion LoRAs "
+            "change; use AnimateDiff's temporal layers."
+        )
+    with torch.device("meta"):
+        return {
+            f"{anchor.name}.{key}": weight.shape
+            for anchor in info.anchors
+            if anchor.kind == "transformer"
+            for key, weight in new_module(anchor, options).state_dict().items()
+            if weight.ndim == 2
+        }

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from .weights import Weights
+from ..reader import Weights
 
 OTHER = "choose layers for SD 1.5, SD 2.1 or SDXL, such as AnimateDiff's"
-TUNED = "a whole model with image weights of its own, which no checkpoint of yours can stand in for"
+TUNED = "a whole model whose image weights were trained along, so other checkpoints cannot replace them"
 REFUSED = {
     r".*(time_mixer\.mix_factor|time_stack\.|temporal_transformer_blocks\.)": (
-        f"Stable Video Diffusion, {TUNED}; open the whole file with Image Only Checkpoint Loader"
+        f"Stable Video Diffusion, {TUNED}; open it as a whole image-to-video checkpoint"
     ),
     r"(controlnet_cond_embedding|controlnet_down_blocks)\.": (
-        "SparseCtrl, a network beside the UNet; open it as a ControlNet"
+        "SparseCtrl, a network beside the UNet, which neither Emu Video nor ComfyUI itself can run"
     ),
     r"img_encoder\.": (
         "AnimateLCM-I2V, which adds an image encoder that is not supported; use AnimateLCM's text-to-video file"
@@ -19,11 +19,13 @@ REFUSED = {
     r"image_latents_proj_in\.": f"I2VGen-XL, {TUNED}; {OTHER}",
     r"(init_attn|image_proj_model)\.|.*\.to_k_ip\.": f"DynamiCrafter or VideoCrafter, {TUNED}; {OTHER}",
     r".*(conv3ds|tempo_attns)\.": (
-        f"ConsistI2V, whose spatial attention reads the first frame, which no checkpoint of yours does; {OTHER}"
+        f"ConsistI2V, whose spatial attention reads the first frame, which no image checkpoint does; {OTHER}"
     ),
     r".*\.attn_temp\.": f"LaVie or SEINE, {TUNED}; {OTHER}",
-    r".*motion_modules.*lora": "a motion LoRA; load temporal layers first, then this with Load Motion LoRA",
-    r".*(attn[12]|attentions).*lora": "a LoRA for the image model; load it with Load LoRA",
+    r".*(motion_modules|temporal_attentions).*lora": (
+        "a motion LoRA, which changes temporal layers; load temporal layers first, then this file as a motion LoRA"
+    ),
+    r".*(attn[12]|attentions).*lora": "a LoRA for the image model; load it as an ordinary LoRA",
 }
 
 

@@ -7,8 +7,8 @@ import torch
 from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
 from diffusers.models.unets.unet_motion_model import MotionAdapter
 from emu_video.temporal_layers.formats import Options, convert, load
-from emu_video.temporal_layers.formats.motion_lora import pairs
-from emu_video.temporal_layers.formats.weights import Weights, read
+from emu_video.temporal_layers.formats.motion_lora import LowRank, motion_lora
+from emu_video.temporal_layers.reader import Weights, read
 from emu_video.tests.temporal_layers.formats import public
 from safetensors.torch import save_file
 
@@ -77,12 +77,11 @@ def test_motion_lora_is_what_the_official_code_merges(naming):
             lora = {key.replace(ours, theirs): tensor for key, tensor in lora.items()}
     weights = Weights("lora", lora)
     state_dict, _ = convert(Weights("file", tensors))
-    changes = pairs(weights, info)
+    changes = motion_lora(weights, info).changes
     assert len(changes) == len(lora) // 2
     for key, tensor in state_dict.items():
         if key in changes:
-            up, down = changes[key]
-            tensor = tensor + 0.7 * up @ down
+            tensor = tensor + 0.7 * product(changes[key])
         assert torch.allclose(tensor, expected[key], atol=1e-6)
 
 
@@ -90,12 +89,108 @@ def test_motion_loras_of_other_layers_are_refused(tmp_path):
     _, info = convert(Weights("file", public.animatediff(**public.V3)))
     lora = public.motion_lora()
     save_file(lora, tmp_path / "lora.safetensors")
-    assert pairs(read(tmp_path / "lora.safetensors"), info)
-    for weights in (public.motion_lora(middle=True), public.motion_lora(widths=(64, 64, 64, 64))):
-        with pytest.raises(ValueError, match=r"fits no module of these temporal layers \(AnimateDiff v3, sd15\)"):
-            pairs(Weights("lora", weights), info)
-    with pytest.raises(ValueError, match="something, which no motion LoRA has"):
-        pairs(Weights("lora", {**lora, "something": torch.zeros(1)}), info)
+    assert motion_lora(read(tmp_path / "lora.safetensors"), info).changes
+    with pytest.raises(ValueError, match=r"does not belong to these temporal layers \(AnimateDiff v3, sd15\)"):
+        motion_lora(Weights("lora", public.motion_lora(middle=True)), info)
+    with pytest.raises(ValueError, match=r"shapes \[64, 4\] and \[4, 64\] instead of \[32, rank\] and \[rank, 32\]"):
+        motion_lora(Weights("lora", public.motion_lora(widths=(64, 64, 64, 64))), info)
+    with pytest.raises(ValueError, match="something, which is not a low-rank matrix"):
+        motion_lora(Weights("lora", {**lora, "something": torch.zeros(1)}), info)
     half = {key: tensor for i, (key, tensor) in enumerate(lora.items()) if i}
-    with pytest.raises(ValueError, match="but one of the two sides"):
-        pairs(Weights("lora", half), info)
+    with pytest.raises(ValueError, match="missing the up or down matrix of input_blocks"):
+        motion_lora(Weights("lora", half), info)
+    with pytest.raises(ValueError, match="holds a LoRA for the image model, no motion"):
+        motion_lora(Weights("lora", public.domain_adapter()), info)
+    for other in (public.modelscope(), public.animatediff(middle=True)):
+        with pytest.raises(ValueError, match="not a low-rank matrix of a LoRA"):
+            motion_lora(Weights("lora", other), info)
+    _, modelscope = convert(Weights("file", public.modelscope()))
+    with pytest.raises(ValueError, match=r"\(ModelScope\) have no motion modules of AnimateDiff's kind"):
+        motion_lora(Weights("lora", lora), modelscope)
+
+
+def product(change: LowRank) -> torch.Tensor:
+    scale = 1.0 if change.alpha is None else change.alpha / len(change.down)
+    return scale * change.up @ change.down
+
+
+def motion_director(rank: int = 4) -> dict[str, torch.Tensor]:
+    """Every linear layer of the temporal blocks, as the MotionDirector trainer for AnimateDiff names them."""
+    random, weights = public.Random(9), {}
+    for block, j, c in public.slots(public.SD15, middle=True):
+        layers = {f"attention_blocks.{i}.processor.{name}": (c, c) for i in (0, 1) for name in ("to_q", "to_k", "to_v")}
+        layers |= {f"attention_blocks.{i}.to_out.processor.0": (c, c) for i in (0, 1)}
+        layers |= {"ff.net.0.processor.proj": (8 * c, c), "ff.net.processor.2": (c, 4 * c)}
+        for name, (outputs, inputs) in layers.items():
+            key = f"{block}.motion_modules.{j}.temporal_transformer.transformer_blocks.0.{name}_lora"
+            weights[f"{key}.down.weight"] = random(rank, inputs)
+            weights[f"{key}.up.weight"] = random(outputs, rank)
+    return weights
+
+
+def target(key: str) -> str:
+    """The weight of an AnimateDiff file that a matrix of MotionDirector changes."""
+    return key.replace(".processor", "").split("_lora")[0] + ".weight"
+
+
+def peft(key: str) -> str:
+    layer = target(key).removesuffix(".weight")
+    return f"base_model.model.{layer}.lora_{'B' if '.up.' in key else 'A'}.default.weight"
+
+
+def kohya(lora: dict[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
+    renamed = {}
+    for key, tensor in lora.items():
+        layer = "lora_unet_" + target(key).removesuffix(".weight").replace(".", "_")
+        renamed[f"{layer}.lora_{'up' if '.up.' in key else 'down'}.weight"] = tensor
+        renamed[f"{layer}.alpha"] = torch.tensor(alpha)
+    return renamed
+
+
+@pytest.mark.parametrize("naming", ["MotionDirector", "kohya", "PEFT", "diffusion_model"])
+def test_attention_and_feed_forward_are_changed_as_the_trainer_does(naming):
+    tensors, lora = public.animatediff(**public.V2), motion_director()
+    changed, scale = dict(tensors), 0.5 if naming == "kohya" else 1.0
+    for key in lora:
+        if ".down." in key:
+            changed[target(key)] = changed[target(key)] + scale * lora[key.replace(".down.", ".up.")] @ lora[key]
+    expected, info = convert(Weights("changed", changed))
+    if naming == "kohya":
+        lora = kohya(lora, alpha=2.0)
+    elif naming == "PEFT":
+        lora = {peft(key): tensor for key, tensor in lora.items()}
+    elif naming == "diffusion_model":
+        lora = {f"diffusion_model.{key}": tensor for key, tensor in lora.items()}
+    changes = motion_lora(Weights("lora", lora), info).changes
+    assert len(changes) == 21 * 10
+    state_dict, _ = convert(Weights("file", tensors))
+    for key, tensor in state_dict.items():
+        assert torch.allclose(tensor + product(changes[key]) if key in changes else tensor, expected[key], atol=1e-6)
+
+
+def test_spatial_weights_of_a_mixed_file_are_left_out():
+    _, info = convert(Weights("file", public.animatediff(**public.V2)))
+    mixed = motion_lora(Weights("lora", motion_director() | public.domain_adapter()), info)
+    assert len(mixed.changes) == 210 and len(mixed.left_out) == len(public.domain_adapter())
+
+
+BROKEN = {
+    "ranks that differ": lambda up, down: (up, down[:-1], "have shapes"),
+    "NaN": lambda up, down: (up * float("nan"), down, "holds NaN or infinity"),
+    "bool": lambda up, down: (up.bool(), down, "is of type bool"),
+    "complex": lambda up, down: (up.to(torch.complex64), down, "is of type complex64"),
+    "a single number": lambda up, down: (up[0, 0], down, "have shapes"),
+    "a row": lambda up, down: (up[:, 0], down[0], "have shapes"),
+    "fp8": lambda up, down: (up.to(torch.float8_e4m3fn), down, "is stored in fp8"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_matrices_are_refused(name):
+    _, info = convert(Weights("file", public.animatediff(**public.V2)))
+    lora = public.motion_lora(middle=True)
+    down = next(key for key in lora if ".down." in key)
+    up = down.replace(".down.", ".up.")
+    lora[up], lora[down], reason = BROKEN[name](lora[up], lora[down])
+    with pytest.raises(ValueError, match=reason):
+        motion_lora(Weights("lora", lora), info)
