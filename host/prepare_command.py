@@ -97,7 +97,7 @@ def _encoders(args: argparse.Namespace):
         return encoders
     import comfy.clip_vision
 
-    from ..temporal_layers.formats.weights import read
+    from ..temporal_layers.reader import read
     from .clip_scores import aesthetic_score, clip_score
 
     vision = comfy.clip_vision.load(headless.find("clip_vision", args.clip_vision))
