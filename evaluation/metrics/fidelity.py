@@ -45,7 +45,7 @@ def ssim(video: Any, reference: Any) -> float:
     """Return the structural similarity of the luminance of two videos [..., H, W, 3], mean over frames; up to 1.
 
     Gaussian window of 11 pixels, sigma 1.5 (Wang et al. 2004). Fooled by a shift of a pixel, and high wherever both
-    are flat: a small object on a plain background hardly counts.
+    are flat: a small object on a plain background hardly counts. Hardly sees a loss of contrast.
     """
     one, other = as_video(video), as_video(reference)
     same_size(one, other)

@@ -15,7 +15,9 @@ from aiohttp import web
 
 
 class FakeComfyUI:
-    """Runs every graph by saving one grey picture; its value is the seed of the graph's node "seed".
+    """Runs every graph by saving pictures as grey as its seed, with a square that moves from one to the next.
+
+    The node "frames" saves eight, every other Preview Image one. Without such nodes "frames" saves one.
 
     behaviour: called with the number of the run and the graph; may return "die", "nonsense", "fail" or "refuse".
     """
@@ -81,18 +83,22 @@ class FakeComfyUI:
             await socket.close()
             self.stop_soon()
             return
-        seed = body["prompt"]["seed"]["inputs"]["seed"]
+        nodes = body["prompt"]
+        seed = next(node["inputs"]["seed"] for node in nodes.values() if "seed" in node["inputs"])
         if behaviour == "fail":
             data = {"prompt_id": number, "node_id": "seed", "exception_message": "out of memory"}
             await socket.send_str(json.dumps({"type": "execution_error", "data": data}))
             return
-        shown = {"images": [{"filename": f"{seed}.png", "subfolder": "", "type": "temp"}]}
-        for event, data in (("executed", {"node": "frames", "output": shown}), ("execution_success", {})):
+        saving = [key for key, node in nodes.items() if node["class_type"] == "PreviewImage"]
+        counts = {key: 8 if key == "frames" else 1 for key in saving} or {"frames": 1}
+        events = [("executed", {"node": key, "output": pictures_of(seed, count)}) for key, count in counts.items()]
+        for event, data in (*events, ("execution_success", {})):
             await socket.send_str(json.dumps({"type": event, "data": {"prompt_id": number, **data}}))
 
     async def view(self, request):
-        value = int(request.query["filename"].removesuffix(".png"))
-        picture = np.full((32, 32, 3), value % 256, np.uint8)
+        value, frame = map(int, request.query["filename"].removesuffix(".png").split("_"))
+        picture = np.full((64, 64, 3), value % 256, np.uint8)
+        picture[20:36, 10 + 3 * frame : 26 + 3 * frame] = 230
         return web.Response(body=cv2.imencode(".png", picture)[1].tobytes(), content_type="image/png")
 
     def stop_soon(self) -> None:
@@ -110,6 +116,10 @@ class FakeComfyUI:
         ready.set()
         await self.stopped.wait()
         await runner.cleanup()
+
+
+def pictures_of(seed: int, count: int) -> dict:
+    return {"images": [{"filename": f"{seed}_{i}.png", "subfolder": "", "type": "temp"} for i in range(count)]}
 
 
 @contextlib.contextmanager

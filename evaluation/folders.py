@@ -1,0 +1,56 @@
+"""Arms that are folders of finished videos, matched by the names of their files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .sweep import Clip
+from .videos import SUFFIXES
+
+PICTURES = ".png", ".jpg", ".jpeg", ".webp"
+
+
+def clips_of(arm: str, folder: Path, prompts: Mapping[str, str] | None = None) -> list[Clip]:
+    """Return the videos of a folder; an image of the same name beside a video is its conditioning image.
+
+    prompts: id -> text. A video belongs to the prompt whose id is its name, or its name without "_SEED".
+
+    Raises:
+        ValueError: the folder is missing, has no video, or has two with one name.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder of videos.")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+    if not files:
+        raise ValueError(f"{folder} has no video. Known endings: {', '.join(SUFFIXES)}.")
+    names = [file.stem for file in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{folder} has several videos named {twice[0]!r}. Keep one of them.")
+    return [_clip(arm, file, prompts or {}) for file in files]
+
+
+def _clip(arm: str, file: Path, prompts: Mapping[str, str]) -> Clip:
+    group, _, seed = file.stem.rpartition("_")
+    if not group or not seed.isdigit():
+        group, seed = file.stem, "0"
+    references = (file.with_suffix(suffix) for suffix in PICTURES)
+    text = prompts.get(group, prompts.get(file.stem, ""))
+    return Clip(arm, file.stem, text, group, int(seed), file, next((r for r in references if r.exists()), None))
+
+
+def matched(clips: Sequence[Clip]) -> tuple[list[list[Clip]], list[str]]:
+    """Return the clips of each name that all arms have, in order of name, and the names that some arm lacks.
+
+    Raises:
+        ValueError: no name is in all arms.
+    """
+    arms = list(dict.fromkeys(clip.arm for clip in clips))
+    by_name: dict[str, dict[str, Clip]] = {}
+    for clip in clips:
+        by_name.setdefault(clip.name, {})[clip.arm] = clip
+    complete = [[found[arm] for arm in arms] for _, found in sorted(by_name.items()) if len(found) == len(arms)]
+    if not complete:
+        examples = ", ".join(f"{arm}: {next(c.name for c in clips if c.arm == arm)}" for arm in arms)
+        raise ValueError(f"The arms have no video of the same name ({examples}). Rename the files so that pairs match.")
+    return complete, sorted(name for name, found in by_name.items() if len(found) < len(arms))

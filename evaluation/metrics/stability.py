@@ -1,0 +1,54 @@
+"""What should stay the same over a video: brightness, colours, background, sharpness."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def temporal_stability(frames: np.ndarray) -> float:
+    """Return 1 - the mean absolute difference of neighbouring frames [T, H, W, 3], in 0..1; higher flickers less.
+
+    VBench's temporal_flickering. Every motion lowers it, and static videos score 1: compare videos that move alike.
+    """
+    if len(frames) < 2:
+        raise ValueError("Flicker needs a video of at least 2 frames.")
+    return 1 - float(np.abs(np.diff(frames.astype(np.float32), axis=0)).mean()) / 255
+
+
+def colour_drift(frames: np.ndarray, reference: np.ndarray | None = None) -> float:
+    """Return how far the mean colour is from the first frame's, or from the reference image's, of 255; mean over time.
+
+    A model that does not keep to its conditioning image drifts towards the mean of its training data. Fooled by
+    objects that enter, leave or grow.
+    """
+    start = frames[0] if reference is None else reference
+    later = frames[1:] if reference is None else frames
+    means = later.mean((1, 2), dtype=np.float64)
+    return float(np.abs(means - start.mean((0, 1), dtype=np.float64)).mean())
+
+
+def background_drift(frames: np.ndarray) -> float:
+    """Return how far the background is from that of the first frame, of 255; mean over time and channels.
+
+    The background is what most pixels do: the median of their differences. Fooled by a moving camera over an uneven
+    scene, and by objects that cover more than half of the picture.
+    """
+    first = frames[0].astype(np.int16)
+    drifts = [np.abs(np.median(frame - first, axis=(0, 1))).mean() for frame in frames[1:].astype(np.int16)]
+    return float(np.mean(drifts))
+
+
+def sharpness_ratio(frames: np.ndarray, reference: np.ndarray | None = None) -> float:
+    """Return the gradient energy of the frames over that of the first frame, or of the reference image; mean over time.
+
+    1: as sharp; below: blurred, or objects are gone. Fooled by noise, flicker and ringing, which raise it.
+    """
+    start = gradient_energy(frames[0] if reference is None else reference)
+    later = frames[1:] if reference is None else frames
+    return float(np.mean([gradient_energy(frame) for frame in later]) / max(start, 1e-6))
+
+
+def gradient_energy(picture: np.ndarray) -> float:
+    """Return the mean squared difference of neighbouring pixels of a picture [H, W, 3]."""
+    values = picture.astype(np.float32)
+    return float(np.square(np.diff(values, axis=0)).mean() + np.square(np.diff(values, axis=1)).mean())

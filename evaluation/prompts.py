@@ -1,0 +1,61 @@
+"""Lists of prompts: text files with one prompt a line, CSV and JSON lines with an id."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Prompt(NamedTuple):
+    """id: names the files of its videos. image: prompt of the first frame, if it is another one."""
+
+    id: str
+    text: str
+    image: str | None = None
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Read a list of prompts.
+
+    .csv: columns "prompt" and, if wanted, "id" and "image_prompt". .jsonl: the same keys. Any other file: one prompt a
+    line; empty lines and lines that begin with # do not count. Prompts without an id are numbered from 001.
+
+    Raises:
+        ValueError: the file is not readable, has no prompt, or has an id twice or one that cannot name a file.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as a list of prompts: {error}.") from error
+    prompts = [_prompt(path, number, row) for number, row in enumerate(_rows(path, text), 1)]
+    if not prompts:
+        raise ValueError(f"{path} has no prompts. Write one on each line.")
+    seen: set[str] = set()
+    for prompt in prompts:
+        if not re.fullmatch(r"[\w-][\w.-]*", prompt.id):
+            raise ValueError(f"{path}: the id {prompt.id!r} cannot name a file. Use letters, digits, - and _.")
+        if prompt.id.lower() in seen:
+            raise ValueError(f"{path}: the id {prompt.id!r} is there twice. Give each prompt its own.")
+        seen.add(prompt.id.lower())
+    return prompts
+
+
+def _rows(path: Path, text: str) -> list[dict]:
+    try:
+        if path.suffix.lower() == ".csv":
+            return list(csv.DictReader(text.splitlines()))
+        if path.suffix.lower() == ".jsonl":
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a list of prompts: {error}.") from error
+    lines = [line.strip() for line in text.splitlines()]
+    return [{"prompt": line} for line in lines if line and not line.startswith("#")]
+
+
+def _prompt(path: Path, number: int, row: dict) -> Prompt:
+    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
+        raise ValueError(f"{path}: entry {number} has no prompt. CSV needs a column named prompt, JSON lines that key.")
+    return Prompt(str(row.get("id") or f"{number:03d}"), row["prompt"].strip(), row.get("image_prompt") or None)

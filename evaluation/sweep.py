@@ -1,0 +1,195 @@
+"""Render prompts x seeds x arms on ComfyUI servers. What is rendered already is not rendered again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlparse
+
+import numpy as np
+
+from ..launcher.client import ConnectionLost
+from . import pictures, videos
+from .graph import Graph
+from .pool import Pool
+from .prompts import Prompt
+from .results import Results
+from .servers import Job, Outputs, files_used, model_files
+from .videos import Video
+
+REFERENCE_INPUTS = {
+    "EmuVideoFirstFrame": "image",
+    "EmuVideoFirstLast": "first",
+    "EmuVideoAffinity": "image",
+}
+"""Class of a node that conditions on a first frame -> the input that takes it."""
+
+
+class GraphArm(NamedTuple):
+    """One side of a comparison: a graph with changed widgets. about: how it was made, for the report."""
+
+    name: str
+    graph: Graph
+    about: str
+
+
+class Clip(NamedTuple):
+    """One video of one arm. name: the same in all arms. reference: its conditioning image, if there is one."""
+
+    arm: str
+    name: str
+    prompt: str
+    group: str
+    seed: int
+    path: Path
+    reference: Path | None
+
+
+def clip_of(folder: Path, arm: str, prompt: Prompt, seed: int) -> Clip:
+    name = f"{prompt.id}_{seed}"
+    reference = folder / arm / f"{name}.png"
+    found = reference if reference.exists() else None
+    return Clip(arm, name, prompt.text, prompt.id, seed, folder / arm / f"{name}.mkv", found)
+
+
+class Sweep:
+    """Renders each prompt with each seed by each arm into `folder`: ARM/ID_SEED.mkv, lossless.
+
+    renders.jsonl beside them says which graph and which model files made each video.
+    """
+
+    def __init__(self, folder: Path, arms: Sequence[GraphArm], prompts: Sequence[Prompt], seeds: Sequence[int]):
+        self.folder = folder
+        self.arms, self.prompts, self.seeds = arms, prompts, seeds
+        self.renders = Results(folder / "renders.jsonl")
+        self.rates: dict[str, float | None] = {}
+        self.jobs = {
+            f"{arm.name}/{prompt.id}_{seed}": self._job(arm, prompt, seed)
+            for prompt in prompts
+            for seed in seeds
+            for arm in arms
+        }
+
+    def _job(self, arm: GraphArm, prompt: Prompt, seed: int) -> Job:
+        if not any(name in node["inputs"] for node in arm.graph.nodes.values() for name in ("seed", "noise_seed")):
+            raise ValueError(f"The graph of {arm.name!r} has no seed, so its videos would all be alike.")
+        graph = arm.graph.filled(prompt.text, prompt.image, seed)
+        self.rates[arm.name] = graph.fetch_frames()
+        links = (
+            graph.nodes[key]["inputs"].get(slot) for kind, slot in REFERENCE_INPUTS.items() for key in graph.find(kind)
+        )
+        if link := next((link for link in links if link), None):
+            graph.fetch_images("reference", link)
+        return Job(f"{arm.name}/{prompt.id}_{seed}", graph.nodes)
+
+    def run(self, servers: Sequence[str]) -> dict[str, str]:
+        """Render what is missing; return key -> reason of what failed."""
+        offered = asyncio.run(_offered(servers))
+        stamps = {key: weights_of(job, offered) for key, job in self.jobs.items()}
+        missing = [job for key, job in self.jobs.items() if not self._is_rendered(job, stamps[key])]
+        done = len(self.jobs) - len(missing)
+        print(f"{len(missing)} videos to render, {done} are there already", flush=True)
+
+        def finished(job: Job, outputs: Outputs) -> None:
+            arm, name = job.key.split("/")
+            self._save(self.folder / arm / name, outputs, self.rates[arm])
+            self.renders.add(job.key, {"graph": digest_of(job.nodes), "weights": stamps[job.key]})
+
+        return Pool(servers, finished).run(missing)
+
+    def _save(self, path: Path, outputs: Outputs, rate: float | None) -> None:
+        if rate is None:
+            video = first_video(outputs)
+        else:
+            video = Video(pictures.decode_all(outputs["frames"]), rate)
+        if "reference" in outputs:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_name(f"{path.name}.png").write_bytes(outputs["reference"][0])
+        videos.write_lossless(path.with_name(f"{path.name}.mkv"), video)
+
+    def _is_rendered(self, job: Job, weights: dict) -> bool:
+        row = self.renders.rows.get(job.key)
+        if row is None or not (self.folder / f"{job.key}.mkv").exists():
+            return False
+        return row["graph"] == digest_of(job.nodes) and same_weights(row["weights"], weights)
+
+    def clips(self) -> list[Clip]:
+        """Return what is rendered, arm by arm."""
+        clips = [clip_of(self.folder, a.name, p, seed) for a in self.arms for p in self.prompts for seed in self.seeds]
+        return [clip for clip in clips if clip.path.exists()]
+
+
+def first_video(outputs: Outputs) -> Video:
+    """Return the first of the saved files that is a video.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for content in (content for files in outputs.values() for content in files):
+        try:
+            video = videos.read(BytesIO(content))
+        except ValueError:
+            continue
+        if len(video.frames) > 1:
+            return video
+    raise ValueError("The graph saved no video. Let it end in Create Video and Save Video.")
+
+
+def digest_of(nodes: dict) -> str:
+    return hashlib.sha256(json.dumps(nodes, sort_keys=True).encode()).hexdigest()
+
+
+def weights_of(job: Job, offered: dict[str, dict[str, list]]) -> dict[str, dict[str, list]]:
+    """Return host -> model file -> [size, time of change], of the files that the job's graph names.
+
+    Raises:
+        ValueError: two servers hold different files under one name.
+    """
+    stamps = {host: files_used(job.nodes, files) for host, files in offered.items()}
+    sizes: dict[str, tuple[str, int]] = {}
+    for host, files in stamps.items():
+        for name, (size, _) in files.items():
+            other, expected = sizes.setdefault(name, (host, size))
+            if size != expected:
+                raise ValueError(
+                    f"{name} has {expected} bytes on {other} and {size} on {host}. Give all servers the same file."
+                )
+    return stamps
+
+
+def same_weights(then: dict[str, dict[str, list]], now: dict[str, dict[str, list]]) -> bool:
+    """Whether model files are unchanged: equal sizes everywhere, and equal times on hosts that are in both."""
+
+    def sizes(stamps: dict[str, dict[str, list]]) -> dict[str, int]:
+        return {name: stamp[0] for files in stamps.values() for name, stamp in files.items()}
+
+    return sizes(then) == sizes(now) and all(then[host] == now[host] for host in then.keys() & now.keys())
+
+
+async def _offered(servers: Iterable[str]) -> dict[str, dict[str, list]]:
+    """Return host -> model files. A server that does not list them is left out, with a warning."""
+    found = {}
+    for server in servers:
+        try:
+            found[urlparse(server).hostname or server] = await model_files(server)
+        except ConnectionLost as error:
+            print(f"Changes of its model files will not be noticed: {error}", flush=True)
+    return found
+
+
+def contact_sheet(path: Path, clips: Sequence[Clip], most: int = 24, columns: int = 8) -> None:
+    """Write one strip of up to `columns` frames for each of the first clips, arm below arm."""
+    strips = []
+    for clip in sorted(clips, key=lambda clip: (clip.group, clip.seed))[:most]:
+        frames = videos.read(clip.path).frames
+        picked = frames[np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int)]
+        height = 128
+        small = videos.resized(picked, height, max(1, round(picked.shape[2] * height / picked.shape[1])))
+        strips.append(np.concatenate(list(small), 1))
+    if strips:
+        pictures.write_sheet(path, strips)
