@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-from pathlib import Path
 
 import folder_paths
 
+from ..pocket.shipped import WEIGHTS
 from ..temporal_layers.files import stated_role
 
 TEMPORAL_LAYERS = "temporal_layers"
@@ -18,7 +18,6 @@ SOURCES = {
 }
 """Folder type -> the types whose folders it lists: this pack's or ComfyUI's, then AnimateDiff-Evolved's."""
 EXTENSIONS = {".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin"}  # pickles are read as weights alone
-SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "pocket" / "weights"
 
 
 def register() -> None:
@@ -28,7 +27,7 @@ def register() -> None:
     """
     folder_paths.add_model_folder_path(TEMPORAL_LAYERS, os.path.join(folder_paths.models_dir, TEMPORAL_LAYERS))
     for folder in (TEMPORAL_LAYERS, "checkpoints"):
-        folder_paths.add_model_folder_path(folder, str(SHIPPED_WEIGHTS / folder))
+        folder_paths.add_model_folder_path(folder, str(WEIGHTS / folder))
     for folder in SOURCES:
         update(folder)
 

@@ -1,4 +1,4 @@
-"""Teaches ComfyUI's stock loaders the pocket checkpoint: its UNet, text encoder, tokenizer and autoencoder."""
+"""The pocket checkpoint for ComfyUI's stock loaders: its UNet, text encoder, tokenizer and autoencoder."""
 
 import logging
 
@@ -76,7 +76,7 @@ class _PocketLatent(comfy.latent_formats.LatentFormat):
 
 
 class _PocketTokenizer:
-    """Words to ids; understands ComfyUI's (word:1.2) weights."""
+    """Words to token ids, with ComfyUI's (word:1.2) weights."""
 
     def __init__(self, embedding_directory=None, tokenizer_data=None):
         self.stored = (tokenizer_data or {})["vocabulary"]
@@ -110,7 +110,7 @@ class _PocketTokenizer:
 
 
 class _PocketTextModel(nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
-    """What ComfyUI calls a text encoder, around TextEncoder."""
+    """TextEncoder behind the interface of ComfyUI's text encoders."""
 
     special_tokens = {"start": START, "end": END, "pad": PAD}
 
@@ -140,7 +140,7 @@ class _PocketTextModel(nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
 
 
 class EmuVideoPocket(comfy.supported_models_base.BASE):
-    """Recognised by a signature tensor, so that no other checkpoint is ever taken for it."""
+    """A checkpoint is recognised by a signature tensor, so no other checkpoint is taken for it."""
 
     unet_config = {
         "context_dim": 128,
@@ -155,7 +155,7 @@ class EmuVideoPocket(comfy.supported_models_base.BASE):
 
     @classmethod
     def matches(cls, unet_config, state_dict=None, **_):
-        """ComfyUI before 0.27 does not say where in the file the UNet is: the signature may stand anywhere."""
+        """Look for the signature in all keys, because ComfyUI before 0.27 does not tell the UNet's prefix."""
         return super().matches(unet_config) and any(key.endswith(SIGNATURE) for key in state_dict or ())
 
     def get_model(self, state_dict, prefix="", device=None):

@@ -1,4 +1,4 @@
-"""Where the shipped weights lie."""
+"""Paths of the shipped weights."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Writes the results of a run as files that users load: the checkpoint and its temporal layers, in half precision.
+"""Write the results of a run as files that users load: the checkpoint and its temporal layers, in half precision.
 
 Their metadata holds the recipe. `python run.py pocket export` replaces the files in pocket/weights.
 """

@@ -1,4 +1,4 @@
-"""How a shape of the pocket world moves: from a motion's words to its trajectory."""
+"""Trajectories of shapes in the pocket world, from the words of their motion."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ import numpy as np
 from .vocabulary import DIRECTIONS
 
 FRAMES = 8  # of a clip: motions are planned from frame 0 to frame 7
-MARGIN = 0.03
-FLOOR = 0.02
+MARGIN = 0.03  # of the frame, between a shape and the border
+FLOOR = 0.02  # of the frame, below a shape that bounces
 
 
 class Start(NamedTuple):
-    """Where a shape begins; `fixed` starts are kept, free ones are moved to leave room for the motion."""
+    """Where a shape begins. A fixed start is kept, a free one is moved to leave room for the motion."""
 
     x: float
     y: float
@@ -27,9 +27,9 @@ WIDE_SIZES = {"": (0.1, 0.33), "big": (0.26, 0.34), "small": (0.09, 0.145)}
 def start_radius(
     rng: np.random.Generator, motion: str, size: str, centred: bool, wide: bool = False
 ) -> tuple[str, float]:
-    """The size word that fits the motion, and a first radius; a centred start may still grow or shrink.
+    """Return the size word that fits the motion, and the first radius. A centred start may still grow or shrink.
 
-    `wide` pictures show every size that a shape reaches while it grows or shrinks.
+    wide: draw every size that a shape reaches while it grows or shrinks, for single pictures.
     """
     if motion in ("getting bigger", "getting smaller"):
         grows = motion == "getting bigger"
@@ -44,9 +44,9 @@ def start_radius(
 def trajectory(
     rng: np.random.Generator, motion: str, speed: str, start: Start, times: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """x, y, radius and angle at `times`, each [len(times)]. `speed` is "slowly", "" or "fast".
+    """Return x, y, radius and angle at `times`, each [len(times)]. speed: "slowly", "" or "fast".
 
-    times: in frames of a clip, whole or not; before 0 and after 7 the motion goes on, as far as the frame reaches.
+    times: in frames of a clip, also between them. Before 0 and after 7 the motion continues as far as the frame allows.
     """
 
     def pace(slow, usual, fast):
@@ -79,7 +79,7 @@ def trajectory(
 
 
 def _straight(rng, at: float, sign: int, travel: float, start: Start, time: np.ndarray) -> np.ndarray:
-    """A straight path of length `travel` (less where a fixed start leaves less room) that stays in the frame."""
+    """Return a straight path of length `travel`, shorter if a fixed start leaves less room, inside the frame."""
     low, high = start.radius + MARGIN, 1 - start.radius - MARGIN
     travel = min(travel, high - low)
     if not start.fixed:

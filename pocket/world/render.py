@@ -13,7 +13,7 @@ SIZE = 128  # pixels per side
 
 
 def _fold_star(x: Tensor, y: Tensor) -> Tensor:
-    """Distance to a five-pointed star of outer radius 1.3, inner radius 0.58, one point up."""
+    """Return the signed distance to a five-pointed star: outer radius 1.3, inner radius 0.58, one point up."""
     angle = torch.atan2(x, -y)
     sector = 2 * math.pi / 5
     angle = (torch.remainder(angle + sector / 2, sector) - sector / 2).abs()
@@ -26,7 +26,7 @@ def _fold_star(x: Tensor, y: Tensor) -> Tensor:
 
 
 def signed_distance(shape: str, x: Tensor, y: Tensor) -> Tensor:
-    """Signed distance (negative inside, in units of the radius) at points in the shape's own axes, y down."""
+    """Return the signed distance, negative inside, in units of the radius. x and y are in the shape's axes, y down."""
     if shape == "circle":
         return torch.sqrt(x * x + y * y) - 1.0
     if shape == "square":
@@ -39,11 +39,11 @@ def signed_distance(shape: str, x: Tensor, y: Tensor) -> Tensor:
     if shape == "cross":
         x, y = x.abs(), y.abs()
         return torch.minimum(torch.maximum(x - 1.08, y - 0.38), torch.maximum(y - 1.08, x - 0.38))
-    raise ValueError(f"unknown shape '{shape}': the world draws circle, square, triangle, star and cross")
+    raise ValueError(f"The world has no shape '{shape}': use circle, square, triangle, star or cross.")
 
 
 def coverage(shape: str, cx: Tensor, cy: Tensor, radius: Tensor, angle: Tensor, size: int = SIZE) -> Tensor:
-    """How much of each pixel the shape covers.
+    """Return how much of each pixel the shape covers.
 
     cx, cy, radius: [n] in units of the frame; angle: [n] in radians, clockwise. Returns [n, size, size] in 0..1.
     """
@@ -60,7 +60,7 @@ def _float(values) -> Tensor:
 
 
 def render_clips(clips: list[Clip], size: int = SIZE) -> tuple[Tensor, Tensor]:
-    """Pictures [clips, frames, 3, size, size] uint8, and what a shape covers [clips, frames, size, size] in 0..1."""
+    """Return pictures [clips, frames, 3, size, size] uint8, and how much shapes cover [clips, frames, size, size]."""
     frames = len(clips[0].light)
     ramp = torch.linspace(-0.5, 0.5, size)
     shading = _float([c.shading for c in clips])

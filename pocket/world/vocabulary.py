@@ -1,4 +1,4 @@
-"""What the pocket world can say: its words, its colours, and which combinations training never sees."""
+"""The words of the pocket world, its colours, and the combinations that training never shows."""
 
 import hashlib
 from collections.abc import Iterable

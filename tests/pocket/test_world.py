@@ -61,7 +61,7 @@ def test_shapes_are_solid_and_turn(shape):
 
 
 def test_unknown_shape_is_refused():
-    with pytest.raises(ValueError, match="circle, square"):
+    with pytest.raises(ValueError, match="use circle, square"):
         signed_distance("blob", torch.zeros(1), torch.zeros(1))
 
 
