@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +17,8 @@ LEAST_WIDTH = 256  # pixels of a preview; smaller clips are shown with larger pi
 STRIP = 32  # pixels of the caption below a frame
 SHEET_CLIPS, SHEET_FRAMES, SHEET_SIDE = 24, 8, 96
 SHOWN = 40  # lines of the table
+FILES = 3  # that have one reason; more share a line
+NUMBER = re.compile(r"[\d.]+")
 
 
 class Preview:
@@ -126,17 +128,33 @@ def table(index: dict) -> str:
     ]
     for title, left_out in (("Left out", True), ("Used, but", False)):
         of_kind = [note for note in notes if note["left_out"] == left_out]
-        if not of_kind:
-            continue
-        lines += ["", f"{title} ({len(of_kind)}):", "", "| file | at | why |", "| --- | --- | --- |"]
-        for note in of_kind[:SHOWN]:
-            at = "" if note["start"] is None else f"{note['start']:.2f} s"
-            lines.append(f"| {_cell(note['source'])} | {at} | {_cell(note['reason'])} |")
-        if len(of_kind) > SHOWN:
-            kinds = Counter(note["reason"].split(":")[0].split("(")[0].strip() for note in of_kind[SHOWN:])
-            more = "; ".join(f"{count}x {reason}" for reason, count in kinds.most_common(5))
-            lines.append(f"| and {len(of_kind) - SHOWN} more | | {_cell(more)} |")
+        if of_kind:
+            rows = _rows(of_kind)
+            lines += ["", f"{title} ({len(of_kind)}):", "", "| file | at | why |", "| --- | --- | --- |"]
+            lines += [f"| {' | '.join(_cell(words) for words in row)} |" for row in rows[:SHOWN]]
+            if len(rows) > SHOWN:
+                lines.append(f"| and {len(rows) - SHOWN} more | | index.json lists them |")
     return "\n".join(lines)
+
+
+def _rows(notes: list[dict]) -> list[tuple[str, str, str]]:
+    """File, place and reason. Clips of one file for one kind of reason are one row, and many files for one reason."""
+    of_file: dict[tuple[str, str], list[dict]] = {}
+    for note in notes:
+        of_file.setdefault((note["source"], NUMBER.sub("", note["reason"])), []).append(note)
+    rows = []
+    for group in of_file.values():
+        first, more = group[0], len(group) - 1
+        at = "" if first["start"] is None else f"{first['start']:.2f} s" + (f" and {more} more" if more else "")
+        rows.append((first["source"], at, first["reason"]))
+    of_reason: dict[tuple[str, str], list[str]] = {}
+    for source, at, reason in rows:
+        of_reason.setdefault((at, reason), []).append(source)
+    return [
+        (source if len(sources) <= FILES else f"{sources[0]} and {len(sources) - 1} more", at, reason)
+        for (at, reason), sources in of_reason.items()
+        for source in (sources if len(sources) <= FILES else sources[:1])
+    ]
 
 
 def _cell(words: str) -> str:

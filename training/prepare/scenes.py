@@ -9,6 +9,7 @@ import numpy as np
 
 NEEDED = "Finding scene cuts needs PySceneDetect: pip install scenedetect-headless"
 WINDOW = 2  # frames on each side that a cut has to stand out from
+FADE = 40.0  # change of hue, saturation and luma, of 255, that is a cut even among others: a fade through black
 SAME = 0.5  # mean difference, of 255, below which a frame repeats the one before
 
 
@@ -23,17 +24,21 @@ def check() -> None:
 class Cuts:
     """Finds cuts in frames that are passed in one by one.
 
-    A cut is a change that stands out from those around it, so fast motion is none. Every cut counts, however short the
-    scene. The detector compares with two changes before and after. To have them at both ends of a video, too, it sees
-    the first and the last frames once more in reverse. It does not see repeated frames, so that a video drawn at a
-    lower rate is no series of cuts. It sees numbers as times, so a variable frame rate makes no difference.
+    A cut is a change that stands out from those around it, so fast motion is none, or a very large one. Every cut
+    counts, however short the scene. The detector compares with two changes before and after. To have them at both ends
+    of a video, too, it sees the first and the last frames once more in reverse. It does not see repeated frames, so
+    that a video drawn at a lower rate is no series of cuts. It sees numbers as times, so a variable frame rate makes no
+    difference.
     """
 
     def __init__(self):
-        from scenedetect import AdaptiveDetector, FrameTimecode
+        from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 
         self._timecode = FrameTimecode
-        self._detector = AdaptiveDetector(window_width=WINDOW, min_scene_len=0)
+        self._detectors = (
+            AdaptiveDetector(window_width=WINDOW, min_scene_len=0),
+            ContentDetector(threshold=FADE, min_scene_len=0),
+        )
         self._shown: list[int | None] = []  # index of each frame that the detector saw; None: in reverse
         self._found: list[int | None] = []
         self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=WINDOW + 1)
@@ -55,7 +60,8 @@ class Cuts:
     def _show(self, index: int | None, image: np.ndarray) -> None:
         at = self._timecode(len(self._shown), Fraction(25))
         self._shown.append(index)
-        self._found += [self._shown[cut.frame_num] for cut in self._detector.process_frame(at, image)]
+        for detector in self._detectors:
+            self._found += [self._shown[cut.frame_num] for cut in detector.process_frame(at, image)]
 
     def finish(self) -> list[int]:
         """Return the indices of frames that begin a scene."""

@@ -65,7 +65,7 @@ def find(folder: Path, without: Path | None = None, names_as_captions: bool = Fa
         caption = captions.get(source.name, "").strip()
         if not caption:
             fallback = re.sub(r"[\s_\-.]+", " ", source.path.stem).strip() if names_as_captions else ""
-            used = f'its name is used: "{fallback}"' if fallback else "the empty text is used"
+            used = "its file name is used" if fallback else "the empty text is used"
             notes.append(Note(source.name, f"There is no caption: {used}.", left_out=False))
             caption = fallback
         captioned.append(Source(source.path, source.name, caption, source.pictures))

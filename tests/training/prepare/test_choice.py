@@ -107,6 +107,16 @@ def cuts_of(frames) -> list[int]:
     return cuts.finish()
 
 
+def test_a_fade_through_black_is_a_cut():
+    dark = [1.0, 0.8, 0.5, 0.25, 0.1, 0.0]
+    ends, begins = (
+        moving(6, seed=1) * np.array(dark)[:, None, None, None],
+        moving(6, seed=2) * np.array(dark[::-1])[:, None, None, None],
+    )
+    frames = np.concatenate([moving(6, seed=1), ends, begins, moving(6, seed=2)]).astype(np.uint8)
+    assert any(6 < cut < 18 for cut in cuts_of(frames))
+
+
 def test_fast_motion_is_no_cut():
     frames = np.zeros((16, 64, 64, 3), np.uint8)
     for time, frame in enumerate(frames):

@@ -89,6 +89,19 @@ def test_everything_left_out_has_a_reason(folder, tmp_path):
     assert (tmp_path / "out" / "report.md").read_text().strip() == prepared.report
 
 
+def test_the_report_puts_like_reasons_together(tmp_path):
+    still = moving(1).repeat(40, 0)
+    for number in range(6):
+        write(tmp_path / "v" / f"{number}.mp4", still if number == 0 else moving(8, seed=number))
+    prepared = run(tmp_path / "v", tmp_path / "out")
+    assert len(prepared.index["notes"]) == 4 + 6
+    rows = [line for line in prepared.report.splitlines() if line.startswith("| ") and "mp4" in line]
+    assert rows == [
+        "| 0.mp4 | 1.00 s and 3 more | It looks like 0.mp4 at 0.00 s. |",
+        "| 0.mp4 and 5 more |  | There is no caption: the empty text is used. |",
+    ]
+
+
 def test_preview_and_contact_sheet_show_the_clips(folder, tmp_path):
     prepared = run(folder, tmp_path / "out")
     with av.open(str(tmp_path / "out" / "shard-00000.mp4")) as container:
