@@ -9,7 +9,6 @@ from pathlib import Path
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.model_sampling
 import torch
 from torch import Tensor
 
@@ -18,10 +17,11 @@ from ..temporal_layers.files import check_fits
 from ..temporal_layers.info import KNOWN_FRAMES, LayersInfo
 from ..temporal_layers.layers import TemporalLayers
 from ..temporal_layers.noise import Discrete
-from ..training.clips import Clips, ShardedClips, check_base
+from ..training.clips import Clips, Conds, ShardedClips, check_base
 from ..training.distributed import ALONE, Processes
 from ..training.loop import Progress, Result
 from ..training.recipe import Recipe, Stage
+from ..training.samples import Samples, Sampling
 from ..training.trainer import Run, stage_info, train_layers, warnings
 from .fingerprint import fingerprint
 from .memory import GIB
@@ -53,6 +53,8 @@ def train_recipe(
     given: Layers | None = None,
     processes: Processes = ALONE,
     on_step: Callable[[Stage, Progress], None] | None = None,
+    on_samples: Callable[[Samples, float], None] | None = None,
+    encode: Callable[[str], Conds] | None = None,
     should_stop: Callable[[], bool] | None = None,
     echo: bool = True,
 ) -> Trained:
@@ -62,6 +64,8 @@ def train_recipe(
         clips: a dataset in memory, or the folder of one; a stage's `dataset` is a folder in it.
         given: layers to start from; a recipe that starts from given ones needs them.
         on_step: called with the stage and its progress after each step.
+        on_samples: called with the sample videos that the recipe asks for, and their frame rate.
+        encode: text encoder for the recipe's prompts; without it captions of the dataset are sampled.
 
     Raises:
         ValueError: the recipe, the clips, the layers and the checkpoint do not fit each other, or into memory.
@@ -69,6 +73,7 @@ def train_recipe(
     base = {"name": identify_base(model.model.diffusion_model), "hash": fingerprint(model.model.diffusion_model)}
     state_dict, info = start(model, recipe, base["name"], given)
     check_checkpoint(model, recipe, base["name"])
+    sampling = _sampling(recipe, encode)
     result = None
     for number, stage in enumerate(recipe.stages):
         data = _clips(clips, stage)
@@ -101,6 +106,8 @@ def train_recipe(
                 processes=processes,
                 save_as=getattr(torch, recipe.save_as),
                 on_step=_for_stage(on_step, stage),
+                on_samples=on_samples and (lambda samples, fps=info.fps: on_samples(samples, fps)),
+                sampling=sampling,
                 should_stop=should_stop,
                 echo=echo,
             )
@@ -138,7 +145,7 @@ def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, gi
     anchors = find_anchors(unet, recipe.placement)
     if recipe.train == "attention":
         anchors = tuple(a for a in anchors if a.kind == "attention" or a.name == backbone.input_anchor)
-    prediction, betas = native_schedule(model)
+    prediction, betas = native_schedule(plain(model))
     info = LayersInfo(
         base=base,
         role="video",
@@ -160,14 +167,14 @@ def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, gi
 
 def check_checkpoint(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str) -> None:
     """Raise ValueError for a checkpoint that predicts v under a stage for eps; warn of a distilled one."""
-    prediction, _ = native_schedule(model)
+    prediction, _ = native_schedule(plain(model))
     for stage in recipe.stages:
         if stage.prediction == "eps" and prediction == "v":
             raise ValueError(
                 f"Stage {stage.name} trains layers for eps, but this {base} checkpoint predicts v: set prediction to "
                 "base or v, or use an eps checkpoint."
             )
-    name = Path(str((getattr(model, "cached_patcher_init", None) or [0, [""]])[1][0])).name if _has_file(model) else ""
+    name = file_name(model)
     if any(word in name.lower() for word in DISTILLED):
         logging.warning(
             "Emu Video: %s looks like a distilled checkpoint (few steps). Layers trained on it learn from predictions "
@@ -176,9 +183,17 @@ def check_checkpoint(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, ba
         )
 
 
-def _has_file(model: comfy.model_patcher.ModelPatcher) -> bool:
-    made_by = getattr(model, "cached_patcher_init", None)
-    return bool(made_by and made_by[1] and isinstance(made_by[1][0], str))
+def file_name(model: comfy.model_patcher.ModelPatcher) -> str:
+    """Return the name of the checkpoint's file, or "" if ComfyUI does not know it."""
+    arguments = (getattr(model, "cached_patcher_init", None) or (None, ()))[1]
+    return Path(arguments[0]).name if arguments and isinstance(arguments[0], str) else ""
+
+
+def plain(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+    """Return a clone with the checkpoint's own noise schedule, without that of temporal layers or of other nodes."""
+    clone = model.clone()
+    clone.object_patches.pop("model_sampling", None)
+    return clone
 
 
 def check_sizes(clips: Clips, info: LayersInfo) -> None:
@@ -233,6 +248,14 @@ def memory_estimate(
     parts = {"temporal layers and optimiser": trained * each, "checkpoint": base, "activations": activations}
     text = ", ".join(f"{name} {value / GIB:.1f}" for name, value in parts.items())
     return int(sum(parts.values())), text
+
+
+def _sampling(recipe: Recipe, encode: Callable[[str], Conds] | None) -> Sampling | None:
+    if not recipe.sample_every:
+        return None
+    captions = recipe.prompts if encode else ()
+    texts = tuple(encode(prompt) for prompt in captions) if encode else ()
+    return Sampling(recipe.sample_every, recipe.sample_steps, texts, captions)
 
 
 def _clips(clips: Clips | Path, stage: Stage) -> Clips:

@@ -31,7 +31,8 @@ COMMANDS = {
     "demo": Command("make a video from a prompt and print its path", "launcher.demo"),
     "serve": Command("open ComfyUI with the text-to-video graph in the browser", "launcher.serve"),
     "prepare": Command("make a dataset for training from a folder of videos", "host.prepare_command", ("train",)),
-    # train (training/) and judge (evaluation/) go here: one line each, as below.
+    "train": Command("train temporal layers on prepared clips", "host.train_command", ("train",)),
+    # judge (evaluation/) goes here: one line, as below.
     "evaluate": Command("compare graphs or folders of videos by numbers and by eye", "evaluation"),
     "pocket make": Command("train every weight of the pocket model", "pocket.make"),
     "pocket export": Command("write trained weights as the files of the package", "pocket.stages.export"),

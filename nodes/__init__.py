@@ -2,9 +2,29 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import conditioning, interpolation, prepare, public_layers, sampling, schedules, second_pass, temporal_layers
+from . import (
+    conditioning,
+    interpolation,
+    prepare,
+    public_layers,
+    sampling,
+    schedules,
+    second_pass,
+    temporal_layers,
+    training,
+)
 
-MODULES = (temporal_layers, public_layers, conditioning, schedules, second_pass, sampling, interpolation, prepare)
+MODULES = (
+    temporal_layers,
+    public_layers,
+    conditioning,
+    schedules,
+    second_pass,
+    sampling,
+    interpolation,
+    prepare,
+    training,
+)
 
 
 class EmuVideoExtension(ComfyExtension):

@@ -7,30 +7,24 @@ from dataclasses import replace
 
 import torch
 
-from .clips import Clip, Clips, mixed_seed
+from .clips import Clip, mixed_seed
 from .log import Figure
-from .objective import Objective
+from .task import Task
 
 LEVELS = (0.35, 0.55, 0.75, 0.95)  # of all timesteps; where frames are still decided
 
 
-def check(
-    network, objective: Objective, clips: Clips, numbers: Sequence[int], *, conditioned: bool, device
-) -> dict[str, Figure]:
+def check(task: Task, numbers: Sequence[int]) -> dict[str, Figure]:
     """Return the loss of some clips (`check_loss`), of the same with their frames shuffled, and the ratio `motion`.
 
     Timesteps, noise and shuffles depend on the clips' numbers alone, so checks compare. A `motion` of 1 says that the
     order of frames means nothing to the layers; it grows as they learn how things move.
     """
-    from .trainer import predict
-
     sums = [0.0, 0.0]
     for place, number in enumerate(numbers):
-        clip, t = clips[number], int(LEVELS[place % len(LEVELS)] * len(objective.schedule))
+        clip, t = task.clips[number], int(LEVELS[place % len(LEVELS)] * len(task.objective.schedule))
         for which, each in enumerate((clip, shuffled(clip, number))):
-            generator = torch.Generator().manual_seed(mixed_seed(number, 1))
-            sample = objective.draw(each, generator, conditioned=conditioned, t=t)
-            _, loss, _ = predict(network, objective, [sample], [clip.text], device)
+            _, loss, _ = task.predict([task.draw(each, mixed_seed(number, 1), t)], [clip.text])
             sums[which] += loss.item()
     count = len(numbers)
     return {

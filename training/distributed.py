@@ -22,11 +22,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Processes:
-    """This process and how many there are. `local` counts the processes of one machine, for the choice of the GPU."""
+    """This process and how many there are."""
 
     rank: int = 0
     count: int = 1
-    local: int = 0
 
     @property
     def is_first(self) -> bool:
@@ -98,9 +97,11 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if count == 1:
         yield ALONE
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", 0)))
+        yield Processes(dist.get_rank(), count)
     finally:
         dist.destroy_process_group()
 

@@ -205,6 +205,14 @@ def parse(values: Mapping[str, Any]) -> Recipe:
         raise ValueError("Two stages have the same name: give each its own, their files are called by it.")
     if recipe.low_rank and recipe.start == "fresh":
         raise ValueError("low_rank adapts layers that exist: set start to given, or low_rank to 0.")
+    if recipe.sample_every and any(stage.shard for stage in recipe.stages):
+        raise ValueError("sample_every does not work with shard: set one of them to 0 or false.")
+    for stage in recipe.stages:
+        if recipe.sample_every % stage.save_every:
+            raise ValueError(
+                f"sample_every {recipe.sample_every} is not a multiple of save_every {stage.save_every} (stage "
+                f"{stage.name}): samples are made at checkpoints."
+            )
     return recipe
 
 

@@ -15,19 +15,15 @@ from ..temporal_layers.files import save_layers
 from ..temporal_layers.info import LayersInfo
 from ..temporal_layers.layers import TemporalLayers
 from .checks import check
-from .clips import Batches, Clips, Conds, hold_out, mixed_seed
+from .clips import Batches, Clips, hold_out, mixed_seed
 from .distributed import ALONE, Processes
 from .log import Figure, curves, save_picture
 from .loop import NotFinite, Progress, Result, States, train
 from .objective import Objective, Sample
 from .recipe import Stage
+from .samples import Samples, Sampling
+from .task import Network, Task
 
-Network = Callable[[Tensor, Tensor, "Tensor | None", "list[Conds]"], Tensor]
-"""The frozen image model with the temporal layers attached, as one function of several clips.
-
-(noisy latents [n, T, C, h, w], timesteps [n], known frames and mask [n, T, C + 1, h, w] or None, text of each clip) ->
-the network's own output [n, T, C, h, w], in float32. All tensors are on the device of the layers, texts on the CPU.
-"""
 CURVES = ("loss", "check_loss", "check_shuffled")
 FRESH_CLIPS, FRESH_STEPS = 1000, 2000
 
@@ -58,7 +54,8 @@ def train_layers(
     processes: Processes = ALONE,
     save_as: torch.dtype = torch.float32,
     on_step: Callable[[Progress], None] | None = None,
-    on_save: Callable[[int, States, States], None] | None = None,
+    on_samples: Callable[[Samples], None] | None = None,
+    sampling: Sampling | None = None,
     should_stop: Callable[[], bool] | None = None,
     echo: bool = True,
 ) -> Result:
@@ -69,44 +66,41 @@ def train_layers(
     Args:
         info: what the layers are; `stage_info` has filled in what the stage says.
         save_as: precision of the files.
-        on_save, on_step, should_stop, echo: see `loop.train`.
+        sampling: which sample videos to make at checkpoints; `on_samples` gets them.
+        on_step, should_stop, echo: see `loop.train`.
 
     Raises:
         ValueError: the loss is not a finite number; names step and clips.
     """
-    objective = stage_objective(stage, info)
+    task = Task(network, stage_objective(stage, info), clips, info.conditioning_channels > 0, _device(layers))
     training, held = hold_out(clips, stage.held_out, run.seed)
     batches = Batches(clips, training, batch=stage.batch, seed=run.seed)
-    conditioned = info.conditioning_channels > 0
-    device = next(layers.parameters()).device
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bfloat16")
     checked = (held or training)[:8]
+    first = processes.share(stage.batch, stage.clips_at_once)[0]
     path, raw_path = (run.folder / f"{stage.name}{which}.safetensors" for which in ("", "_raw"))
 
-    def samples(step: int, positions: range) -> tuple[list[Sample], list[Conds]]:
+    def loss(step: int, positions: range) -> tuple[Tensor, Mapping[str, Figure]]:
         drawn, texts = [], []
         for position in positions:
             clip = clips[batches[step][position]]
-            generator = torch.Generator().manual_seed(mixed_seed(run.seed, step, position))
-            drawn.append(objective.draw(clip, generator, conditioned=conditioned))
+            drawn.append(task.draw(clip, mixed_seed(run.seed, step, position)))
             texts.append(clip.text if drawn[-1].has_text else clips.null)
-        return drawn, texts
-
-    def loss(step: int, positions: range) -> tuple[Tensor, Mapping[str, Figure]]:
-        drawn, texts = samples(step, positions)
-        drawn, value, errors = predict(network, objective, drawn, texts, device)
-        figures = _figures(objective, drawn, errors)
-        if positions.start == 0 and (step + 1) % stage.check_every == 0 and processes.is_first:
-            with torch.no_grad(), autocast:
-                figures |= check(network, objective, clips, checked, conditioned=conditioned, device=device)
+        drawn, value, errors = task.predict(drawn, texts)
+        figures = _figures(task.objective, drawn, errors)
+        if (step + 1) % stage.check_every == 0 and positions == first and (processes.is_first or stage.shard):
+            with torch.no_grad():
+                figures |= check(task, checked)
         return value, figures
 
     def save(step: int, averaged: States, raw: States) -> None:
         done = replace(info, training={**info.training, "steps": step})
         for file, weights in ((path, averaged["layers"]), (raw_path, raw["layers"])):
             save_layers(file, {key: weight.to(save_as) for key, weight in weights.items()}, done)
-        if on_save:
-            on_save(step, averaged, raw)
+        if sampling and on_samples and step % sampling.every == 0:
+            own = {key: weight.clone() for key, weight in raw["layers"].items()}  # raw are views of the weights
+            layers.load_state_dict(averaged["layers"])
+            on_samples(sampling.make(task, checked, stage.name, step))
+            layers.load_state_dict(own)
 
     def stepped(progress: Progress) -> None:
         if progress.done % stage.log_every == 0 or progress.done == progress.steps:
@@ -138,21 +132,8 @@ def train_layers(
         ) from None
 
 
-def predict(
-    network: Network, objective: Objective, samples: list[Sample], texts: list[Conds], device: torch.device
-) -> tuple[list[Sample], Tensor, list[Tensor]]:
-    """Run the network on some clips. Returns the samples on `device`, the loss and the error [T, h, w] of each clip."""
-    samples = [sample.to(device) for sample in samples]
-    noisy = torch.stack([sample.noisy for sample in samples])
-    t = torch.tensor([sample.t for sample in samples], device=device)
-    given = [sample.conditioning for sample in samples if sample.conditioning is not None]
-    outputs = network(noisy, t, torch.stack(given) if given else None, texts)
-    errors = [objective.error(out, sample) for out, sample in zip(outputs, samples, strict=True)]
-    loss = torch.stack([error.mean() for error in errors]).mean()
-    if objective.drift_weight:
-        drifts = [objective.drift(out, sample) for out, sample in zip(outputs, samples, strict=True)]
-        loss = loss + objective.drift_weight * torch.stack(drifts).mean()
-    return samples, loss, errors
+def _device(layers: TemporalLayers) -> torch.device:
+    return next(layers.parameters()).device
 
 
 def _figures(objective: Objective, samples: list[Sample], errors: list[Tensor]) -> dict[str, Figure]:

@@ -9,6 +9,8 @@ from emu_video.training.checks import check
 from emu_video.training.clips import MemoryClips
 from emu_video.training.log import read_rows
 from emu_video.training.recipe import Stage
+from emu_video.training.samples import Sampling
+from emu_video.training.task import Task
 from emu_video.training.trainer import Run, stage_info, stage_objective, train_layers, warnings
 
 FRAMES = 4
@@ -74,7 +76,7 @@ def test_it_learns_the_order_of_frames(tmp_path):
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"] and rows[-1]["check_loss"] < 0.8 * rows[0]["check_loss"]
     _, layers, network = fresh()
     objective = stage_objective(stage, info_for(layers))
-    before = check(network, objective, brightening(), range(8), conditioned=True, device=torch.device("cpu"))
+    before = check(Task(network, objective, brightening(), True, torch.device("cpu")), range(8))
     assert abs(before["motion"] - 1) < 0.1 and rows[-1]["motion"] > 1.5
     assert {"loss_last", "loss_750_1000", "loss_given", "gradient", "clips_per_second", "memory"} <= rows[-1].keys()
 
@@ -113,3 +115,19 @@ def test_fresh_layers_on_few_clips_are_warned_of():
     (warning,) = warnings(brightening(), Stage(steps=100), fresh=True)
     assert "Fresh temporal layers with 20 clips and 100 steps will hardly move" in warning
     assert warnings(brightening(), Stage(steps=100), fresh=False) == []
+
+
+def test_sample_videos_are_made_with_the_average_and_change_nothing(tmp_path):
+    _, plain = run(tmp_path / "plain")
+    made = []
+    _, result = run(tmp_path / "samples", on_samples=made.append, sampling=Sampling(every=10, steps=3))
+    assert [(each.stage, each.step, tuple(each.latents.shape)) for each in made] == [("motion", 10, (2, 4, 4, 4, 4))]
+    assert made[0].latents.isfinite().all() and made[0].captions[0].startswith("clip of level")
+    assert all(torch.equal(result.raw["layers"][k], v) for k, v in plain.raw["layers"].items())
+    texts = ({"cross_attn": torch.ones(2, 6)},) * 3
+    _, layers, network = fresh()
+    task = Task(network, stage_objective(STAGE, info_for(layers)), brightening(), True, torch.device("cpu"))
+    videos = Sampling(1, 3, texts, ("a", "b", "c")).make(task, [0, 1], "x", 5)
+    assert videos.captions == ["a", "b", "c"] and videos.latents.shape == (3, 4, 4, 4, 4)
+    again = Sampling(1, 3, texts, ("a", "b", "c")).make(task, [0, 1], "x", 5)
+    assert torch.equal(videos.latents, again.latents) and not torch.equal(videos.latents[0], videos.latents[1])

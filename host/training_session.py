@@ -1,0 +1,216 @@
+"""A training run inside ComfyUI: inputs of nodes as clips, the bar, the preview, Cancel, and files where nodes look."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..training.clips import Clips, Conds, MemoryClips
+from ..training.log import curves
+from ..training.loop import Progress
+from ..training.recipe import Recipe, Stage, load_recipe, names
+from ..training.samples import Samples
+from ..training.trainer import CURVES
+from .folders import TEMPORAL_LAYERS
+from .injection import KEY, inject, layers_info
+from .prepare import dataset_folder
+from .training import Layers, Trained, train_recipe
+from .training_samples import decode, save_samples
+
+RUNS = "training"
+PREVIEW = 512  # pixels along the longer side
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """MODEL with the trained layers, their file in models/temporal_layers, curves and last samples as IMAGE."""
+
+    model: comfy.model_patcher.ModelPatcher
+    file: str
+    curves: Tensor
+    samples: Tensor
+
+
+def train_in_session(
+    model: comfy.model_patcher.ModelPatcher,
+    recipe: Recipe,
+    clips: Clips | Path,
+    name: str,
+    *,
+    clip: comfy.sd.CLIP | None = None,
+    vae: comfy.sd.VAE | None = None,
+) -> Outcome:
+    """Train by a recipe and put the layers into models/temporal_layers/NAME.safetensors.
+
+    Cancel saves a checkpoint first; the same inputs continue from it. clip, vae: for sample videos.
+
+    Raises:
+        ValueError: see `train_recipe`.
+        InterruptProcessingException: the user pressed Cancel.
+    """
+    folder = run_folder(name)
+    steps = sum(stage.steps for stage in recipe.stages)
+    bar, sheet, cancelled = comfy.utils.ProgressBar(steps), torch.zeros(1, 1, 1, 3), False
+
+    def on_step(stage: Stage, progress: Progress) -> None:
+        before = sum(each.steps for each in recipe.stages[: recipe.stages.index(stage)])
+        picture = None
+        if progress.done % stage.log_every == 0:
+            picture = ("PNG", Image.fromarray(curves(progress.log.rows, CURVES)), PREVIEW)
+        try:
+            bar.update_absolute(before + progress.done, steps, picture)
+        except comfy.model_management.InterruptProcessingException:  # the server's bar raises it; first save
+            nonlocal cancelled
+            cancelled = True
+
+    def on_samples(samples: Samples, fps: float) -> None:
+        nonlocal sheet
+        sheet = save_samples(folder, decode(model, vae, samples.latents), samples, fps)
+
+    trained = train_recipe(
+        model,
+        recipe,
+        clips,
+        folder,
+        given=given_layers(model),
+        on_step=on_step,
+        on_samples=on_samples,
+        encode=None if clip is None else lambda text: encoded(clip, text),
+        should_stop=lambda: cancelled or comfy.model_management.processing_interrupted(),
+        echo=False,
+    )
+    file = publish(trained, name)
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    if cancelled:
+        raise comfy.model_management.InterruptProcessingException
+    picture = torch.from_numpy(curves(trained.result.log.rows, CURVES)).float()[None] / 255
+    return Outcome(inject(model, trained.state_dict, trained.info, file), file, picture, sheet)
+
+
+def run_folder(name: str) -> Path:
+    """Return the folder of a run in ComfyUI's output folder. Raises ValueError for a name that leads out of it."""
+    root = Path(folder_paths.get_output_directory()).resolve() / RUNS
+    folder = (root / name.strip()).resolve()
+    if not name.strip() or root not in folder.parents:
+        raise ValueError(f'"{name}" is not a name for temporal layers: use letters and digits, for example my_motion.')
+    return folder
+
+
+def publish(trained: Trained, name: str) -> str:
+    """Copy the averaged layers to models/temporal_layers; returns the name that loaders list."""
+    file = f"{name.strip()}.safetensors"
+    target = Path(folder_paths.models_dir) / TEMPORAL_LAYERS / file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.part")
+    shutil.copyfile(trained.file, unfinished)
+    unfinished.replace(target)
+    return file
+
+
+def given_layers(model: comfy.model_patcher.ModelPatcher) -> Layers | None:
+    """Return the temporal layers that a MODEL carries, as their file has them; None if it carries none.
+
+    Raises ValueError for layers with a motion LoRA.
+    """
+    info = layers_info(model)
+    if info is None:
+        return None
+    patcher = model.get_additional_models_with_key(KEY)[0]
+    if patcher.patches:
+        raise ValueError(
+            "These temporal layers have a motion LoRA, which training would lose: connect the model of Load Temporal "
+            "Layers without Load Motion LoRA."
+        )
+    return patcher.cached_patcher_init[1][0], info
+
+
+def recipe_names() -> list[str]:
+    return names()
+
+
+def session_recipe(name: str, *, steps: int, learning_rate: float, seed: int, prompts: str, settings: str) -> Recipe:
+    """Return a shipped recipe with what a node changes; 0 and empty texts leave it. settings: lines of key = value."""
+    changes = [line.strip() for line in settings.splitlines() if line.strip()]
+    changes += [f"steps = {steps}"] * (steps > 0) + [f"learning_rate = {learning_rate!r}"] * (learning_rate > 0)
+    lines = tuple(line.strip() for line in prompts.splitlines() if line.strip())
+    recipe = load_recipe(name, [*changes, f"seed = {seed}"])
+    return replace(recipe, prompts=lines) if lines else recipe
+
+
+def session_clips(
+    model: comfy.model_patcher.ModelPatcher,
+    dataset: str,
+    latents: list[dict[str, Any]],
+    conditioning: list[list],
+    *,
+    clip: comfy.sd.CLIP | None,
+    fps: float,
+) -> Clips | Path:
+    """Return the clips of a node: the folder of a dataset by name or path, or connected latents."""
+    if dataset.strip() and latents:
+        raise ValueError("Both a dataset and latents are given: empty dataset, or disconnect latents.")
+    if dataset.strip():
+        path = Path(dataset.strip().strip('"')).expanduser()
+        return path if path.is_absolute() else dataset_folder(dataset)
+    if not latents or not conditioning:
+        raise ValueError(
+            "There are no clips: write the name of a dataset that Prepare Clips made, or connect latents and "
+            "conditioning of Make Training Dataset."
+        )
+    if clip is None:
+        raise ValueError(
+            "Connected latents need a CLIP for the empty text, which guidance compares with: connect clip."
+        )
+    return listed_clips(model, latents, conditioning, encoded(clip, ""), fps)
+
+
+def listed_clips(
+    model: comfy.model_patcher.ModelPatcher,
+    latents: list[dict[str, Any]],
+    conditioning: list[list],
+    null: Conds,
+    fps: float,
+) -> MemoryClips:
+    """Return clips from one LATENT [T, C, h, w] each, in the scale of the VAE, and one CONDITIONING each or for all."""
+    if len(conditioning) not in (1, len(latents)):
+        raise ValueError(
+            f"There are {len(latents)} clips, but {len(conditioning)} conditionings: connect one for each, or one for "
+            "all."
+        )
+    clips = []
+    for number, latent in enumerate(latents, start=1):
+        samples = latent["samples"]
+        if samples.ndim != 4 or len(samples) < 2:
+            raise ValueError(
+                f"Clip {number} is not a video: its latent has the shape {list(samples.shape)}, but a clip is the "
+                "frames of one video, [frames, channels, height, width], 2 or more."
+            )
+        clips.append(model.model.latent_format.process_in(samples.clone().float()))
+    texts = [_conds(each) for each in conditioning]
+    state = hashlib.sha256()
+    for tensor in (*clips, *(text["cross_attn"] for text in texts)):
+        state.update(tensor.cpu().contiguous().numpy().tobytes())
+    index = [0] * len(clips) if len(texts) == 1 else range(len(clips))
+    return MemoryClips(clips, texts, null, fps=fps, text_index=index, key=state.hexdigest())
+
+
+def encoded(clip: comfy.sd.CLIP, text: str) -> Conds:
+    return _conds(clip.encode_from_tokens_scheduled(clip.tokenize(text)))
+
+
+def _conds(conditioning: list) -> Conds:
+    embedding, options = conditioning[0]
+    more = {name: value[0].clone() for name, value in options.items() if isinstance(value, Tensor) and len(value) == 1}
+    return {"cross_attn": embedding[0].clone().float(), **more}

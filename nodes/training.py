@@ -1,0 +1,89 @@
+"""Training of temporal layers."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..host.training_session import recipe_names, session_clips, session_recipe, train_in_session
+
+
+class TrainTemporalLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoTrainTemporalLayers",
+            display_name="Train Temporal Layers",
+            category="Emu Video/training",
+            description=(
+                "Trains temporal layers on your clips and puts them into models/temporal_layers. The checkpoint stays "
+                "as it is, so the layers work with every finetune of it."
+            ),
+            search_aliases=["train motion", "motion module training", "finetune video", "animatediff training"],
+            is_input_list=True,
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The checkpoint, or the model of Load Temporal Layers to continue its layers."
+                ),
+                io.Combo.Input(
+                    "recipe", options=recipe_names(), tooltip="How to train. Settings below change parts of it."
+                ),
+                io.String.Input(
+                    "name", default="my_motion",
+                    tooltip="Name of the new file. The same name and settings continue a run that was cancelled.",
+                ),
+                io.String.Input(
+                    "dataset", default="",
+                    tooltip="Name of a dataset of prepared clips, or its folder. Leave it empty to connect latents.",
+                ),
+                io.Int.Input(
+                    "steps", default=0, min=0, max=1_000_000, tooltip="Training steps of each stage; 0: the recipe's."
+                ),
+                io.Float.Input(
+                    "learning_rate", default=0.0, min=0.0, max=1.0, step=0.000001, round=False,
+                    tooltip="0: the recipe's. Halve it if the loss jumps.",
+                ),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Another seed gives another run."),
+                io.String.Input(
+                    "prompts", default="", multiline=True,
+                    tooltip="Sample videos to make while training, one prompt a line. Empty: captions of the clips.",
+                ),
+                io.String.Input(
+                    "settings", default="", multiline=True, optional=True, advanced=True,
+                    tooltip="Further settings of the recipe, one a line, like batch = 8.",
+                ),
+                io.Float.Input(
+                    "fps", default=8.0, min=0.1, max=240.0, optional=True, advanced=True,
+                    tooltip="Frames per second of connected latents. A dataset has its own.",
+                ),
+                io.Latent.Input(
+                    "latents", optional=True,
+                    tooltip="Clips in place of a dataset: one latent for each, from Make Training Dataset.",
+                ),
+                io.Conditioning.Input("conditioning", optional=True, tooltip="Caption of each connected latent."),
+                io.Clip.Input("clip", optional=True, tooltip="Text encoder for the prompts."),
+                io.Vae.Input("vae", optional=True, tooltip="Decodes sample videos. Without it you get small previews."),
+            ],
+            outputs=[
+                io.Model.Output("model", tooltip="The checkpoint with the trained layers."),
+                io.String.Output("file", tooltip="File name in models/temporal_layers."),
+                io.Image.Output("loss", tooltip="Curves of the loss."),
+                io.Image.Output("samples", tooltip="The last sample videos, one a row."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, **inputs: list) -> io.NodeOutput:
+        one = {name: value[0] for name, value in inputs.items() if value}
+        recipe = session_recipe(
+            one["recipe"], steps=one["steps"], learning_rate=one["learning_rate"], seed=one["seed"],
+            prompts=one["prompts"], settings=one.get("settings", ""),
+        )  # fmt: skip
+        clips = session_clips(
+            one["model"], one["dataset"], inputs.get("latents") or [], inputs.get("conditioning") or [],
+            clip=one.get("clip"), fps=one.get("fps", 8.0),
+        )  # fmt: skip
+        outcome = train_in_session(one["model"], recipe, clips, one["name"], clip=one.get("clip"), vae=one.get("vae"))
+        return io.NodeOutput(outcome.model, outcome.file, outcome.curves, outcome.samples)
+
+
+NODES: list[type[io.ComfyNode]] = [TrainTemporalLayers]

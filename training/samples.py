@@ -1,0 +1,71 @@
+"""Sample videos while training goes on, by DDIM with the guidance of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..diffusion.guidance import emu_guidance
+from ..diffusion.sampler import ddim
+from .clips import Conds
+from .task import Task
+
+IMAGE_GUIDANCE, TEXT_GUIDANCE = 2.0, 7.5  # Emu Video, section 4
+SEED = 0x5A3D
+COUNT = 4
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Videos of one moment of a run. latents [n, T, C, h, w], in the scale of the network; step: of the stage."""
+
+    stage: str
+    step: int
+    latents: Tensor
+    captions: list[str]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which sample videos to make: every so many training steps, in `steps` sampling steps, of `texts` with captions.
+
+    Without texts the first clips that are checked lend theirs. Known frames, where the layers read them, are those of
+    the same clips as in training. Seeds are fixed.
+    """
+
+    every: int
+    steps: int
+    texts: tuple[Conds, ...] = ()
+    captions: tuple[str, ...] = ()
+
+    @torch.no_grad()
+    def make(self, task: Task, numbers: Sequence[int], stage: str, step: int) -> Samples:
+        """Return the videos of this moment."""
+        numbers = [numbers[i % len(numbers)] for i in range(len(self.texts) or min(COUNT, len(numbers)))]
+        texts = self.texts or tuple(task.clips[number].text for number in numbers)
+        captions = list(self.captions) or [task.clips.caption(number) for number in numbers]
+        videos = [self._video(task, n, text, place) for place, (n, text) in enumerate(zip(numbers, texts, strict=True))]
+        return Samples(stage, step, torch.stack(videos), captions)
+
+    def _video(self, task: Task, number: int, text: Conds, place: int) -> Tensor:
+        drawn, schedule, null = (
+            task.draw(task.clips[number], SEED + place, t=0),
+            task.objective.schedule,
+            task.clips.null,
+        )
+        known = None if drawn.conditioning is None else drawn.conditioning[None].to(task.device)
+        nothing = None if known is None else torch.zeros_like(known)
+
+        def model(x: Tensor, t: int) -> Tensor:
+            times = torch.tensor([t], device=task.device)
+            uncond, full = task.network(x[None], times, nothing, [null]), task.network(x[None], times, known, [text])
+            image = uncond if known is None else task.network(x[None], times, known, [null])
+            return emu_guidance(uncond, image, full, IMAGE_GUIDANCE, TEXT_GUIDANCE)[0]
+
+        noise = torch.randn(drawn.x0.shape, generator=torch.Generator().manual_seed(SEED + place)).to(task.device)
+        return ddim(
+            model, noise, schedule, schedule.trailing_timesteps(self.steps), prediction=task.objective.prediction
+        ).cpu()

@@ -1,0 +1,48 @@
+"""What is trained: a network with temporal layers, an objective and clips, as one thing that predicts and is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .clips import Clip, Clips, Conds
+from .objective import Objective, Sample
+
+Network = Callable[[Tensor, Tensor, "Tensor | None", "list[Conds]"], Tensor]
+"""The frozen image model with the temporal layers attached, as one function of several clips.
+
+(noisy latents [n, T, C, h, w], timesteps [n], known frames and mask [n, T, C + 1, h, w] or None, text of each clip) ->
+the network's own output [n, T, C, h, w], in float32. All tensors are on the device of the layers, texts on the CPU.
+"""
+
+
+@dataclass(frozen=True)
+class Task:
+    """conditioned: whether the layers read known frames. device: of the layers."""
+
+    network: Network
+    objective: Objective
+    clips: Clips
+    conditioned: bool
+    device: torch.device
+
+    def draw(self, clip: Clip, seed: int, t: int | None = None) -> Sample:
+        """Draw what a clip becomes from `seed`, see `Objective.draw`."""
+        return self.objective.draw(clip, torch.Generator().manual_seed(seed), conditioned=self.conditioned, t=t)
+
+    def predict(self, samples: list[Sample], texts: list[Conds]) -> tuple[list[Sample], Tensor, list[Tensor]]:
+        """Run the network on some clips. Returns samples on the device, the loss, and errors [T, h, w]."""
+        samples = [sample.to(self.device) for sample in samples]
+        noisy = torch.stack([sample.noisy for sample in samples])
+        t = torch.tensor([sample.t for sample in samples], device=self.device)
+        given = [sample.conditioning for sample in samples if sample.conditioning is not None]
+        outputs = self.network(noisy, t, torch.stack(given) if given else None, texts)
+        errors = [self.objective.error(out, sample) for out, sample in zip(outputs, samples, strict=True)]
+        loss = torch.stack([error.mean() for error in errors]).mean()
+        if self.objective.drift_weight:
+            drifts = [self.objective.drift(out, sample) for out, sample in zip(outputs, samples, strict=True)]
+            loss = loss + self.objective.drift_weight * torch.stack(drifts).mean()
+        return samples, loss, errors
