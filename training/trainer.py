@@ -99,8 +99,10 @@ def train_layers(
         if sampling and on_samples and step % sampling.every == 0:
             own = {key: weight.clone() for key, weight in raw["layers"].items()}  # raw are views of the weights
             layers.load_state_dict(averaged["layers"])
-            on_samples(sampling.make(task, checked, stage.name, step))
+            with torch.autocast(task.device.type, torch.bfloat16, enabled=stage.precision == "bfloat16"):
+                videos = sampling.make(task, checked, stage.name, step)
             layers.load_state_dict(own)
+            on_samples(videos)
 
     def stepped(progress: Progress) -> None:
         if progress.done % stage.log_every == 0 or progress.done == progress.steps:
