@@ -51,33 +51,35 @@ async def execute(url: str, workflow: dict, report: Callable[[str, int, int], No
     Raises LauncherError with ComfyUI's own words when it refuses the workflow or a node fails.
     """
     client = uuid.uuid4().hex
-    async with aiohttp.ClientSession(url) as session:
-        async with session.ws_connect(f"/ws?clientId={client}", max_msg_size=0) as socket:
-            body = {"prompt": workflow, "client_id": client}
-            async with session.post("/prompt", json=body) as answer:
-                reply = await answer.json()
-                if answer.status != 200 or reply["node_errors"]:
-                    raise LauncherError(f"ComfyUI refused the workflow: {_refusal(reply)}")
-            outputs: dict[str, dict] = {}
-            async for message in socket:
-                if message.type is not aiohttp.WSMsgType.TEXT:
-                    continue
-                event = json.loads(message.data)
-                data = event["data"]
-                if data.get("prompt_id") != reply["prompt_id"]:
-                    continue
-                if event["type"] == "executed" and data.get("output"):
-                    outputs[data["node"]] = data["output"]
-                elif event["type"] == "progress":
-                    report(_title(workflow, data["node"]), data["value"], data["max"])
-                elif event["type"] == "executing" and data["node"]:
-                    report(_title(workflow, data["node"]), 0, 0)
-                elif event["type"] == "execution_error":
-                    raise LauncherError(f"The node {_title(workflow, data['node_id'])!r}: {data['exception_message']}")
-                elif event["type"] == "execution_interrupted":
-                    raise LauncherError("The run was interrupted in ComfyUI. Run the same command again.")
-                elif event["type"] == "execution_success":
-                    return outputs
+    async with (
+        aiohttp.ClientSession(url) as session,
+        session.ws_connect(f"/ws?clientId={client}", max_msg_size=0) as socket,
+    ):
+        body = {"prompt": workflow, "client_id": client}
+        async with session.post("/prompt", json=body) as answer:
+            reply = await answer.json()
+            if answer.status != 200 or reply["node_errors"]:
+                raise LauncherError(f"ComfyUI refused the workflow: {_refusal(reply)}")
+        outputs: dict[str, dict] = {}
+        async for message in socket:
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                continue
+            event = json.loads(message.data)
+            data = event["data"]
+            if data.get("prompt_id") != reply["prompt_id"]:
+                continue
+            if event["type"] == "executed" and data.get("output"):
+                outputs[data["node"]] = data["output"]
+            elif event["type"] == "progress":
+                report(_title(workflow, data["node"]), data["value"], data["max"])
+            elif event["type"] == "executing" and data["node"]:
+                report(_title(workflow, data["node"]), 0, 0)
+            elif event["type"] == "execution_error":
+                raise LauncherError(f"The node {_title(workflow, data['node_id'])!r}: {data['exception_message']}")
+            elif event["type"] == "execution_interrupted":
+                raise LauncherError("The run was interrupted in ComfyUI. Run the same command again.")
+            elif event["type"] == "execution_success":
+                return outputs
     raise ConnectionLost("ComfyUI closed the connection before the workflow ended. Its log says why.")
 
 
@@ -109,7 +111,7 @@ class Progress:
 
 
 def _title(workflow: dict, node: str) -> str:
-    entry = workflow.get(node.split(":")[0], {})
+    entry = workflow.get(node.split(":", maxsplit=1)[0], {})
     return entry.get("_meta", {}).get("title") or entry.get("class_type", node)
 
 

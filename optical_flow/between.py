@@ -8,6 +8,7 @@ explains nothing, the two frames are blended unwarped.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +78,7 @@ def frames_between(frames: Tensor, factor: int, device: torch.device | str = "cp
     """
     if factor < 2:
         raise ValueError(f"The factor must be 2 or more, got {factor}: 2 puts one new frame between each two.")
-    gaps = zip(frames[:-1], frames[1:], strict=True)
+    gaps = pairwise(frames)
     return (frame for first, second in gaps for frame in in_gap(first, second, factor, device))
 
 
@@ -88,8 +89,6 @@ def in_gap(first: Tensor, second: Tensor, factor: int, device: torch.device | st
     cut = is_cut(first, second, flow)
     for step in range(1, factor):
         time = step / factor
-        if cut:
-            between = first if time <= 0.5 else second
-        else:
-            between = frame_at(first, second, flow, time)
+        nearer = first if time <= 0.5 else second
+        between = nearer if cut else frame_at(first, second, flow, time)
         yield between[0].movedim(0, -1)

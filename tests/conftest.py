@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,15 @@ INSTALLED = Path(emu_video.__file__ or "").resolve().parent
 if INSTALLED != ROOT:
     pytest.exit(f"emu_video is installed from {INSTALLED}, but these tests are in {ROOT}: install that one.", 4)
 
-if COMFYUI:
-    sys.path.insert(0, str(COMFYUI))
-    import comfy.cli_args  # before any other module of ComfyUI: these read the arguments when imported
 
-    comfy.cli_args.args.cpu = True
+@cache
+def use_comfyui() -> None:
+    """Put ComfyUI on sys.path, for the tests that need it alone: unit tests show that they run without it."""
+    if COMFYUI:
+        sys.path.insert(0, str(COMFYUI))
+        import comfy.cli_args  # before any other module of ComfyUI: these read the arguments when imported
+
+        comfy.cli_args.args.cpu = True
 
 
 def no_comfyui() -> None:
@@ -59,8 +64,10 @@ class NoComfyUI(pytest.Module):
 
 def pytest_pycollect_makemodule(module_path: Path, parent):
     room = module_path.relative_to(ROOT / "tests").parts[0]
-    if room in NEED_COMFYUI and COMFYUI is None:
-        return NoComfyUI.from_parent(parent, path=module_path)
+    if room in NEED_COMFYUI:
+        if COMFYUI is None:
+            return NoComfyUI.from_parent(parent, path=module_path)
+        use_comfyui()
     return None
 
 
@@ -70,6 +77,7 @@ def comfyui() -> Path:
     if COMFYUI is None:
         no_comfyui()
     assert COMFYUI is not None
+    use_comfyui()
     return COMFYUI
 
 

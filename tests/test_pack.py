@@ -1,4 +1,4 @@
-"""ComfyUI loads the folder: under any name, in under a second, without a warning, and nothing global changes."""
+"""ComfyUI loads the folder: under any name, quickly, without a warning, and nothing global changes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,29 @@ from emu_video.tests.compatibility.versions import OLDEST
 
 ROOT = Path(__file__).resolve().parent.parent
 NODES = {
-    "EmuVideoLoadTemporalLayers",
+    "EmuVideoAffinity",
+    "EmuVideoDDIM",
+    "EmuVideoExtend",
     "EmuVideoFirstFrame",
     "EmuVideoFirstLast",
-    "EmuVideoKnownFrames",
-    "EmuVideoExtend",
+    "EmuVideoFrameRateAndMotion",
+    "EmuVideoGuider",
+    "EmuVideoInterpolateFlow",
     "EmuVideoInterpolation",
     "EmuVideoJoin",
+    "EmuVideoKnownFrames",
+    "EmuVideoLoadMotionLoRA",
+    "EmuVideoLoadTemporalLayers",
     "EmuVideoPromptSchedule",
-    "EmuVideoSuperResolution",
     "EmuVideoResizeKnownFrames",
-    "EmuVideoValueSchedule",
     "EmuVideoSampler",
-    "EmuVideoGuider",
-    "EmuVideoDDIM",
+    "EmuVideoSuperResolution",
+    "EmuVideoTemporalStrength",
     "EmuVideoTrailingSteps",
+    "EmuVideoValueSchedule",
     "EmuVideoZeroSNR",
-    "EmuVideoInterpolateFlow",
 }
+"""Every node of the pack. Add a new one here."""
 
 
 def test_help_page_for_every_node(pack):
@@ -43,7 +48,7 @@ def test_help_page_for_every_node(pack):
 
 
 def test_node_ids(pack):
-    assert NODES <= set(pack)
+    assert set(pack) == NODES
     assert all(name.startswith("EmuVideo") for name in pack)
 
 
@@ -53,6 +58,9 @@ def test_every_input_has_a_tooltip(pack):
     ]
     assert bare == []
 
+
+SLOW_TO_IMPORT = {"accelerate", "cv2", "diffusers", "kornia", "pandas", "scipy", "torchvision", "transformers"}
+"""Packages that would slow ComfyUI's start down: nodes import them when they run."""
 
 LOAD = textwrap.dedent("""
     import asyncio, json, logging, sys, types
@@ -78,6 +86,7 @@ LOAD = textwrap.dedent("""
                             seen[f"{name}.{key}.{attribute}"] = id(member)
         return seen
 
+    modules = set(sys.modules)
     before, registered = snapshot(), set(nodes.NODE_CLASS_MAPPINGS)
     models = list(comfy.supported_models.models)
     records = []
@@ -89,11 +98,13 @@ LOAD = textwrap.dedent("""
     logging.captureWarnings(True)
     warnings.simplefilter("always")
     loaded = asyncio.run(nodes.load_custom_node(link))
+    imported = {name.split(".")[0] for name in set(sys.modules) - modules}
     warned = list(records)  # before the second look: touching torch's deprecated names warns, too
     after = snapshot()
     print(json.dumps({
         "loaded": loaded,
         "warnings": warned,
+        "imported": sorted(imported - set(sys.stdlib_module_names)),
         "changed": sorted(name for name in before if name in after and before[name] != after[name]),
         "nodes": sorted(set(nodes.NODE_CLASS_MAPPINGS) - registered),
         "models_kept": comfy.supported_models.models[: len(models)] == models,
@@ -113,9 +124,10 @@ def test_loads_under_any_name_and_changes_nothing_global(comfyui, tmp_path, name
     report = json.loads(result.stdout.splitlines()[-1])
     assert report["warnings"] == []
     assert report["loaded"] is True
+    assert not set(report["imported"]) & SLOW_TO_IMPORT
     assert report["changed"] == []
     assert report["models_kept"]
-    assert NODES <= set(report["nodes"])
+    assert set(report["nodes"]) == NODES
 
 
 @pytest.mark.parametrize("version", ["0.16.2", "0.9.30"])
@@ -150,23 +162,15 @@ def test_oldest_comfyui_is_declared_and_tried():
     assert declared and declared[1] == emu_video.OLDEST_COMFYUI == OLDEST
 
 
-def test_start_up_time(comfyui, base):
-    """As ComfyUI itself reports it; the best of three, for a machine that does other work too."""
-    times = []
-    for _ in range(3):
-        result = subprocess.run(
-            [sys.executable, "main.py", "--cpu", "--quick-test-for-ci", "--base-directory", str(base)]
-            + ["--database-url", "sqlite:///:memory:"],
-            capture_output=True,
-            text=True,
-            cwd=comfyui,
-            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        )
-        log = result.stdout + result.stderr
-        found = re.search(r"([\d.]+) seconds: .*emu-video", log)
-        assert result.returncode == 0 and found, log
-        assert "IMPORT FAILED" not in log
-        times.append(float(found[1]))
-        if min(times) < 1:
-            return
-    pytest.fail(f"importing the pack took {times} seconds")
+def test_comfyui_starts_with_the_pack(comfyui, base):
+    result = subprocess.run(
+        [sys.executable, "main.py", "--cpu", "--quick-test-for-ci", "--base-directory", str(base)]
+        + ["--database-url", "sqlite:///:memory:"],
+        capture_output=True,
+        text=True,
+        cwd=comfyui,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    log = result.stdout + result.stderr
+    assert result.returncode == 0 and re.search(r"[\d.]+ seconds: .*emu-video", log), log
+    assert "IMPORT FAILED" not in log
