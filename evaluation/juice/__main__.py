@@ -1,0 +1,73 @@
+"""Judge two folders of videos: `python run.py judge A B`."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+from ...launcher.environment import LauncherError
+from ..prompts import read_prompts
+from .server import make_app, rater_path, results_path
+from .session import Session
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="run.py judge",
+        description="Open a page on which people compare the videos of two folders, blindly and with reasons. Videos "
+        "with the same file name are a pair. Votes are kept in DIR/votes.sqlite; the same command continues a session.",
+    )
+    result.add_argument("a", type=Path, help="folder of videos")
+    result.add_argument("b", type=Path, help="folder of videos with the same names")
+    result.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="prompts of the videos (default: NAME.txt, or the name)"
+    )
+    result.add_argument("--folder", type=Path, metavar="DIR", help="of the session (default: runs/judge_A_B)")
+    result.add_argument(
+        "--check-every", type=int, default=10, metavar="N", help="pairs between attention checks, 0 for none"
+    )
+    result.add_argument("--seed", type=int, default=0, help="of the order and the sides")
+    result.add_argument("--port", type=int, default=8190)
+    result.add_argument("--lan", action="store_true", help="let raters on the local network in, with a token")
+    return result
+
+
+def main(argv: list[str]) -> int:
+    args = parser().parse_args(argv)
+    folder = args.folder or Path("runs") / f"judge_{args.a.name}_{args.b.name}"
+    try:
+        texts = {prompt.id: prompt.text for prompt in read_prompts(args.prompts)} if args.prompts else {}
+        session = Session(args.a, args.b, folder, prompts=texts, seed=args.seed, check_every=args.check_every)
+        listening = listen("0.0.0.0" if args.lan else "127.0.0.1", args.port)
+    except ValueError as error:
+        raise LauncherError(str(error)) from error
+    app = make_app(session, on_lan=args.lan)
+    host = f"http://{socket.gethostname() if args.lan else '127.0.0.1'}:{args.port}"
+    print(f"{len(session.pairs)} pairs. Raters open {host}{rater_path(app)}")
+    print(f"Results: {host}{results_path(app)}\nCtrl-C stops the server; no vote is lost.", flush=True)
+    web.run_app(app, sock=listening, print=None)
+    session.store.close()
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on `port`. Raises ValueError if the port is taken."""
+    result = socket.socket()
+    result.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        result.bind((host, port))
+    except OSError as error:
+        result.close()
+        raise ValueError(f"Port {port} cannot be used ({error.strerror}). Choose another one with --port.") from error
+    return result
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except LauncherError as failure:
+        sys.exit(f"run.py judge: {failure}")

@@ -1,0 +1,161 @@
+"""One comparison of two folders of videos: its pairs in a common form, prompts, examples, tasks and votes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ..folders import clips_of, matched
+from ..videos import Video, in_common, read, write_mp4
+from .faults import FAULTS, spoiled
+from .questions import QUESTIONS
+from .store import Store
+from .tasks import Task, tasks
+
+
+class Pair(NamedTuple):
+    """The two files with one name, and the text that both were made from."""
+
+    first: Path
+    second: Path
+    prompt: str
+
+
+class Session:
+    """Everything that the page of `server` needs.
+
+    Args:
+        folder: where prepared videos and `votes.sqlite` are kept. The same call continues a session.
+        seed: of the order and the sides.
+        check_every: pairs between two attention checks; 0 leaves them out.
+        report: called with one line of progress.
+
+    Raises:
+        ValueError: see `find_pairs`; or `folder` holds another comparison.
+    """
+
+    def __init__(
+        self,
+        first: Path,
+        second: Path,
+        folder: Path,
+        *,
+        prompts: Mapping[str, str] | None = None,
+        seed: int = 0,
+        check_every: int = 10,
+        report: Callable[[str], None] = print,
+    ):
+        self.arms = {"a": str(first), "b": str(second)}
+        self.folder, self.seed, self.check_every = folder, seed, check_every
+        self.pairs = find_pairs(first, second, prompts or {})
+        self.secret = secrets.token_bytes(16)
+        self.shown: dict[str, Path] = {}
+        files = {name: _identity(pair.first) + _identity(pair.second) for name, pair in self.pairs.items()}
+        self.store = Store(
+            folder / "votes.sqlite",
+            {
+                "a": str(first.resolve()),
+                "b": str(second.resolve()),
+                "seed": seed,
+                "check_every": check_every,
+                "files": hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest(),
+            },
+        )
+        self._prepare(report)
+
+    def tasks(self, rater: str) -> list[Task]:
+        """Return all tasks of a rater, in order."""
+        return tasks(list(self.pairs), rater, self.seed, self.check_every)
+
+    def next_task(self, rater: str) -> tuple[Task | None, int, int]:
+        """Return (the first unanswered task or None, answered tasks, all tasks)."""
+        all_tasks, done = self.tasks(rater), self.store.done(rater)
+        left = [task for task in all_tasks if task.key not in done]
+        return (left[0] if left else None), len(all_tasks) - len(left), len(all_tasks)
+
+    def task(self, rater: str, key: str) -> Task:
+        """Return a task by its key. Raises ValueError if the rater has no such task."""
+        for task in self.tasks(rater):
+            if task.key == key:
+                return task
+        raise ValueError(f"{rater} has no task {key!r}: reload the page.")
+
+    def video(self, task: Task, side: str) -> Path:
+        """Return the file to show on the "left" or "right" side."""
+        arm = task.left if side == "left" else task.right
+        return self._file(task.name, "spoiled" if task.kind == "known" and arm == "b" else arm)
+
+    def link(self, path: Path) -> str:
+        """Return a name for a prepared video that tells nothing about its folder; `shown` leads back to the file."""
+        token = hmac.new(self.secret, str(path).encode(), "sha256").hexdigest()[:32]
+        self.shown[token] = path
+        return token
+
+    def task_link(self, rater: str, task: Task, side: str) -> str:
+        """Return a link for one side of a task. It differs from task to task, so that repeats are not recognised."""
+        token = hmac.new(self.secret, f"{rater}/{task.key}/{side}".encode(), "sha256").hexdigest()[:32]
+        self.shown[token] = self.video(task, side)
+        return token
+
+    def examples(self) -> list[dict]:
+        """Return a training example for each reason: question, reason, and links to the better and the worse video."""
+        good = self._file(next(iter(self.pairs)), "a")
+        return [
+            {
+                "question": question.text,
+                "reason": reason.label,
+                "explanation": reason.explanation,
+                "better": self.link(good),
+                "worse": self.link(self._example(reason.fault)),
+            }
+            for question in QUESTIONS.values()
+            for reason in question.reasons
+        ]
+
+    def _prepare(self, report: Callable[[str], None]) -> None:
+        for number, (name, pair) in enumerate(self.pairs.items(), 1):
+            files = [self._file(name, which) for which in ("a", "b", "spoiled")]
+            if not all(file.exists() for file in files):
+                first, second = in_common([read(pair.first), read(pair.second)])
+                bad = Video(spoiled(first.frames), first.fps)
+                for file, video in zip(files, (first, second, bad), strict=True):
+                    write_mp4(file, video)
+                report(f"Prepared {number} of {len(self.pairs)}: {name}")
+            if number == 1:
+                good = None
+                for fault, spoil in FAULTS.items():
+                    if not self._example(fault).exists():
+                        good = good or read(files[0])
+                        write_mp4(self._example(fault), Video(spoil(good.frames), good.fps))
+
+    def _file(self, name: str, which: str) -> Path:
+        return self.folder / "videos" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}_{which}.mp4"
+
+    def _example(self, fault: str) -> Path:
+        return self.folder / "examples" / f"{fault}.mp4"
+
+
+def find_pairs(first: Path, second: Path, prompts: Mapping[str, str]) -> dict[str, Pair]:
+    """Return name -> pair for the names that both folders have.
+
+    The prompt is that of `prompts`, or the text file with the video's name in the first folder, or the name itself.
+
+    Raises:
+        ValueError: see `folders.clips_of` and `folders.matched`.
+    """
+    rows, _ = matched([*clips_of("first", first, prompts), *clips_of("second", second, prompts)])
+    return {one.name: Pair(one.path, other.path, one.prompt or _prompt(one.path)) for one, other in rows}
+
+
+def _prompt(video: Path) -> str:
+    text = video.with_suffix(".txt")
+    return text.read_text("utf-8").strip() if text.is_file() else video.stem.replace("_", " ")
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns

@@ -1,0 +1,152 @@
+"""Win rates, agreement and reasons of a set of votes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from statsmodels.stats.inter_rater import fleiss_kappa
+from statsmodels.stats.proportion import proportion_confint
+
+from .questions import QUESTIONS, Question
+from .store import Vote
+
+PASSING = 0.7
+"""Share of known answers that a rater has to get right to be counted."""
+
+FEWEST_CHECKS = 3
+"""Below this number of known answers every rater is counted."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one question.
+
+    Attributes:
+        pairs: pairs with at least one counted vote.
+        votes: counted votes.
+        wins: pairs that arm a wins by majority; a tie counts one half.
+        win_rate, low, high: wins / pairs, with its 95 % Wilson interval.
+        split, complete: shares of the pairs with two votes or more whose majority is the narrowest possible, or whose
+            votes all agree. NaN without such a pair.
+        kappa: Fleiss' kappa over the pairs that have the most common number of votes; NaN below two votes a pair.
+        reasons: reason -> (share of the votes for a that tick it, the same for b).
+    """
+
+    pairs: int
+    votes: int
+    wins: float
+    win_rate: float
+    low: float
+    high: float
+    split: float
+    complete: float
+    kappa: float
+    reasons: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Rater:
+    """Attention of a rater: shares of known answers and of repeated pairs answered alike; NaN where none was shown."""
+
+    votes: int
+    known_right: float
+    repeats_alike: float
+    counts: bool
+
+
+def raters(votes: Sequence[Vote]) -> dict[str, Rater]:
+    """Return the attention of each rater: below `PASSING` on `FEWEST_CHECKS` known answers or more, none counts."""
+    result = {}
+    for name in sorted({vote.rater for vote in votes}):
+        own = [vote for vote in votes if vote.rater == name]
+        known = [vote.answers["quality"].arm == "a" for vote in own if vote.kind == "known"]
+        pairs = {vote.name: vote for vote in own if vote.kind == "pair"}
+        alike = [
+            vote.answers["quality"].arm == pairs[vote.name].answers["quality"].arm
+            for vote in own
+            if vote.kind == "repeat" and vote.name in pairs
+        ]
+        right = _mean(known)
+        counts = len(known) < FEWEST_CHECKS or right >= PASSING
+        result[name] = Rater(len(pairs), right, _mean(alike), counts)
+    return result
+
+
+def outcomes(votes: Sequence[Vote]) -> dict[str, Outcome]:
+    """Return the outcome of each question over the pairs judged by the raters that count."""
+    attention = raters(votes)
+    counted = [vote for vote in votes if vote.kind == "pair" and attention[vote.rater].counts]
+    return {key: _outcome(question, counted) for key, question in QUESTIONS.items()}
+
+
+def _outcome(question: Question, votes: Sequence[Vote]) -> Outcome:
+    by_pair: dict[str, list[str]] = defaultdict(list)
+    for vote in votes:
+        by_pair[vote.name].append(vote.answers[question.key].arm)
+    wins = sum((_for_a(arms) > len(arms) / 2) + 0.5 * (_for_a(arms) == len(arms) / 2) for arms in by_pair.values())
+    pairs = len(by_pair)
+    low, high = proportion_confint(wins, pairs, method="wilson") if pairs else (math.nan, math.nan)
+    several = [arms for arms in by_pair.values() if len(arms) > 1]
+    return Outcome(
+        pairs=pairs,
+        votes=len(votes),
+        wins=wins,
+        win_rate=wins / pairs if pairs else math.nan,
+        low=float(low),
+        high=float(high),
+        split=_mean(abs(2 * _for_a(arms) - len(arms)) <= 1 for arms in several),
+        complete=_mean(_for_a(arms) in (0, len(arms)) for arms in several),
+        kappa=agreement(several),
+        reasons={reason.key: _reason_shares(question.key, reason.key, votes) for reason in question.reasons},
+    )
+
+
+def agreement(by_pair: Iterable[Sequence[str]]) -> float:
+    """Return Fleiss' kappa of votes "a" or "b" over the pairs with the most common number of votes; NaN if undefined.
+
+    Where all votes of all pairs are for one arm there is nothing to distinguish from chance, and kappa is undefined.
+    """
+    pairs = list(by_pair)
+    if not pairs:
+        return math.nan
+    size = Counter(map(len, pairs)).most_common(1)[0][0]
+    table = np.array([[_for_a(arms), size - _for_a(arms)] for arms in pairs if len(arms) == size])
+    if not table.sum(0).all():
+        return math.nan
+    return float(fleiss_kappa(table))
+
+
+def _reason_shares(question: str, reason: str, votes: Sequence[Vote]) -> tuple[float, float]:
+    answers = [vote.answers[question] for vote in votes]
+    shares = [_mean(reason in answer.reasons for answer in answers if answer.arm == arm) for arm in ("a", "b")]
+    return shares[0], shares[1]
+
+
+def _for_a(arms: Sequence[str]) -> int:
+    return sum(arm == "a" for arm in arms)
+
+
+def _mean(flags: Iterable[bool]) -> float:
+    values = list(flags)
+    return sum(values) / len(values) if values else math.nan
+
+
+def summary(votes: Sequence[Vote]) -> dict:
+    """Return outcomes and raters as JSON-ready dictionaries; NaN becomes None."""
+    result = {
+        "outcomes": {key: asdict(outcome) for key, outcome in outcomes(votes).items()},
+        "raters": {name: asdict(rater) for name, rater in raters(votes).items()},
+    }
+    return _without_nan(result)
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
