@@ -32,8 +32,8 @@ COMMANDS = {
     "serve": Command("open ComfyUI with the text-to-video graph in the browser", "launcher.serve"),
     "prepare": Command("make a dataset for training from a folder of videos", "host.prepare_command", ("train",)),
     "train": Command("train temporal layers on prepared clips", "host.train_command", ("train",)),
-    # judge (evaluation/) goes here: one line, as below.
     "evaluate": Command("compare graphs or folders of videos by numbers and by eye", "evaluation"),
+    "judge": Command("let people compare two folders of videos, blindly", "evaluation.juice", ("evaluate",)),
     "pocket make": Command("train every weight of the pocket model", "pocket.make"),
     "pocket export": Command("write trained weights as the files of the package", "pocket.stages.export"),
     "pocket gates": Command("look at the pocket model between its stages", "pocket.evaluate.gates"),
@@ -42,7 +42,7 @@ COMMANDS = {
     "pocket measure_first_last": Command("measure videos between two frames", "pocket.evaluate.first_last"),
     "pocket measure_extension": Command("measure extended videos", "pocket.evaluate.extension"),
     "layers": Command("identify a file of temporal layers, or convert it", "temporal_layers.formats"),
-    "test": Command("run the tests; its arguments go to pytest", "launcher.run_tests", ("train", "test")),
+    "test": Command("run the tests; its arguments go to pytest", "launcher.run_tests", ("train", "evaluate", "test")),
 }
 """Name, one word or two -> what it runs."""
 
