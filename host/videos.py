@@ -35,7 +35,7 @@ class Purpose:
     order: str
 
 
-def purposes(conditioning: list[dict]) -> list[Purpose]:
+def purposes(conditioning: Sequence[Mapping[str, Any]]) -> list[Purpose]:
     """Return the purposes that the entries of a guider's `conds` carry; empty for other nodes' conditionings."""
     return [options[PURPOSE] for options in conditioning if PURPOSE in options]
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from emu_video.host.videos import Purpose, purposes
 from emu_video.nodes.conditioning import FirstFrameConditioning
-from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.tests.comfyui import tiny
 
 FRAMES = 4
@@ -54,7 +53,7 @@ def test_known_frames_reach_the_network(video_model, vae):
 
     unet.forward = watched
     *conds, latent = condition(video_model, vae, image)
-    EmuVideoSampler.execute(video_model, *conds, latent, 0, 1, 7.5, 2.0, 0.0, 0.0)
+    tiny.emu_sample(video_model, conds, latent, 1, 7.5, 2.0)
     inputs = torch.cat(seen).unflatten(0, (3, FRAMES))  # three conditionings in any order
     known = conds[0][0][1]["noise_concat"]
     with_image = [torch.equal(each[:, 4:], known) for each in inputs]
@@ -66,8 +65,7 @@ def test_the_first_frame_matters(video_model, vae):
     videos = []
     for image in (picture(), 1 - picture()):
         *conds, latent = condition(video_model, vae, image)
-        (video,) = EmuVideoSampler.execute(video_model, *conds, latent, 0, 2, 1.0, 1.0, 0.0, 0.0).args
-        videos.append(video["samples"])
+        videos.append(tiny.emu_sample(video_model, conds, latent, 2))
     assert (videos[0] - videos[1]).abs().max() > 1e-3
 
 

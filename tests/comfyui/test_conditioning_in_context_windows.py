@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.tests.comfyui import tiny
 
 FRAMES, WINDOW, OVERLAP = 32, 8, 2
@@ -21,8 +20,7 @@ def sample(model, known):
     conds = [tiny.text(1, known_frames=known), tiny.text(2, known_frames=known)]
     conds.append(tiny.text(2, known_frames=torch.zeros_like(known)))
     latent = {"samples": torch.zeros(FRAMES, *tiny.LATENT)}
-    (video,) = EmuVideoSampler.execute(model, *conds, latent, 0, 1, 1.0, 1.0, 0.0, 0.0).args
-    return video["samples"], seen
+    return tiny.emu_sample(model, conds, latent), seen
 
 
 @pytest.mark.parametrize("retain, knowing", [("0", 5), ("", 1)])

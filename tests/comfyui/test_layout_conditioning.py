@@ -194,8 +194,8 @@ def test_overlapping_windows_start_from_the_same_noise(interpolation_model, vae)
 
 
 def sampled(model, vae, positive, image_only, negative, latent, steps=1):
-    (video,) = EmuVideoSampler.execute(model, positive, image_only, negative, latent, 0, steps, 1.0, 1.0, 0.0, 0.0).args
-    return VAEDecode().decode(vae, video)[0]
+    video = tiny.emu_sample(model, (positive, image_only, negative), latent, steps)
+    return VAEDecode().decode(vae, {"samples": video})[0]
 
 
 def test_windows_through_comfyui(interpolation_model, vae):

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from emu_video.nodes.conditioning import FirstFrameConditioning, InterpolationConditioning
-from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.nodes.schedules import PromptSchedule, ValueSchedule
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.narrow_clip import narrow_clip
@@ -125,7 +124,7 @@ def test_the_three_conditioning_sampler(model, vae, fitting_clip, fresh):
 
     def sample(model):
         *conds, latent = FirstFrameConditioning.execute(model, vae, image, positive, tiny.text(2), FRAMES).args
-        return EmuVideoSampler.execute(model, *conds, latent, 0, 1, 3.0, 1.5, 0.0, 0.0).args[0]["samples"]
+        return tiny.emu_sample(model, conds, latent, 1, 3.0, 1.5)
 
     try:
         whole = sample(video_model)

@@ -215,9 +215,9 @@ def test_every_layout_is_made_again(video_model, interpolation_model, vae):
 
 def test_a_second_pass_with_ksampler(video_model, vae):
     *conds, latent = FirstFrameConditioning.execute(video_model, vae, pictures(1), *TEXT, 4).args
-    first = EmuVideoSampler.execute(video_model, *conds, latent, 0, 2, 2.0, 1.0, 0.0, 0.0).args[0]
+    first = tiny.emu_sample(video_model, conds, latent, 2, 2.0)
     positive, _, negative, large = ResizeKnownFrames.execute(
-        video_model, vae, conds[0], enlarged(first["samples"]), None, conds[2]
+        video_model, vae, conds[0], enlarged(first), None, conds[2]
     ).args
     (video,) = KSampler().sample(video_model, 0, 4, 2.0, "euler", "simple", positive, negative, large, 0.5)
     assert video["samples"].shape == (4, 4, 8, 8) and video["samples"].isfinite().all()

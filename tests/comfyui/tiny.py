@@ -16,6 +16,7 @@ from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from emu_video.diffusion.known_frames import concat_conditioning, place
 from emu_video.host.injection import inject
 from emu_video.host.pocket import UNET_CONFIG
+from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.temporal_layers.backbones import find_anchors, identify_base
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.temporal_layers.layers import TemporalLayers
@@ -135,6 +136,17 @@ def sample(
         disable_pbar=True,
         seed=seed,
     )
+
+
+def emu_sample(
+    model, conds, latent: dict, steps: int = 1, text_guidance: float = 1.0, image_guidance: float = 1.0
+) -> torch.Tensor:
+    """Emu Video Sampler: latents [frames, C, h, w]. conds: positive, image_only and negative."""
+    positive, image_only, negative = conds
+    (video,) = EmuVideoSampler.execute(
+        model, positive, image_only, negative, latent, 0, steps, text_guidance, image_guidance, 0.0, 0.0
+    ).args
+    return video["samples"]
 
 
 def in_windows(model, length: int = 4, overlap: int = 1, retain: str = "0", causal: bool = True):
