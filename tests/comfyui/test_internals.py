@@ -121,9 +121,7 @@ INTERNALS = [
     Internal("comfy.sd.VAE.decode", "samples_in", "host/given_frames.py: given latents at another size"),
     Internal("comfy.sd.VAE.spacial_compression_encode", "", "host/given_frames.py: refusal of odd sizes"),
     Internal(
-        "comfy.utils.common_upscale",
-        "samples width height upscale_method crop",
-        "host/given_frames.py: given frames at another size",
+        "comfy.utils.common_upscale", "samples width height upscale_method crop", "host/given_frames.py: resizing"
     ),
     Internal("comfy.sd.CLIP.tokenize", "text", "host/prompt_schedule.py: prompts of a schedule"),
     Internal("comfy.sd.CLIP.encode_from_tokens_scheduled", "tokens", "host/prompt_schedule.py: prompts of a schedule"),

@@ -195,22 +195,28 @@ def test_known_frames_at_a_new_size(video_model, vae):
 
 
 def test_every_layout_is_made_again(video_model, interpolation_model, vae):
-    images, latent = pictures(9), {"samples": torch.zeros(1, 4, 8, 8)}
-    for node, model, settings in (
-        (KnownFramesConditioning, video_model, (8, "0, 3, -1, 1, 2, 4, 5, 6")),
-        (ExtendVideoConditioning, video_model, (8, 3)),
-        (InterpolationConditioning, interpolation_model, (4, 0, 100, 7, "continuous")),
-    ):
-        given = images[:8] if node is KnownFramesConditioning else images
-        settings = (9, "0, 3, -1, 1, 2, 4, 5, 6") if node is KnownFramesConditioning else settings
-        small = node.execute(model, vae, given, *TEXT, *settings).args[0]
-        large = node.execute(model, vae, upsampled(given), *TEXT, *settings).args[0]
-        pairs = zip(small, large, strict=True) if node is InterpolationConditioning else [(small, large)]
-        for index, (one, other) in enumerate(pairs):
-            resized = known(ResizeKnownFrames.execute(model, vae, one, latent).args[0])
-            assert resized.shape == known(other).shape and (index == 0 or len(small) == 2)
-            torch.testing.assert_close(resized[:, 4], known(other)[:, 4])
-            torch.testing.assert_close(resized[:, :4], known(other)[:, :4], rtol=1e-4, atol=1e-4)
+    images = pictures(9)
+
+    def known_frames(images):
+        return [
+            KnownFramesConditioning.execute(video_model, vae, images, *TEXT, 12, "0, 3, -1, 1, 2, 4, 5, 6, 8").args[0]
+        ]
+
+    def extension(images):
+        return [ExtendVideoConditioning.execute(video_model, vae, images, *TEXT, 8, 3).args[0]]
+
+    def interpolation(images):
+        return InterpolationConditioning.execute(
+            interpolation_model, vae, images, *TEXT, 4, 0, 100, 7, "continuous"
+        ).args[0]  # fmt: skip
+
+    latent = {"samples": torch.zeros(1, 4, 8, 8)}
+    for made, count in ((known_frames, 1), (extension, 1), (interpolation, 2)):
+        small, large = made(images), made(upsampled(images))
+        assert len(small) == len(large) == count
+        for one, other in zip(small, large, strict=True):
+            resized = known(ResizeKnownFrames.execute(video_model, vae, one, latent).args[0])
+            torch.testing.assert_close(resized, known(other), rtol=1e-4, atol=1e-4)
 
 
 def test_a_second_pass_with_ksampler(video_model, vae):
