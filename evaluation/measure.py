@@ -32,9 +32,9 @@ def add_server_option(parser: ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def running_servers(addresses: Sequence[str] | None) -> Iterator[Sequence[str]]:
-    """The given addresses, or the address of a server that runs while the block does."""
+    """The given addresses, with http:// where they lack it, or that of a server that runs while the block does."""
     if addresses:
-        yield addresses
+        yield [address if "://" in address else f"http://{address}" for address in addresses]
         return
     with server.running(comfyui.locate(), comfyui.make_base()) as started:
         yield [started.url]

@@ -102,6 +102,7 @@ class Pool:
             self.waiting.insert(0, job)
         else:
             self.failed[job.key] = f"servers were lost {ATTEMPTS} times while this job ran; last: {lost}"
+            self.report(f"{job.key} failed: {self.failed[job.key]}")
 
     def _refuse(self, server: str, job: Job, reason: str) -> None:
         """Offer a job that failed on one server to the others; it fails when none of these is left."""

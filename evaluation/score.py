@@ -16,6 +16,7 @@ from . import pictures, videos
 from .metrics import embeddings, fidelity, motion, stability
 from .results import Results, digest
 from .sweep import Clip
+from .tables import markdown
 from .videos import Video
 
 
@@ -188,6 +189,22 @@ METRICS = {
 }
 
 SCORERS = tuple(Path(str(module.__file__)) for module in (embeddings, fidelity, motion, stability, videos))
+
+
+NEEDS = {
+    "": "",
+    "reference": "conditioning image",
+    "image": "CLIP",
+    "image and reference": "CLIP, conditioning image",
+    "text": "CLIP, prompt",
+    "subject": "DINOv2",
+}
+
+
+def metrics_table() -> str:
+    """Return the table of docs/evaluation.md."""
+    rows = [(m.title, m.better or "neither", NEEDS[m.needs] or "nothing", m.fooled_by) for m in METRICS.values()]
+    return markdown(("metric", "better", "needs", "fooled by"), rows)
 
 
 def score(seen: Seen) -> dict[str, float]:

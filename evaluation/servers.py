@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import aiohttp
 
 from ..launcher import client
 from ..launcher.client import ConnectionLost
+from ..launcher.environment import LauncherError
 from .graph import is_link
 
 ANSWER_SECONDS = 60
@@ -37,7 +39,7 @@ async def run_job(url: str, job: Job) -> Outputs:
 
     Raises:
         ConnectionLost: the server went away, or does not answer as a ComfyUI does.
-        LauncherError: ComfyUI refused the graph, or a node failed.
+        LauncherError: ComfyUI refused the graph, a node failed, or a saved file is gone.
     """
     try:
         async with _session() as session:
@@ -47,13 +49,23 @@ async def run_job(url: str, job: Job) -> Outputs:
                 form.add_field("overwrite", "true")
                 async with session.post(f"{url}/upload/image", data=form, raise_for_status=True):
                     pass
-        shown = await client.execute(url, job.nodes, lambda *_: None)
+        shown = await client.execute(url, with_new_pictures(job.nodes), lambda *_: None)
         async with _session() as session:
             return {node: [await _content(session, url, file) for file in files(out)] for node, out in shown.items()}
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
         raise ConnectionLost(f"{url}: {error or type(error).__name__}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConnectionLost(f"{url} does not answer as a ComfyUI does ({type(error).__name__}: {error}).") from error
+
+
+def with_new_pictures(nodes: dict[str, dict]) -> dict[str, dict]:
+    """Return a graph whose temporary pictures are written again, even if ComfyUI has cached what they show.
+
+    Cached nodes name the files of an earlier run, which another server with the same folders deletes when it stops. An
+    input that a node does not have is part of ComfyUI's cache key, and is otherwise ignored.
+    """
+    fresh = {key: {**node, "inputs": {**node["inputs"], "run": uuid.uuid4().hex}} for key, node in nodes.items()}
+    return {key: fresh[key] if node["class_type"] == "PreviewImage" else node for key, node in nodes.items()}
 
 
 def files(output: dict[str, Any]) -> list[dict]:
@@ -101,7 +113,10 @@ async def _json(url: str, path: str) -> Any:
 
 async def _content(session: aiohttp.ClientSession, url: str, file: dict) -> bytes:
     place = {name: file.get(name, "") for name in ("filename", "subfolder", "type")}
-    async with session.get(f"{url}/view", params=place, raise_for_status=True) as answer:
+    async with session.get(f"{url}/view", params=place) as answer:
+        if answer.status == 404:
+            raise LauncherError(f"{url} no longer has the file {file['filename']} that the graph saved.")
+        answer.raise_for_status()
         return await answer.read()
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
 
 SUFFIXES = ".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif"
 MOST_BYTES = 4 * 2**30
@@ -41,7 +42,7 @@ def read(file: Path | BytesIO) -> Video:
                 if len(frames) * frames[0].nbytes > MOST_BYTES:
                     raise ValueError(f"{name} is too long: its frames need more than {MOST_BYTES >> 30} GiB. Cut it.")
             fps = float(stream.average_rate or stream.guessed_rate or 0)
-    except (av.FFmpegError, OSError) as error:
+    except (FFmpegError, OSError) as error:
         raise ValueError(f"{name} cannot be read as a video: {error}") from error
     if not frames:
         raise ValueError(f"{name} has no frames.")

@@ -20,6 +20,9 @@ class ConnectionLost(LauncherError):
 SEEDS = "seed", "noise_seed"
 """Inputs that hold a seed, the second one in stock nodes such as Random Noise."""
 
+HEARTBEAT_SECONDS = 240.0
+"""A server that does not answer for half of this time counts as lost, as one whose machine was switched off."""
+
 
 def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int | None) -> dict:
     """A copy with new texts in the nodes titled Prompt and Image prompt, and new seeds; None keeps.
@@ -53,7 +56,7 @@ async def execute(url: str, workflow: dict, report: Callable[[str, int, int], No
     client = uuid.uuid4().hex
     async with (
         aiohttp.ClientSession(url) as session,
-        session.ws_connect(f"/ws?clientId={client}", max_msg_size=0) as socket,
+        session.ws_connect(f"/ws?clientId={client}", max_msg_size=0, heartbeat=HEARTBEAT_SECONDS) as socket,
     ):
         body = {"prompt": workflow, "client_id": client}
         async with session.post("/prompt", json=body) as answer:

@@ -1,4 +1,4 @@
-"""Measures long videos: five extensions of one clip, each by a prompt of its own, through the shipped graph.
+"""Measure long videos: five extensions of one clip, each with another prompt, through the shipped graph.
 
 The shape, its colour and the background stay in all six prompts, the motion changes. Interrupted runs go on where they
 were. Writes pocket/evaluate/measured/extension.jsonl and a contact sheet; prints the table of pocket/README.md.
@@ -32,7 +32,10 @@ FRAMES = 8  # of a clip as it is sampled
 
 
 def chains(seed: int, count: int) -> list[dict]:
-    """Motions that leave each other room: a direction and back, spinning (circles: still), back and forth in size."""
+    """Return `count` chains of prompts whose motions stay in view.
+
+    A direction and back, spinning (circles: still), bigger and smaller again, and the direction once more.
+    """
     rng = np.random.default_rng(seed)
     chosen = []
     for i in range(count):
@@ -47,7 +50,7 @@ def chains(seed: int, count: int) -> list[dict]:
 
 
 def stage_of(graph: Graph, join: str) -> dict[str, str]:
-    """The nodes that make one extension, by what they do: prompt, extend, sampler, decode, join -> node id."""
+    """Return the nodes that make one extension: prompt, extend, sampler, decode, join -> node id."""
     extend, decode = graph.source(join, "layout"), graph.source(join, "images")
     sampler, prompt = graph.source(decode, "samples"), graph.source(extend, "positive")
     return {"prompt": prompt, "extend": extend, "sampler": sampler, "decode": decode, "join": join}
@@ -66,7 +69,7 @@ def repeated(graph: Graph, stage: dict[str, str], before: str, after: str, name:
 
 
 def graph(chain: dict, seed: int, known: int | None) -> Graph:
-    """The shipped graph with its last stage repeated; leaves the frames of each clip as they were sampled.
+    """Return the shipped graph with its last stage repeated; the frames of each clip are fetched as they were sampled.
 
     known: how many frames an extension knows; None leaves what the graph says.
     """
@@ -91,7 +94,7 @@ def graph(chain: dict, seed: int, known: int | None) -> Graph:
 
 
 def judge(chain: dict, clips: list[np.ndarray], known: int) -> tuple[dict, np.ndarray]:
-    """What the joined video shows, and the video.
+    """Return what the joined video shows, and the video.
 
     jump: pixels between the shape in the last known frame and in the same frame as the next clip sampled it, which is
     how far the video jumps where it goes over from one to the other.

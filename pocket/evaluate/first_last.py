@@ -1,4 +1,4 @@
-"""Measures first-and-last-frame videos of the shipped layers, against the world itself.
+"""Measure first-and-last-frame videos of the shipped layers, against the world itself.
 
 Of every clip of 8 frames the first and the last are given, pixel for pixel; a ComfyUI server makes the six between, and
 blending and optical flow make them, too. Interrupted runs go on where they were. Writes
@@ -29,7 +29,7 @@ BETWEEN = np.arange(1, FRAMES - 1)
 
 
 def graph(caption: str, seed: int) -> Graph:
-    """The shipped graph with First and Last Frame Conditioning in place of First Frame's; leaves lossless frames."""
+    """Return the shipped graph with a first and a last frame in place of the first one; its frames are lossless."""
     filled = Graph.load(GRAPH).filled(caption, seed=seed)
     filled.remove("LoadImage", "ImageScale")
     conditioning = filled.nodes[filled.id("EmuVideoFirstFrame")]

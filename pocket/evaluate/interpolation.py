@@ -1,4 +1,4 @@
-"""Measures the shipped interpolation layers through the shipped graph, against the world itself at the finer rate.
+"""Measure the shipped interpolation layers through the shipped graph, against the world itself at the finer rate.
 
 Of every clip 8 frames are given, pixel for pixel; a ComfyUI server makes 37 of them, and between the given ones three
 simpler ways make frames, too: repetition, linear blending, optical flow. The true frames, encoded and decoded, show
@@ -48,7 +48,7 @@ Judge = Callable[[Clip, np.ndarray, np.ndarray], tuple[dict, list[np.ndarray]]]
 
 
 def chosen_clips(seed: int, count: int, times: np.ndarray = FINE_TIMES) -> list[tuple[str, bool, Clip]]:
-    """(kind, unseen, clip): motions in turn, every other clip with a combination that training never showed."""
+    """Return (kind, unseen, clip): motions in turn, every other clip with a combination that training never showed."""
     clips = []
     for i in range(count):
         kind, unseen = KINDS[i // 2 % len(KINDS)], i % 2 == 1
@@ -58,7 +58,7 @@ def chosen_clips(seed: int, count: int, times: np.ndarray = FINE_TIMES) -> list[
 
 
 def with_held_out_shape(clip: Clip, seed: int) -> Clip:
-    """The same scene; its first body has another colour and shape, held out together with the body's motion."""
+    """Return the same scene with another colour and shape of its first body, held out together with its motion."""
     body, *others = clip.bodies
     taken = {clip.background} | {word for other in others for word in (other.colour, other.shape)}
     options = [
@@ -77,7 +77,7 @@ def with_held_out_shape(clip: Clip, seed: int) -> Clip:
 
 
 def simpler_ways(given: np.ndarray, factor: int = 4) -> dict[str, np.ndarray]:
-    """All frames from the first given one to the last, by every method but the model; uint8, as `given`."""
+    """Return all frames from the first given one to the last, by every method except the model; uint8, as `given`."""
     count = factor * (len(given) - 1) + 1
     before, step = np.divmod(np.arange(count), factor)
     after, share = np.minimum(before + 1, len(given) - 1), (step / factor)[:, None, None, None]
@@ -97,14 +97,14 @@ def shipped_autoencoder() -> Autoencoder:
 
 @torch.no_grad()
 def through_autoencoder(frames: np.ndarray) -> np.ndarray:
-    """uint8 [n, h, w, 3] -> the same, encoded and decoded by the shipped autoencoder."""
+    """Encode and decode frames, uint8 [n, h, w, 3], with the shipped autoencoder."""
     model = shipped_autoencoder()
     decoded = model.decode(model.encode(torch.from_numpy(frames).movedim(-1, 1).float() / 255))
     return decoded.clamp(0, 1).mul(255).round().to(torch.uint8).movedim(1, -1).numpy()
 
 
 def graph(caption: str, files: list[str], seed: int, settings: dict) -> Graph:
-    """The second half of the shipped graph, fed with `files` of the input folder; leaves lossless frames.
+    """Return the second half of the shipped graph, fed with `files` of the input folder; its frames are lossless.
 
     settings: values of its nodes that replace the graph's own (steps, text_guidance, image_guidance, noise_level).
     """

@@ -1,4 +1,4 @@
-"""How good the frames between frames are: each compared with the picture of the world at its own time."""
+"""Score interpolated frames: compare each with the picture of the world at the same time."""
 
 import math
 from dataclasses import replace
@@ -18,7 +18,7 @@ METHODS = (MODEL, *SIMPLER, CEILING)
 
 
 def locate_bodies(video: np.ndarray, clip: Clip) -> np.ndarray:
-    """[bodies, frames, 3]: centroid x and y in pixels, and area in pixels, of each body of `clip` in each frame.
+    """Return [bodies, frames, 3]: centroid x and y, and area, in pixels, of each body of `clip` in each frame.
 
     video: uint8 [frames, h, w, 3], RGB, at the clip's times. A pixel belongs to the background or to the body whose
     colour, in the light of the frame, is nearest; of a body its largest connected part counts. A body of fewer than
@@ -41,12 +41,12 @@ def locate_bodies(video: np.ndarray, clip: Clip) -> np.ndarray:
 
 
 def flicker(video: np.ndarray, truth: np.ndarray) -> float:
-    """How much the error of a pixel changes from one frame to the next, mean absolute value, of 255."""
+    """Return how much the error of a pixel changes from one frame to the next: mean absolute value, of 255."""
     return float(np.abs(np.diff(video.astype(np.float64) - truth, axis=0)).mean())
 
 
 def compare(video: np.ndarray, truth: np.ndarray, clip: Clip, real: np.ndarray) -> dict[str, float | None]:
-    """The frames of `video` against those of `truth`, at the clip's times; real: `locate_bodies` of the truth.
+    """Compare frames of `video` with those of `truth`, at the clip's times; real: `locate_bodies` of the truth.
 
     centroid: mean distance in pixels of bodies that both show. present: share of the bodies that the truth shows
     which the video shows, at half their area at least.
@@ -62,14 +62,14 @@ def compare(video: np.ndarray, truth: np.ndarray, clip: Clip, real: np.ndarray) 
 
 
 def select_frames(clip: Clip, frames: np.ndarray) -> Clip:
-    """The clip at some of its frames."""
+    """Return the clip at some of its frames."""
     names = ("x", "y", "radius", "angle")
     bodies = [replace(body, **{name: getattr(body, name)[frames] for name in names}) for body in clip.bodies]
     return replace(clip, light=clip.light[frames], bodies=bodies)
 
 
 def score(clip: Clip, truth: np.ndarray, videos: dict[str, np.ndarray]) -> dict:
-    """Every method's new frames between the given ones; of the model also the given and the outer frames.
+    """Score each method's new frames between the given ones; of the model also the given and the outer frames.
 
     truth: uint8 [37, h, w, 3]; videos: the model's is [37, h, w, 3], with the given frames as it sampled them, all
     others [29, h, w, 3], from the first given frame to the last.

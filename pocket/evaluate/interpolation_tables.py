@@ -8,7 +8,7 @@ from .interpolation_score import METHODS
 
 
 def groups(rows: list[dict]) -> dict[str, list[dict]]:
-    """Rows by motion, and together; still clips count only by themselves: repeating their frames is perfect."""
+    """Return rows by motion, and all that move: without still clips, where repeating a frame is perfect."""
     kinds = {kind: [r for r in rows if r["kind"] == kind] for kind in dict.fromkeys(r["kind"] for r in rows)}
     moving = [r for r in rows if r["kind"] != "still"]
     together = {

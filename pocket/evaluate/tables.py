@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs and pocket/README.md from the results in pocket/evaluate/measured.
+"""Write the tables of README.md, docs and pocket/README.md: results in pocket/evaluate/measured, and the metrics.
 
 python -m emu_video.pocket.evaluate.tables
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...evaluation.results import read_rows
+from ...evaluation.score import metrics_table
 from ...evaluation.tables import stale_files
 from . import extension, first_last, interpolation_tables, text_to_video
 
@@ -23,6 +24,7 @@ def measured_tables() -> dict[str, str]:
     clips = [row for key, row in rows["text_to_video"].items() if key.startswith("clip")]
     pairs = [row for key, row in rows["text_to_video"].items() if key.startswith("pair")]
     return {
+        "metrics": metrics_table(),
         "text_to_video": text_to_video.table(clips, pairs),
         "extension": extension.table(list(rows["extension"].values())),
         **interpolation_tables.tables(of_clips["interpolation"]),

@@ -1,4 +1,4 @@
-"""Measures the shipped pocket through the shipped graph: every clip is made by a ComfyUI server, then read back.
+"""Measure the shipped pocket through the shipped graph: every clip is made by a ComfyUI server, then read back.
 
 Writes pocket/evaluate/measured/text_to_video.jsonl and a contact sheet; prints the table of the README. Interrupted
 runs go on where they were, and a larger --count begins with the clips of a smaller one, as long as the graph and the
@@ -31,7 +31,7 @@ TRAVELS = (*DIRECTIONS, "getting bigger", "getting smaller")
 
 
 def prompts(seed: int, count: int) -> list[dict]:
-    """`count` prompts, motions in turn, every other one a held-out combination."""
+    """Return `count` prompts, motions in turn, every other one a held-out combination."""
     rng = np.random.default_rng(seed)
     chosen = []
     while len(chosen) < count:
@@ -45,7 +45,7 @@ def prompts(seed: int, count: int) -> list[dict]:
 
 
 def opposite_prompts(seed: int, count: int) -> list[dict]:
-    """Pairs that share a first frame, a shape in the middle, and name opposite motions."""
+    """Return pairs of prompts that share a first frame, a shape in the middle, and name opposite motions."""
     rng = np.random.default_rng(seed)
     chosen: list[dict] = []
     for i in range(count // 2):

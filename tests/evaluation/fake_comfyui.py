@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 
 class FakeComfyUI:
@@ -19,7 +19,8 @@ class FakeComfyUI:
 
     The node "frames" saves eight, every other Preview Image one. Without such nodes "frames" saves one.
 
-    behaviour: called with the number of the run and the graph; may return "die", "nonsense", "fail" or "refuse".
+    behaviour: called with the number of the run and the graph; may return "die", "gone", "hang", "nonsense", "fail" or
+    "refuse".
     """
 
     def __init__(self, behaviour=lambda number, graph: None):
@@ -28,6 +29,8 @@ class FakeComfyUI:
         self.uploads: dict[str, bytes] = {}
         self.models = {"checkpoints": [{"name": "a.safetensors", "size": 5, "modified": 1.0}]}
         self.sockets: dict[str, web.WebSocketResponse] = {}
+        self.gone: set[str] = set()
+        self.hanging: list[web.WebSocketResponse] = []
         self.url = ""
 
     def app(self) -> web.Application:
@@ -51,11 +54,12 @@ class FakeComfyUI:
         return web.json_response(self.models[request.match_info["folder"]])
 
     async def socket(self, request):
-        socket = web.WebSocketResponse()
+        socket = web.WebSocketResponse(autoping=False)
         await socket.prepare(request)
         self.sockets[request.query["clientId"]] = socket
-        async for _ in socket:
-            pass
+        async for message in socket:
+            if message.type is WSMsgType.PING and socket not in self.hanging:
+                await socket.pong(message.data)
         return socket
 
     async def upload(self, request):
@@ -84,6 +88,9 @@ class FakeComfyUI:
             self.stop_soon()
             return
         nodes = body["prompt"]
+        if behaviour == "hang":
+            self.hanging.append(socket)
+            return
         seed = next(node["inputs"]["seed"] for node in nodes.values() if "seed" in node["inputs"])
         if behaviour == "fail":
             data = {"prompt_id": number, "node_id": "seed", "exception_message": "out of memory"}
@@ -91,11 +98,14 @@ class FakeComfyUI:
             return
         saving = [key for key, node in nodes.items() if node["class_type"] == "PreviewImage"]
         counts = {key: 8 if key == "frames" else 1 for key in saving} or {"frames": 1}
+        self.gone |= {f"{seed}_0.png"} if behaviour == "gone" else set()
         events = [("executed", {"node": key, "output": pictures_of(seed, count)}) for key, count in counts.items()]
         for event, data in (*events, ("execution_success", {})):
             await socket.send_str(json.dumps({"type": event, "data": {"prompt_id": number, **data}}))
 
     async def view(self, request):
+        if request.query["filename"] in self.gone:
+            return web.Response(status=404)
         value, frame = map(int, request.query["filename"].removesuffix(".png").split("_"))
         picture = np.full((64, 64, 3), value % 256, np.uint8)
         picture[20:36, 10 + 3 * frame : 26 + 3 * frame] = 230

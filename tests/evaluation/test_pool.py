@@ -8,6 +8,7 @@ from aiohttp import web
 from emu_video.evaluation import pictures, pool
 from emu_video.evaluation.pool import Pool
 from emu_video.evaluation.servers import Job, files_used, model_files
+from emu_video.launcher import client
 from emu_video.launcher.client import ConnectionLost
 from emu_video.launcher.server import free_port
 from emu_video.tests.evaluation.fake_comfyui import FakeComfyUI, serving
@@ -63,12 +64,22 @@ def test_server_that_talks_nonsense_in_between_is_asked_again():
     assert done == everything(4) and not failed and len(odd.runs) == 5
 
 
+def test_server_that_hangs_is_lost(monkeypatch):
+    monkeypatch.setattr(client, "HEARTBEAT_SECONDS", 0.4)
+    hanging = FakeComfyUI(lambda number, graph: "hang" if number == 1 else None)
+    done, failed, lines = run([hanging], jobs(4))
+    assert done == everything(4) and not failed and len(hanging.runs) == 5
+    assert any("was lost while it ran" in line for line in lines)
+
+
 def test_all_servers_lost_says_how_to_go_on():
     with pytest.raises(ConnectionLost, match="All servers were lost; 5 of 6 jobs are left.*same command again"):
         run([FakeComfyUI(lambda number, graph: "die" if number else None)], jobs(6))
 
 
-@pytest.mark.parametrize("how, reason", [("fail", "out of memory"), ("refuse", "value not in list")])
+@pytest.mark.parametrize(
+    "how, reason", [("fail", "out of memory"), ("refuse", "value not in list"), ("gone", "no longer has the file")]
+)
 def test_job_that_one_server_cannot_run_goes_to_the_other(how, reason):
     def small(number, graph):
         return how

@@ -8,7 +8,7 @@ from emu_video.evaluation import pool
 from emu_video.evaluation.command import FolderArm, evaluate, read_arm
 from emu_video.evaluation.prompts import Prompt, read_prompts
 from emu_video.evaluation.score import Encoders
-from emu_video.evaluation.sweep import Sweep, same_weights
+from emu_video.evaluation.sweep import GraphArm, Sweep, same_weights
 from emu_video.evaluation.videos import Video, read, write_lossless, write_mp4
 from emu_video.launcher.client import ConnectionLost
 from emu_video.launcher.environment import ROOT
@@ -249,6 +249,7 @@ def test_arms_that_cannot_be_are_refused(words, said):
 
 def test_changes_keep_their_types():
     arm = read_arm(["a", GRAPH, "KSampler.steps=3", "KSampler.cfg=2.5", "KSampler.sampler_name=heun", "12.frames=8"])
+    assert isinstance(arm, GraphArm)
     inputs = arm.graph.inputs("KSampler")
     assert (inputs["steps"], inputs["cfg"], inputs["sampler_name"]) == (3, 2.5, "heun")
 

@@ -11,6 +11,8 @@ import urllib.request
 import av
 import numpy as np
 import pytest
+from emu_video.evaluation.pictures import decode_all
+from emu_video.evaluation.servers import Job, run_job
 from emu_video.launcher.client import execute, fill, saved_files
 from emu_video.launcher.comfyui import PACK
 from emu_video.launcher.environment import ROOT, LauncherError
@@ -182,3 +184,16 @@ def test_missing_file_is_named(server):
     workflow = read("text_to_video_pocket")
     by_title(workflow, "Load Temporal Layers")["temporal_layers"] = "nothing.safetensors"
     assert "nothing.safetensors" in refusal(server, workflow)
+
+
+def test_temporary_pictures_are_written_again_for_a_cached_graph(server, tmp_path):
+    """Also where the files of the run before are gone, as after another server on the same folders has stopped."""
+    graph = shipped("text_to_video_pocket").filled("a red circle still", seed=3)
+    graph.set_everywhere(steps=1)
+    graph.fetch_frames()
+    job = Job("job", graph.nodes)
+    first = asyncio.run(run_job(server.url, job))
+    for file in (server.output.parent / "temp").iterdir():
+        file.unlink()
+    again = asyncio.run(run_job(server.url, job))
+    assert len(first["frames"]) == 8 and (decode_all(first["frames"]) == decode_all(again["frames"])).all()
