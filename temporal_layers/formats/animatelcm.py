@@ -6,6 +6,7 @@ only where the user or the file's metadata says so.
 
 from __future__ import annotations
 
+from ..modules.frames import ANIMATELCM_POSITIONS
 from ..reader import Weights
 from . import animatediff, motion_adapter, pia
 from .conversion import Converted, Options
@@ -26,5 +27,5 @@ def convert(weights: Weights, options: Options) -> Converted:
             f"{weights.path} is not {NAME}, which has motion modules on all levels of SD 1.5 and in its middle, and "
             "reads no image; leave the family to the file."
         )
-    modules.take_modules(positions=64, resnet_norm="frame")
+    modules.take_modules(positions=ANIMATELCM_POSITIONS, resnet_norm="frame")
     return modules.result(family=NAME)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+ANIMATELCM_POSITIONS = 64
 SDPA_BATCH_LIMIT = 2**15  # CUDA's fused attention kernels put batch and heads in grid dimensions of 16 bits
 
 
@@ -48,9 +49,12 @@ def interleaved_positions(frames: int, channels: int, device: torch.device | Non
 def check_positions(frames: int, positions: int) -> None:
     """Raise ValueError for more frames than positions that the layers were trained with."""
     if frames > positions:
+        # A file without a position table may be AnimateLCM's, which nothing in its weights tells.
+        hint = f" For AnimateLCM files ({ANIMATELCM_POSITIONS} positions), choose that family when loading."
         raise ValueError(
             f"The video has {frames} frames, but these temporal layers were trained with {positions} positions; "
             f"make at most {positions} frames, or sample in context windows of at most {positions}."
+            f"{hint if frames <= ANIMATELCM_POSITIONS else ''}"
         )
 
 

@@ -11,6 +11,7 @@ from emu_video.temporal_layers import files
 from emu_video.temporal_layers.backbones import Anchor
 from emu_video.temporal_layers.files import METADATA_KEY, check_fits, load_layers, save_layers, stated_role
 from emu_video.temporal_layers.info import LayersInfo
+from emu_video.temporal_layers.noise import Discrete, Flow
 from emu_video.tests.temporal_layers.small import UNet, info_for, trained_layers
 from safetensors.torch import save_file
 
@@ -241,3 +242,29 @@ def test_the_role_is_read_from_the_header_alone(path, layers, info, tmp_path):
         other = tmp_path / f"{index}.safetensors"
         save_file({"a": torch.zeros(1)}, other, metadata={METADATA_KEY: entry})
         assert stated_role(other) == ""
+
+
+VERSION_1 = (
+    '{"base": "sd15", "role": "video", "anchors": [{"name": "input_blocks.0.0", "kind": "input", "channels": 8}, '
+    '{"name": "out.1", "kind": "conv", "channels": 4}], "frames": 16, "fps": 8.0, "conditioning_channels": 5, '
+    '"prediction": "eps", "betas": {"schedule": "linear", "start": 0.00085, "end": 0.012, "steps": 1000}, '
+    '"zero_terminal_snr": false, "training": {"source": "pia.ckpt", "image weights left out": 686, "note": "x"}, '
+    '"format_version": 1, "conditioning": "affinity", "modules": {"transformer": {"heads": 8, "positions": 32}}, '
+    '"family": "PIA", "noise_told": true}'
+)
+"""As the first release wrote it."""
+
+
+def test_version_1_is_read_and_written():
+    info = LayersInfo.from_json(VERSION_1)
+    assert info.noise == Discrete(schedule="linear", prediction="eps")
+    assert (info.source, info.left_out, info.training) == ("pia.ckpt", 686, {"note": "x"})
+    assert (info.conditioning, info.max_frames, info.family, info.noise_told) == ("affinity", 32, "PIA", True)
+    assert json.loads(info.to_json()) == json.loads(VERSION_1)
+
+
+def test_a_flow_on_a_unet_is_version_2():
+    info = dataclasses.replace(LayersInfo.from_json(VERSION_1), noise=Flow(shift=2.0))
+    entries = json.loads(info.to_json())
+    assert entries["format_version"] == 2 and entries["noise"] == {"shift": 2.0, "kind": "flow"}
+    assert LayersInfo.from_json(info.to_json()) == info

@@ -11,6 +11,7 @@ from emu_video.temporal_layers.files import load_layers, save_layers
 from emu_video.temporal_layers.formats import CHOICES, Options, convert, load
 from emu_video.temporal_layers.formats.__main__ import main
 from emu_video.temporal_layers.info import LayersInfo
+from emu_video.temporal_layers.modules.frames import check_positions
 from emu_video.temporal_layers.reader import Weights
 from emu_video.tests.temporal_layers.formats import public
 from safetensors.torch import save_file
@@ -252,3 +253,10 @@ def test_command_line(tmp_path, capsys):
     torch.save(public.spatial(), tmp_path / "image.pt")
     assert main([str(tmp_path / "image.pt")]) == 1
     assert "of no known format" in capsys.readouterr().err
+
+
+def test_a_file_without_position_table_hints_at_the_other_family():
+    with pytest.raises(ValueError, match=r"at most 32\. For AnimateLCM files \(64 positions\), choose that family"):
+        check_positions(40, 32)
+    with pytest.raises(ValueError, match=r"at most 64\.$"):
+        check_positions(65, 64)
