@@ -35,8 +35,7 @@ class TiledLayout:
         sizes = [tuple(window.frames for window in each) for each in self.windows]
         found = [tuple(video.shape[:3]) for video in videos]
         if found != sizes:
-            shape = "x".join(map(str, sizes[0]))
-            raise ValueError(f"Expected {len(sizes)} windows of {shape} (frames, height, width), got {len(found)}.")
+            raise ValueError(f"Expected {_windows(sizes)} (frames, height, width), got {_windows(found)}.")
         parts = list(videos)
         for dim, layout in ((2, self.columns), (1, self.rows), (0, self.time)):
             count = len(layout.windows)
@@ -66,3 +65,8 @@ def all_known(count: int, window: int, overlap: int) -> Layout:
     starts = [*range(0, count - size, window - overlap), count - size]
     windows = tuple(Window(start, size, range(start, start + size)) for start in starts)
     return Layout(count, tuple(range(count)), windows)
+
+
+def _windows(sizes: Sequence[tuple[int, ...]]) -> str:
+    shapes = " and ".join(sorted({"x".join(map(str, size)) for size in sizes}))
+    return f"{len(sizes)} window{'s' * (len(sizes) != 1)} of {shapes}" if sizes else "no windows"
