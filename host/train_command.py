@@ -59,7 +59,11 @@ def _train(args: argparse.Namespace, recipe) -> str:
     stop = _Stop()
     with torch.inference_mode(), processes(comfy.model_management.get_torch_device()) as group:
         model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(headless.find("checkpoints", args.checkpoint))
-        progress = _Progress(recipe) if group.is_first else None
+        progress = _Progress() if group.is_first else None
+
+        def on_samples(samples, fps: float) -> None:
+            save_samples(folder, decode(model, vae, samples.latents), samples, fps)
+
         trained = train_recipe(
             model,
             recipe,
@@ -68,7 +72,7 @@ def _train(args: argparse.Namespace, recipe) -> str:
             given=load(headless.find("temporal_layers", args.layers)) if args.layers else None,
             processes=group,
             on_step=progress,
-            on_samples=lambda samples, fps: save_samples(folder, decode(model, vae, samples.latents), samples, fps),
+            on_samples=on_samples,
             encode=None if clip is None else lambda text: encoded(clip, text),
             should_stop=lambda: stop.wanted,
             echo=False,
@@ -97,8 +101,8 @@ class _Progress:
 
     SHOWN = ("loss", "check_loss", "motion", "clips_per_second", "memory")
 
-    def __init__(self, recipe):
-        self._recipe, self._name, self._bar = recipe, "", None
+    def __init__(self):
+        self._name, self._bar = "", None
 
     def __call__(self, stage, progress) -> None:
         from tqdm import tqdm

@@ -64,7 +64,7 @@ class TrainableModel:
     ):
         self.patcher, self.layers, self.checkpointing = patcher, layers, checkpointing
         self.base: Any = patcher.model
-        self.unet: nn.Module = self.base.diffusion_model
+        self.unet: Any = self.base.diffusion_model
         self.device = comfy.model_management.get_torch_device()
         self.unet.to(self.device, dtype).requires_grad_(False).eval()
         self.unet.dtype, self.base.manual_cast_dtype = dtype, None

@@ -20,6 +20,7 @@ from ..temporal_layers.noise import Discrete
 from ..training.clips import Clips, Conds, ShardedClips, check_base
 from ..training.distributed import ALONE, Processes
 from ..training.loop import Progress, Result
+from ..training.low_rank import make_low_rank, merged
 from ..training.recipe import Recipe, Stage
 from ..training.samples import Samples, Sampling
 from ..training.trainer import Run, stage_info, train_layers, warnings
@@ -83,12 +84,14 @@ def train_recipe(
         run = Run(folder, recipe.title, recipe.seed, base, before)
         info = stage_info(info, data, stage, run)
         check_sizes(data, info)
-        check_memory(model, stage, info, data)
+        check_memory(model, recipe, stage, info, data)
         for warning in warnings(data, stage, fresh=fresh):
             logging.warning("Emu Video: %s", warning)
         with torch.inference_mode(False):
             layers = TemporalLayers.of(info)
             layers.load_state_dict({key: value.clone().float() for key, value in state_dict.items()})
+            if recipe.low_rank:
+                make_low_rank(layers, info, recipe.low_rank, recipe.seed)
         with trainable(
             model,
             layers,
@@ -111,7 +114,7 @@ def train_recipe(
                 should_stop=should_stop,
                 echo=echo,
             )
-        state_dict = {key: value.cpu() for key, value in result.average["layers"].items()}
+        state_dict = {key: value.cpu() for key, value in merged(result.average["layers"]).items()}
         info = replace(info, training={**info.training, "steps": result.step})
         if result.stopped:
             break
@@ -153,7 +156,7 @@ def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, gi
         frames=1,
         fps=1.0,
         conditioning_channels=backbone.latent_channels + 1,
-        noise=Discrete(**betas, prediction=prediction),
+        noise=Discrete(**betas, prediction=prediction),  # pyright: ignore
     )
     layers = TemporalLayers.of(info)
     state_dict = layers.fresh_state_dict(recipe.seed)
@@ -206,10 +209,12 @@ def check_sizes(clips: Clips, info: LayersInfo) -> None:
         )
 
 
-def check_memory(model: comfy.model_patcher.ModelPatcher, stage: Stage, info: LayersInfo, clips: Clips) -> None:
+def check_memory(
+    model: comfy.model_patcher.ModelPatcher, recipe: Recipe, stage: Stage, info: LayersInfo, clips: Clips
+) -> None:
     """Raise ValueError if a stage needs clearly more memory than the device has; says what to lower."""
     device = comfy.model_management.get_torch_device()
-    needed, parts = memory_estimate(model, stage, info, clips)
+    needed, parts = memory_estimate(model, recipe, stage, info, clips)
     logging.info("Emu Video: training takes about %.1f GiB (%s).", needed / GIB, parts)
     if device.type == "cpu":
         free = comfy.model_management.get_free_memory(device)
@@ -232,12 +237,15 @@ RECOMPUTE = 0.2  # share of it at the peak with gradient checkpointing
 
 
 def memory_estimate(
-    model: comfy.model_patcher.ModelPatcher, stage: Stage, info: LayersInfo, clips: Clips
+    model: comfy.model_patcher.ModelPatcher, recipe: Recipe, stage: Stage, info: LayersInfo, clips: Clips
 ) -> tuple[int, str]:
     """Return about how many bytes a stage takes, and what for."""
     with torch.device("meta"):
         layers = TemporalLayers.of(info)
-    trained = sum(p.numel() for p in layers.parameters())
+        if recipe.low_rank:
+            make_low_rank(layers, info, recipe.low_rank, 0)
+    trained = sum(p.numel() for p in layers.parameters() if p.requires_grad)
+    frozen = 4 * sum(p.numel() for p in layers.parameters() if not p.requires_grad)
     each = 4 + 4 + 4 + (2 if stage.optimiser == "adamw8bit" else 8)  # weights, gradients, average, moments
     half = 0.5 if stage.precision == "bfloat16" else 1.0
     base = sum(p.numel() for p in model.model.diffusion_model.parameters()) * 4 * half
@@ -245,7 +253,7 @@ def memory_estimate(
     wide = next((a.channels for a in info.anchors), 320) / 320
     activations = ACTIVATIONS * half * wide * frames * height * width * stage.clips_at_once
     activations *= RECOMPUTE if stage.gradient_checkpointing else 1.0
-    parts = {"temporal layers and optimiser": trained * each, "checkpoint": base, "activations": activations}
+    parts = {"temporal layers and optimiser": trained * each + frozen, "checkpoint": base, "activations": activations}
     text = ", ".join(f"{name} {value / GIB:.1f}" for name, value in parts.items())
     return int(sum(parts.values())), text
 

@@ -7,7 +7,7 @@ in every part of the batch and on any number of processes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -86,8 +86,8 @@ class Sample:
     has_text: bool
 
     def to(self, device: torch.device) -> Sample:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Sample(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+        tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return replace(self, **{name: value.to(device) for name, value in tensors.items()})  # pyright: ignore
 
 
 @dataclass(frozen=True)

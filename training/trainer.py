@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..diffusion.schedule import Schedule
 from ..temporal_layers.files import save_layers
 from ..temporal_layers.info import LayersInfo
 from ..temporal_layers.layers import TemporalLayers
+from .checkpoint import written_whole
 from .checks import check
 from .clips import Batches, Clips, hold_out, mixed_seed
 from .distributed import ALONE, Processes
 from .log import Figure, curves, save_picture
 from .loop import NotFinite, Progress, Result, States, train
+from .low_rank import merged, motion_lora
 from .objective import Objective, Sample
 from .recipe import Stage
 from .samples import Samples, Sampling
@@ -61,7 +64,8 @@ def train_layers(
 ) -> Result:
     """Train `layers` by one stage of a recipe and write `run.folder`/NAME.safetensors after each checkpoint.
 
-    Beside it lie NAME_raw.safetensors (the weights without averaging), NAME.pt (to resume), NAME.csv and NAME.png.
+    Beside it lie NAME_raw.safetensors (the weights without averaging), NAME.pt (to resume), NAME.csv and NAME.png, and
+    for layers of `low_rank` NAME_lora.safetensors.
 
     Args:
         info: what the layers are; `stage_info` has filled in what the stage says.
@@ -95,7 +99,10 @@ def train_layers(
     def save(step: int, averaged: States, raw: States) -> None:
         done = replace(info, training={**info.training, "steps": step})
         for file, weights in ((path, averaged["layers"]), (raw_path, raw["layers"])):
-            save_layers(file, {key: weight.to(save_as) for key, weight in weights.items()}, done)
+            save_layers(file, {key: weight.to(save_as) for key, weight in merged(weights).items()}, done)
+        if lora := motion_lora(averaged["layers"], info):
+            with written_whole(path.with_name(f"{stage.name}_lora.safetensors")) as temporary:
+                save_file(lora, temporary)
         if sampling and on_samples and step % sampling.every == 0:
             own = {key: weight.clone() for key, weight in raw["layers"].items()}  # raw are views of the weights
             layers.load_state_dict(averaged["layers"])

@@ -9,7 +9,7 @@ import folder_paths
 import pytest
 import torch
 from comfy_extras.nodes_dataset import MakeTrainingDataset
-from emu_video.host.injection import layers_info
+from emu_video.host.injection import check_layers
 from emu_video.pocket.shipped import CHECKPOINT, VIDEO_LAYERS
 from emu_video.temporal_layers.files import load_layers
 from emu_video.tests.comfyui import tiny
@@ -75,7 +75,7 @@ def test_from_clips_to_a_model_that_plays(pack, loaded, clips, tmp_path):
     state_dict, info = load_layers(tmp_path / "models" / "temporal_layers" / file)
     own, _ = load_layers(VIDEO_LAYERS)
     assert state_dict.keys() == own.keys() and any(not torch.equal(state_dict[k].float(), own[k].float()) for k in own)
-    assert info.training["steps"] == 3 and layers_info(trained).training["recipe"] == "Motion for the pocket model"
+    assert info.training["steps"] == 3 and check_layers(trained).training["recipe"] == "Motion for the pocket model"
     assert loss.shape == (1, 270, 480, 3) and samples.shape == (1, 2 * 64, 8 * 64, 3)
     made = {path.name for path in (tmp_path / "output" / "training" / "mine" / "samples").iterdir()}
     assert made == {f"motion-000002.{kind}" for kind in ("png", "mp4", "txt")}

@@ -1,13 +1,15 @@
 """Training on a MODEL as nodes do it, inside ComfyUI's inference mode."""
 
 import logging
+from dataclasses import replace
 
 import comfy.model_management
 import pytest
 import torch
-from emu_video.host.injection import inject, layers_info
+from emu_video.host.injection import check_layers, inject
 from emu_video.host.trainable_model import trainable
 from emu_video.host.training import memory_estimate, train_recipe
+from emu_video.temporal_layers.backbones import Anchor
 from emu_video.temporal_layers.files import load_layers
 from emu_video.temporal_layers.layers import TemporalLayers
 from emu_video.tests.comfyui import tiny
@@ -86,7 +88,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(model):
 
 
 def test_given_layers_start_with_their_own_output(video_model, tmp_path):
-    info = layers_info(video_model)
+    info = check_layers(video_model)
     weights = tiny.temporal(video_model)[0]
     trained = train_recipe(
         video_model, recipe(start="given", learning_rate=0.0), clips(), tmp_path, given=(weights, info), echo=False
@@ -192,7 +194,51 @@ def test_too_little_memory_is_said_before(model, tmp_path, monkeypatch):
 def test_memory_estimate_falls_with_what_the_message_says(model):
     info = tiny.temporal(model)[1]
     sizes = [
-        memory_estimate(model, recipe(**{"gradient_checkpointing": False, **c}).stages[0], info, clips())[0]
+        memory_estimate(model, (r := recipe(**{"gradient_checkpointing": False, **c})), r.stages[0], info, clips())[0]
         for c in ({}, {"gradient_checkpointing": True}, {"precision": "bfloat16"}, {"optimiser": "adamw8bit"})
     ]
     assert all(size < sizes[0] for size in sizes[1:])
+
+
+def motion_modules(model):
+    """Random motion modules, as AnimateDiff's, on the checkpoint's transformers."""
+    anchors = tuple(
+        Anchor(a.name, "transformer", a.channels) for a in tiny.temporal(model)[1].anchors if a.kind == "attention"
+    )
+    options = {"transformer": {"heads": 4, "positions": 32}}
+    info = replace(tiny.temporal(model)[1], anchors=anchors, conditioning_channels=0, modules=options, family="a test")
+    state_dict = TemporalLayers.of(info).fresh_state_dict()
+    generator = torch.Generator().manual_seed(3)
+    return {k: w + 0.05 * torch.randn(w.shape, generator=generator) for k, w in state_dict.items()}, info
+
+
+def test_public_layers_are_trained_in_place(model, tmp_path):
+    given = motion_modules(model)
+    same = train_recipe(
+        model, recipe(start="given", learning_rate=0.0), clips(), tmp_path / "0", given=given, echo=False
+    )
+    assert all(torch.equal(same.state_dict[key], weight) for key, weight in given[0].items())
+    trained = train_recipe(model, recipe(start="given"), clips(), tmp_path / "1", given=given, echo=False)
+    state_dict, info = load_layers(trained.file)
+    assert info.modules == given[1].modules and info.conditioning_channels == 0 and info.family == "a test"
+    assert any(not torch.equal(state_dict[key], weight) for key, weight in given[0].items())
+    assert tiny.sample(inject(model, state_dict, info, "trained")).isfinite().all()
+    with pytest.raises(ValueError, match="The clips have 40 frames, these temporal layers .* at most 32"):
+        train_recipe(model, recipe(start="given"), clips(frames=40), tmp_path / "2", given=given, echo=False)
+
+
+def test_low_rank_trains_a_motion_lora(model, tmp_path):
+    given = motion_modules(model)
+    trained = train_recipe(
+        model, recipe(start="given", low_rank=2, average_decay=0.0), clips(), tmp_path, given=given, echo=False
+    )
+    changed = {key for key, weight in given[0].items() if not torch.equal(trained.state_dict[key], weight)}
+    assert changed and all(".attention" in key and key.endswith("weight") for key in changed)
+    for key in changed:
+        difference = trained.state_dict[key] - given[0][key]
+        assert torch.linalg.matrix_rank(difference, rtol=1e-3) <= 2
+    assert load_layers(trained.file)[0].keys() == given[0].keys()
+    with pytest.raises(ValueError, match="low_rank is for motion modules"):
+        train_recipe(
+            model, recipe(start="given", low_rank=2), clips(), tmp_path / "2", given=tiny.temporal(model), echo=False
+        )

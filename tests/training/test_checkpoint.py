@@ -4,12 +4,18 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from emu_video.training.checkpoint import load_checkpoint, save_checkpoint, written_whole
+from emu_video.training import checkpoint
+from emu_video.training.checkpoint import save_checkpoint, written_whole
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def load_checkpoint(path) -> Any:
+    return checkpoint.load_checkpoint(path)
 
 
 def test_saved_and_loaded(tmp_path):
@@ -34,6 +40,7 @@ def test_kill_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path):
     program = textwrap.dedent(f"""
         import importlib.util, sys
         from pathlib import Path
+from typing import Any
         spec = importlib.util.spec_from_file_location("checkpoint", {str(ROOT / "training" / "checkpoint.py")!r})
         module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
         import torch
@@ -45,7 +52,7 @@ def test_kill_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path):
     """)
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     for _ in range(5):
-        process.stdout.readline()
+        assert process.stdout and process.stdout.readline()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     state = load_checkpoint(tmp_path / "x.pt")

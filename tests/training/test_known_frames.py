@@ -51,7 +51,9 @@ def test_noise_of_given_frames_is_in_the_mask():
 
 def test_super_resolution_gives_every_frame_blurred():
     x0 = torch.randn(5, 4, 8, 8)
-    given = KnownFrames(downscale=2).conditioning(x0, torch.ones(5, dtype=torch.bool), Schedule.from_betas(), None)
+    given = KnownFrames(downscale=2).conditioning(
+        x0, torch.ones(5, dtype=torch.bool), Schedule.from_betas(), torch.Generator()
+    )
     assert given[:, 4].eq(1).all() and torch.equal(given[:, :4], blurred(x0, 2))
     assert not torch.allclose(given[:, :4], x0) and blurred(torch.ones(1, 4, 8, 8), 4).eq(1).all()
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from emu_video.training.checkpoint import load_checkpoint
+from emu_video.tests.training.test_checkpoint import load_checkpoint
 from emu_video.training.log import read_rows
 from emu_video.training.loop import NotFinite, Settings, rate_at, train
 from torch import nn

@@ -76,7 +76,7 @@ def test_it_learns_the_order_of_frames(tmp_path):
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"] and rows[-1]["check_loss"] < 0.8 * rows[0]["check_loss"]
     _, layers, network = fresh()
     objective = stage_objective(stage, info_for(layers))
-    before = check(Task(network, objective, brightening(), True, torch.device("cpu")), range(8))
+    before: dict = check(Task(network, objective, brightening(), True, torch.device("cpu")), range(8))
     assert abs(before["motion"] - 1) < 0.1 and rows[-1]["motion"] > 1.5
     assert {"loss_last", "loss_750_1000", "loss_given", "gradient", "clips_per_second", "memory"} <= rows[-1].keys()
 
