@@ -40,7 +40,6 @@ def test_kill_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path):
     program = textwrap.dedent(f"""
         import importlib.util, sys
         from pathlib import Path
-from typing import Any
         spec = importlib.util.spec_from_file_location("checkpoint", {str(ROOT / "training" / "checkpoint.py")!r})
         module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
         import torch
