@@ -88,7 +88,7 @@ def evaluate(
             clips += clips_of(arm.name, arm.folder, known)
     rows, lacking = matched(sorted(clips, key=lambda clip: names.index(clip.arm)))
     if lacking:
-        problems.append(f"{len(lacking)} videos are left out, as an arm lacks them: {_few(lacking)}.")
+        problems.append(f"Left out, because an arm lacks them: {_few(lacking)}.")
     scores, unreadable = score_all(rows, output, encoders)
     problems += [f"{name} is left out: {reason}" for name, reason in unreadable.items()]
     problems += [*_changed_forms(scores), *notes]
@@ -110,7 +110,7 @@ def render(
     reasons: dict[str, list[str]] = {}
     for key, reason in failed.items():
         reasons.setdefault(reason, []).append(key)
-    problems = [f"{len(keys)} videos failed ({_few(keys)}): {reason}" for reason, keys in reasons.items()]
+    problems = [f"Failed: {_few(keys)}. {reason}" for reason, keys in reasons.items()]
     for problem in problems:
         print(problem, flush=True)
     clips = sweep.clips()
@@ -125,11 +125,8 @@ def _changed_forms(scores: dict[tuple[str, str], dict]) -> list[str]:
     names = list(dict.fromkeys(changed))
     if not names:
         return []
-    return [
-        f"{len(names)} videos differ between arms in length, size or rate and were compared in the form of the "
-        f"smaller, shorter or slower one: {_few(names)}."
-    ]
+    return [f"Compared in the smaller, shorter and slower form, as length, size or rate differ: {_few(names)}."]
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

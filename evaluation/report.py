@@ -19,6 +19,9 @@ from .sweep import Clip
 TEMPLATE = Path(__file__).with_name("report.html")
 PLOT_WIDTH, PLOT_ROW = 420, 22
 
+FEW_PROMPTS = 8
+"""Below this number of prompts bootstrap intervals are clearly too narrow, so differences are not coloured."""
+
 
 def summarise(matched: Sequence[Sequence[Clip]], scores: Mapping[tuple[str, str], dict]) -> dict[str, Any]:
     """Return metric -> arm -> {mean, low, high, difference}, with 95 % intervals over prompts and seeds.
@@ -93,6 +96,10 @@ def write_report(
     if not shown:
         raise ValueError("No video could be scored, so there is nothing to report.")
     summary = summarise(shown, scores)
+    prompts = len({row[0].group for row in shown})
+    if prompts < FEW_PROMPTS:
+        few = f"Only {prompts} prompts: bootstrap intervals are too narrow below {FEW_PROMPTS}. Add prompts, not seeds."
+        notes = [*notes, few]
     videos = [
         {
             "name": row[0].name,
@@ -115,7 +122,7 @@ def write_report(
         "DATA": json.dumps(content, ensure_ascii=False).replace("<", "\\u003c"),
         "NOTES": "".join(f"<li>{html.escape(note)}</li>" for note in notes),
         "ARMS": "".join(f"<li><b>{html.escape(a)}</b> {html.escape(about)}</li>" for a, about in arms.items()),
-        "SUMMARY": _summary_table(summary, list(arms), len(shown)),
+        "SUMMARY": _summary_table(summary, list(arms), len(shown), is_coloured=prompts >= FEW_PROMPTS),
     }
     for name, part in parts.items():
         page = page.replace(f"<!--{name}-->", part)
@@ -128,24 +135,24 @@ def _public(score: dict) -> dict:
     return {name: value for name, value in score.items() if name != "embedding"}
 
 
-def _summary_table(summary: dict[str, Any], arms: Sequence[str], count: int) -> str:
+def _summary_table(summary: dict[str, Any], arms: Sequence[str], count: int, is_coloured: bool) -> str:
     header = "".join(f"<th>{html.escape(arm)}</th>" for arm in arms)
-    rows = "".join(_summary_row(name, entries, arms) for name, entries in summary.items())
+    rows = "".join(_summary_row(name, entries, arms, is_coloured) for name, entries in summary.items())
     caption = f"{count} videos of each; mean, 95 % interval, and difference to {html.escape(arms[0])}"
     head = f"<thead><tr><th>metric</th>{header}<th>mean and interval</th></tr></thead>"
     return f"<table><caption>{caption}</caption>{head}<tbody>{rows}</tbody></table>"
 
 
-def _summary_row(name: str, entries: dict[str, Any], arms: Sequence[str]) -> str:
+def _summary_row(name: str, entries: dict[str, Any], arms: Sequence[str], is_coloured: bool) -> str:
     metric = METRICS[name]
     better = f", {metric.better} is better" if metric.better else ""
     title = html.escape(f"Fooled by {metric.fooled_by}.", quote=True)
-    cells = "".join(f"<td>{_cell(entries[arm], metric.better)}</td>" for arm in arms)
+    cells = "".join(f"<td>{_cell(entries[arm], metric.better, is_coloured)}</td>" for arm in arms)
     plot = svg_intervals([entries[arm] for arm in arms])
     return f'<tr><th title="{title}">{html.escape(metric.title)}<small>{better}</small></th>{cells}<td>{plot}</td></tr>'
 
 
-def _cell(entry: dict[str, Any], better: str) -> str:
+def _cell(entry: dict[str, Any], better: str, is_coloured: bool) -> str:
     if entry["mean"] is None:
         return "not measured"
     text = f"{entry['mean']:.4g}"
@@ -153,12 +160,19 @@ def _cell(entry: dict[str, Any], better: str) -> str:
         text += f" <small>[{entry['low']:.4g}, {entry['high']:.4g}]</small>"
     difference = entry.get("difference")
     if difference and difference["low"] is not None:
-        apart = difference["low"] > 0 or difference["high"] < 0
-        is_better = apart and better and (difference["mean"] > 0) == (better == "higher")
-        kind = ("better" if is_better else "worse") if apart and better else "apart" if apart else "even"
         interval = f"{difference['mean']:+.3g} [{difference['low']:+.3g}, {difference['high']:+.3g}]"
+        kind = verdict(difference, better) if is_coloured else "even"
         text += f'<br><small class="{kind}">{interval}</small>'
     return text
+
+
+def verdict(difference: dict[str, float], better: str) -> str:
+    """Return "better", "worse" or, where neither way is better, "apart"; "even" if the interval contains 0."""
+    if difference["low"] <= 0 <= difference["high"]:
+        return "even"
+    if not better:
+        return "apart"
+    return "better" if (difference["mean"] > 0) == (better == "higher") else "worse"
 
 
 def svg_intervals(entries: Sequence[dict[str, Any]]) -> str:
