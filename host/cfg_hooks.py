@@ -25,9 +25,10 @@ ESTIMATES_ONLY = (
     "TemporalScoreRescaling", "VideoLinearCFGGuidance", "VideoTriangleCFGGuidance",
 )  # fmt: skip
 REFUSED = {
-    "SelfAttentionGuidance": "Self-Attention Guidance adds a blurred image to the noise of another schedule. Use "
-    "PerturbedAttentionGuidance in its place",
-    "EpsilonScaling": "Epsilon Scaling divides the noise, which is all that the last timestep holds. Remove the node",
+    "SelfAttentionGuidance": "Self-Attention Guidance does not work with zero terminal SNR, because it adds a blurred "
+    "image to the noise of another schedule: use PerturbedAttentionGuidance",
+    "EpsilonScaling": "Epsilon Scaling does not work with zero terminal SNR, because the last timestep holds "
+    "nothing but the noise that it divides: remove the node",
 }
 
 
@@ -47,7 +48,7 @@ def adapt_hooks(model_options: dict[str, Any]) -> None:
     for function in hooks(model_options):
         node = node_of(function)
         if node in REFUSED:
-            raise ValueError(f"{REFUSED[node]}: it does not work with zero terminal SNR.")
+            raise ValueError(f"{REFUSED[node]}.")
         if node not in NOISE_OVER_SIGNAL + ESTIMATES_ONLY and reads_sigma(function):
             notice(
                 f"The guidance of {node} reads sigma, which runs from 1 to 0 in zero-terminal-SNR models and not from "

@@ -9,6 +9,7 @@ import comfy.model_sampling
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ..diffusion.schedule import Schedule, euler_spread
 from ..temporal_layers.info import LayersInfo
 from .cfg_hooks import adapt_hooks, node_of
 from .notices import notice
@@ -17,7 +18,7 @@ from .videos import FRAMES, LAYERS, SAMPLED, check_conditionings, check_frame_co
 
 KEY = "emu_video_guards"
 USE_ZERO_SNR = "use the scheduler simple with denoise 1, or Trailing Timesteps"
-# ComfyUI's sampler functions that take x for x0 plus noise, or stop before the last step; and their names.
+# ComfyUI's sampler functions that take x for x0 plus noise, stop early or do not converge; and their names.
 NOT_FOR_FLOWS = {
     "sample_ddpm": "ddpm",
     "sample_unipc": "uni_pc",
@@ -25,12 +26,16 @@ NOT_FOR_FLOWS = {
     "dpm_fast_function": "dpm_fast",
     "dpm_adaptive_function": "dpm_adaptive",
     "sample_dpmpp_2s_ancestral_cfg_pp": "dpmpp_2s_ancestral_cfg_pp",
+    "sample_ipndm_v": "ipndm_v",
     "sample_res_multistep_ancestral": "res_multistep_ancestral",
     "sample_res_multistep_ancestral_cfg_pp": "res_multistep_ancestral_cfg_pp",
 }
+NODES_NOT_FOR_FLOWS = {"sample_lcm_upscale": "SamplerLCMUpscale", "VOID_DDIM": "VOIDSampler"}  # only nodes give them
+FOR_DISTILLED = {"sample_lcm": "lcm"}
 CAN_INVERT = ("sample_euler", "sample_ddim")  # sampler functions that also run from an image to its noise
 RANGE_OF_SIGMAS = ("PatchModelAddDownscale", "CFGOverride")  # node classes that read the schedule when they run
 TOLERANCE = 1e-5
+TRAILING = Schedule.from_betas()
 
 
 def guard(model: comfy.model_patcher.ModelPatcher) -> None:
@@ -106,26 +111,43 @@ def check_sigmas(sigmas: Tensor) -> None:
 def check_flow(sampler: Any, sigmas: Tensor, from_noise: bool) -> None:
     """Refuse sigmas of another unit, and samplers that are wrong at zero terminal SNR."""
     if len(sigmas) < 2:
-        return
+        raise ValueError("There is only one sigma, so there is no step: split the sigmas at another step.")
     first, last = float(sigmas[0]), float(sigmas[-1])
     if max(first, last) > 1 + TOLERANCE:
         raise ValueError(
             f"The sigmas start at {first:.4g} and end at {last:.4g}: they count noise over signal, but a "
             f"zero-terminal-SNR model counts from 1 (noise) to 0 (image): {USE_ZERO_SNR}."
         )
-    function = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
+    function = getattr(getattr(sampler, "sampler_function", None), "__name__", type(sampler).__name__)
     if first < last:
         check_inversion(sampler, function, first, last)
         return
-    if function in NOT_FOR_FLOWS:
+    refused = NOT_FOR_FLOWS | NODES_NOT_FOR_FLOWS
+    if function in refused:
         raise ValueError(
-            f"The sampler {NOT_FOR_FLOWS[function]} does not work with zero terminal SNR: "
+            f"The sampler {refused[function]} does not work with zero terminal SNR: "
             "use euler, or the DDIM Sampler (Zero-SNR)."
         )
     if from_noise and first < 1 - TOLERANCE:
         raise ValueError(
             f"A zero-terminal-SNR model must start at its last timestep (sigma 1, not {first:.4g}), which this "
             f"schedule leaves out: {USE_ZERO_SNR}."
+        )
+    if function in FOR_DISTILLED:
+        notice(f"The sampler {FOR_DISTILLED[function]} is for distilled networks (LCM); others lose detail with it.")
+    elif from_noise and last == 0:
+        compare_with_trailing(sigmas)
+
+
+def compare_with_trailing(sigmas: Tensor) -> None:
+    """Say so where a list of sigmas loses more than trailing timesteps do, by an exact network for normal data."""
+    steps = min(len(sigmas) - 1, len(TRAILING))
+    levels = ZeroSNRFlow(TRAILING).sigmas[TRAILING.trailing_timesteps(steps)].tolist()
+    lost, usual = (1 - 2 * euler_spread(each) for each in (sigmas.tolist(), [*levels, 0.0]))
+    if abs(lost) > max(0.02, 1.3 * usual):
+        notice(
+            f"This list of sigmas loses {lost:.0%} of the detail with euler, and Trailing Timesteps {usual:.0%}: "
+            "use more steps or another scheduler."
         )
 
 

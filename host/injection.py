@@ -24,6 +24,7 @@ from ..temporal_layers.layers import TemporalLayers
 from .guards import check_order, guard
 from .notices import notice
 from .schedule import predicts_v, set_schedule
+from .strength import active_setting
 from .videos import FRAMES, LAYERS, frames_in_call
 
 KEY = LAYERS
@@ -120,7 +121,9 @@ def with_layers(executor, x, t, c_concat, c_crossattn, control, transformer_opti
     layers = patcher.get_additional_models_with_key(KEY)[0].model
     batch = x.shape[0] // len(transformer_options["cond_or_uncond"])
     layers.frames = frames_in_call(batch, patcher.get_attachment(FRAMES), transformer_options)
-    layers.strength = patcher.get_attachment(STRENGTH) or {}
+    setting = active_setting(patcher.get_attachment(STRENGTH) or (), model.model_sampling, transformer_options)
+    layers.strength = setting.strengths(batch, layers.frames, transformer_options)
+    layers.set_key_scale(setting.key_scale)
     layers.set_values(patcher.get_attachment(VALUES))
     attach(unet, layers, owner=layers)
     try:

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import comfy.model_patcher
 from comfy.weight_adapter.lora import LoRAAdapter
 
 from ..temporal_layers.formats.motion_lora import motion_lora
-from ..temporal_layers.kinds import KINDS, strengths
+from ..temporal_layers.kinds import KINDS
 from ..temporal_layers.reader import Weights
 from .injection import KEY, STRENGTH, VALUES, check_layers
+from .strength import Setting
+from .values import check_finite
 
 
 def with_strength(
-    model: comfy.model_patcher.ModelPatcher, attention: float, convolution: float
+    model: comfy.model_patcher.ModelPatcher, attention: float, convolution: float, **limits: Any
 ) -> comfy.model_patcher.ModelPatcher:
-    """A clone on which so much is kept of what the temporal attentions and convolutions change.
+    """Return a clone with a strength of its temporal attentions and convolutions.
 
-    Raises ValueError for a strength of convolutions on layers that have none.
+    Args:
+        attention, convolution: share of the change that is kept, 1 = as trained.
+        limits: further fields of `strength.Setting`: key_scale, start, end, per_frame, mask.
+
+    Raises:
+        ValueError: for convolutions on layers that have none, and for values out of range.
     """
     info = check_layers(model)
     if convolution != 1.0 and not any(KINDS[anchor.kind].strength == "convolution" for anchor in info.anchors):
         raise ValueError(f"These temporal layers ({info.family}) have no convolutions: leave convolution at 1.")
+    setting = Setting(attention, convolution, **limits)
     clone = model.clone()
-    clone.set_attachments(STRENGTH, strengths(attention=attention, convolution=convolution))
+    clone.set_attachments(STRENGTH, (*(model.get_attachment(STRENGTH) or ()), setting))
     return clone
 
 
@@ -37,6 +46,7 @@ def with_values(
     asked = info.modules.get("embedding", {}).get("values", {})
     if not asked:
         raise ValueError(f"These temporal layers ({info.family}) ask for no frame rate or motion: leave this node out.")
+    check_finite(**values)
     clone = model.clone()
     clone.set_attachments(VALUES, {name: value for name, value in values.items() if name in asked})
     return clone
@@ -53,6 +63,7 @@ def with_motion_lora(
             lora.path,
             len(read.left_out),
         )
+    check_finite(strength=strength)
     patches = {
         key: LoRAAdapter(set(), (change.up, change.down, change.alpha, None, None, None))
         for key, change in read.changes.items()

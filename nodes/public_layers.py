@@ -63,24 +63,50 @@ class TemporalLayerStrength(io.ComfyNode):
             display_name="Temporal Layer Strength",
             category=CATEGORY,
             description="Scales the effect of the temporal layers: 0 gives independent frames, 1 is as trained.",
-            search_aliases=["motion scale", "attention strength", "multival", "motion amount"],
+            search_aliases=["motion scale", "attention strength", "multival", "motion amount", "effect", "keyframes"],
             inputs=[
-                io.Model.Input("model", tooltip="The model of Load Temporal Layers."),
+                io.Model.Input("model", tooltip="The model output of Load Temporal Layers."),
                 io.Float.Input(
                     "attention", default=1.0, min=0.0, max=2.0, step=0.05,
-                    tooltip="Of the attention over frames, and of motion modules.",
+                    tooltip="Strength of temporal attention and motion modules. Lower values reduce motion.",
                 ),
                 io.Float.Input(
                     "convolution", default=1.0, min=0.0, max=2.0, step=0.05,
-                    tooltip="Of the convolutions over frames, which Emu Video's own layers and ModelScope have.",
+                    tooltip="Strength of temporal convolutions, which Emu Video's own layers and ModelScope have.",
+                ),
+                io.Float.Input(
+                    "start_percent", default=0.0, min=0.0, max=1.0, step=0.001, optional=True, advanced=True,
+                    tooltip="Part of sampling at which this strength begins. Before it, an earlier node's counts.",
+                ),
+                io.Float.Input(
+                    "end_percent", default=1.0, min=0.0, max=1.0, step=0.001, optional=True, advanced=True,
+                    tooltip="Part of sampling at which this strength ends.",
+                ),
+                io.Float.Input(
+                    "key_scale", default=1.0, min=0.0, max=4.0, step=0.01, optional=True, advanced=True,
+                    tooltip="Multiplies the keys of temporal attention, as scale in AnimateDiff-Evolved. Try 1.1.",
+                ),
+                Floats.Input(
+                    "per_frame", optional=True,
+                    tooltip="A factor for each frame, for example from Value Schedule.",
+                ),
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="Where the layers act: one mask, or one for each frame."
                 ),
             ],
-            outputs=[io.Model.Output(tooltip="The same model with these strengths.")],
+            outputs=[io.Model.Output(tooltip="The model with this strength.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, attention: float, convolution: float) -> io.NodeOutput:
-        return io.NodeOutput(with_strength(model, attention, convolution))
+    def execute(
+        cls, model, attention: float, convolution: float, start_percent: float = 0.0, end_percent: float = 1.0,
+        key_scale: float = 1.0, per_frame=(), mask=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        limits = {
+            "start": start_percent, "end": end_percent, "key_scale": key_scale,
+            "per_frame": tuple(per_frame or ()), "mask": mask,
+        }  # fmt: skip
+        return io.NodeOutput(with_strength(model, attention, convolution, **limits))
 
 
 class FrameRateAndMotion(io.ComfyNode):

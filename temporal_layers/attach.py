@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from .layers import TemporalLayers
+from .layers import Call, TemporalLayers
 
 ATTRIBUTE = "_emu_video_attachment"
 SWAP = "_emu_video_swap"
@@ -101,18 +101,18 @@ def _hung(layers: TemporalLayers) -> dict[str, Callable[..., Any]]:
     hung: dict[str, Callable[..., Any]] = layers.__dict__.setdefault(ATTRIBUTE, {})
     if not hung:
         for name, module in layers.wrappers():
-            wrapped = partial(_wrap, layers, name, module.wrap)
+            wrapped = partial(_wrap, layers.call, name, module.wrap)
             hung[name] = partial(_nest, wrapped, hung[name]) if name in hung else wrapped
     return hung
 
 
-def _wrap(layers: TemporalLayers, name: str, wrap: Callable, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+def _wrap(call: Call, name: str, wrap: Callable, forward: Callable, *args: Any, **kwargs: Any) -> Any:
     return wrap(
         forward,
         *args,
-        frames=layers.frames,
-        strength=layers.strength_at(name),
-        to_frames=layers.backbone.to_frames,
+        frames=call.frames,
+        strength=call.strength_at(name),
+        to_frames=call.to_frames,
         **kwargs,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,10 +12,28 @@ from torch import Tensor, nn
 from .backbones import UNET, Anchor, Backbone, backbone_of
 from .info import LayersInfo
 from .kinds import kind_of, new_module
-from .modules.base import TemporalModule
+from .modules.base import Strength, TemporalModule, ToFrames
 from .modules.conditioning_conv import ConditioningConv
 
 EXTRA = "extra"  # name of the conditioning convolution in files, below the input anchor
+
+
+@dataclass
+class Call:
+    """Settings of one call of the network. They are apart from the layers, so that what hangs on a network refers to
+    no object that holds it: ComfyUI reports such circles as memory leaks.
+
+    frames: frames of one video. strength: {kind: strength}, see `TemporalLayers`. kinds: {anchor name: kind}.
+    """
+
+    kinds: dict[str, str]
+    to_frames: ToFrames
+    frames: int = 1
+    strength: dict[str, Strength] = field(default_factory=dict)
+
+    def strength_at(self, name: str) -> Strength:
+        """Return the strength of the module behind the anchor of that name."""
+        return self.strength.get(self.kinds[name], 1.0) if self.strength else 1.0
 
 
 class TemporalLayers(nn.Module):
@@ -29,11 +48,10 @@ class TemporalLayers(nn.Module):
     modules: options of the modules of each kind of anchor, {kind: {option: value}}.
 
     `strength` is the share of each kind's change that is kept, {kind: strength}; kinds that it does not name have 1.
+    It is one number, or a tensor with one for each frame of a video, [frames], or each place of it, [frames, 1, h, w].
 
     Weights are undefined until loaded: `layers.load_state_dict(layers.fresh_state_dict())` for new ones.
     """
-
-    frames: int
 
     def __init__(
         self,
@@ -46,11 +64,9 @@ class TemporalLayers(nn.Module):
         super().__init__()
         self.anchors = tuple(anchors)
         self.backbone = backbone
-        self._kinds = {anchor.name: anchor.kind for anchor in self.anchors}
+        self.call = Call({anchor.name: anchor.kind for anchor in self.anchors}, backbone.to_frames)
         self.options = dict(modules or {})
         self.conditioning_channels = conditioning_channels
-        self.frames = 1
-        self.strength: dict[str, float] = {}
         for anchor in self.anchors:
             kind_of(anchor)
             self._add(anchor.name, new_module(anchor, self.options.get(anchor.kind, {}), operations))
@@ -83,9 +99,31 @@ class TemporalLayers(nn.Module):
             yield self.backbone.input_anchor, conv
         yield from self.items()
 
-    def strength_at(self, name: str) -> float:
-        """Strength of the module behind the anchor of that name."""
-        return self.strength.get(self._kinds[name], 1.0) if self.strength else 1.0
+    @property
+    def frames(self) -> int:
+        return self.call.frames
+
+    @frames.setter
+    def frames(self, frames: int) -> None:
+        self.call.frames = frames
+
+    @property
+    def strength(self) -> dict[str, Strength]:
+        return self.call.strength
+
+    @strength.setter
+    def strength(self, strength: dict[str, Strength]) -> None:
+        self.call.strength = strength
+
+    def strength_at(self, name: str) -> Strength:
+        """Return the strength of the module behind the anchor of that name."""
+        return self.call.strength_at(name)
+
+    def set_key_scale(self, scale: float) -> None:
+        """Multiply the keys of all attentions over frames by `scale`; 1 is as trained."""
+        for module in self.modules():
+            if hasattr(module, "key_scale"):
+                module.key_scale = scale
 
     def set_values(self, values: Mapping[str, float] | None) -> None:
         """Set the numbers of value embeddings (frames per second, ...); None: those of their options."""

@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .base import Count, TemporalModule, zero_
-from .frames import attend, sinusoidal_positions
+from .frames import attend, scaled, sinusoidal_positions
 
 
 class TemporalAttention(TemporalModule):
@@ -30,6 +30,7 @@ class TemporalAttention(TemporalModule):
         if not head_dim or channels % head_dim:
             raise ValueError(f"{channels} channels do not divide into heads of {head_dim}.")
         self.heads = channels // head_dim
+        self.key_scale = 1.0
         self.norm1 = operations.LayerNorm(channels)
         self.to_q = operations.Linear(channels, channels, bias=False)
         self.to_k = operations.Linear(channels, channels, bias=False)
@@ -46,7 +47,9 @@ class TemporalAttention(TemporalModule):
         tokens = tokens.contiguous()
         n = self.norm1(tokens)
         n = n + sinusoidal_positions(frames, n.shape[-1], n.device).to(n.dtype)[:, None]
-        tokens = tokens + self.to_out(attend(self.to_q(n), self.to_k(n), self.to_v(n), self.heads))
+        tokens = tokens + self.to_out(
+            attend(self.to_q(n), scaled(self.to_k(n), self.key_scale), self.to_v(n), self.heads)
+        )
         tokens = tokens + self.mlp_out(F.gelu(self.mlp_in(self.norm2(tokens))))
         out = rearrange(tokens, "b t (h w) c -> (b t) c h w", h=x.shape[2])
         return out if channels_last else out.contiguous()

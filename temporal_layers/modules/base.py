@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 ToFrames = Callable[[Any], tuple[Tensor, Callable[[Tensor], Any]]]
 """What an anchor returns -> its frames [(b t), c, h, w] or [(b t), c], and how to put changed frames back."""
+
+Strength = float | Tensor
+"""Share of a module's change that is kept: one number, or a tensor for the frames of a video, [t] or [t, 1, h, w]."""
 
 Count = Annotated[int, Field(ge=0, le=2**16)]
 """An option of a module that counts something; files are checked against it."""
@@ -28,7 +32,7 @@ class TemporalModule(nn.Module):
         forward: Callable[..., Any],
         *args: Any,
         frames: int,
-        strength: float,
+        strength: Strength,
         to_frames: ToFrames,
         **kwargs: Any,
     ) -> Any:
@@ -38,16 +42,46 @@ class TemporalModule(nn.Module):
         Raises ValueError for a batch that is not a multiple of `frames`.
         """
         out = forward(*args, **kwargs)
-        if frames == 1 or strength == 0.0:
+        if frames == 1 or is_off(strength):
             return out
         x, put_back = to_frames(out)
         check_batch(x, frames)
         changed = self(x, frames)
-        return put_back(changed if strength == 1.0 else torch.lerp(x, changed, strength))
+        return put_back(blend(x, changed, strength))
 
     def zero_(self) -> None:
         """Zero the weights without which this module is the identity."""
         raise NotImplementedError
+
+
+def is_off(strength: Strength) -> bool:
+    """Whether nothing of a module's change is kept."""
+    return not isinstance(strength, Tensor) and strength == 0.0
+
+
+def blend(x: Tensor, changed: Tensor, strength: Strength) -> Tensor:
+    """Return `x` with a share of its change.
+
+    x, changed: (b t) c h w or (b t) c, where t is the length of a `strength` that is a tensor.
+    """
+    if not isinstance(strength, Tensor):
+        return changed if strength == 1.0 else torch.lerp(x, changed, strength)
+    weight = strength.to(x.device, x.dtype)
+    if weight.ndim == 1:
+        weight = weight.reshape(-1, *(1,) * (x.ndim - 1))
+    elif x.ndim == 4:
+        weight = resized(weight, x.shape[2], x.shape[3])
+    else:
+        weight = weight.mean((1, 2, 3))[:, None]
+    return torch.lerp(x, changed, weight.repeat(len(x) // len(weight), *(1,) * (x.ndim - 1)))
+
+
+def resized(weight: Tensor, height: int, width: int) -> Tensor:
+    """Return a mask [t, 1, h, w] at another size. A width of 1 stands for pixels in a row, as tokens are."""
+    if width > 1 or height == 1:
+        return F.interpolate(weight, size=(height, width), mode="area")
+    rows = max(1, round((height * weight.shape[2] / weight.shape[3]) ** 0.5))
+    return F.interpolate(weight, size=(rows, height // rows), mode="area").reshape(len(weight), 1, -1, 1)
 
 
 def check_batch(x: Tensor, frames: int) -> None:

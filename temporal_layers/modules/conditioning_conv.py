@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .base import TemporalModule, ToFrames
+from .base import Strength, TemporalModule, ToFrames
 
 
 class NoModule(TemporalModule):
@@ -17,7 +17,7 @@ class NoModule(TemporalModule):
         super().__init__()
 
     def wrap(
-        self, forward: Callable[..., Any], *args: Any, frames: int, strength: float, to_frames: ToFrames, **kwargs
+        self, forward: Callable[..., Any], *args: Any, frames: int, strength: Strength, to_frames: ToFrames, **kwargs
     ):
         return forward(*args, **kwargs)
 
@@ -40,7 +40,7 @@ class ConditioningConv:
         self.conditioning_channels = conditioning_channels
 
     def wrap(
-        self, forward: Callable[..., Any], x: Tensor, *, frames: int, strength: float, to_frames: ToFrames
+        self, forward: Callable[..., Any], x: Tensor, *, frames: int, strength: Strength, to_frames: ToFrames
     ) -> Tensor:
         """x: (b t) C h w, or (b t) (C + conditioning channels) h w, of which one frame drops the latter.
 

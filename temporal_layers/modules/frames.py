@@ -33,6 +33,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return out.transpose(1, 2).reshape(b, t, n, c)
 
 
+def scaled(keys: Tensor, scale: float) -> Tensor:
+    """Return keys times `scale`, bit for bit the same at 1. Larger keys make attention pick fewer frames."""
+    return keys if scale == 1.0 else keys * scale
+
+
 def sinusoidal_positions(frames: int, channels: int, device: torch.device | None = None) -> Tensor:
     """(frames, channels) in float32: sines of frame / 10000^(2i / channels), then cosines."""
     half = channels // 2

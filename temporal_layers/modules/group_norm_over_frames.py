@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .base import TemporalModule, ToFrames, check_batch
+from .base import Strength, TemporalModule, ToFrames, check_batch, is_off
 from .frames import group_norm_over_frames
 
 
@@ -21,10 +21,10 @@ class GroupNormOverFrames(TemporalModule):
         super().__init__()
 
     def wrap(
-        self, forward: Callable[..., Any], x: Tensor, *, frames: int, strength: float, to_frames: ToFrames
+        self, forward: Callable[..., Any], x: Tensor, *, frames: int, strength: Strength, to_frames: ToFrames
     ) -> Tensor:
         """Call the norm's own `forward` on (b, c, t, h w) in place of (b t) c h w."""
-        if frames == 1 or strength == 0.0:
+        if frames == 1 or is_off(strength):
             return forward(x)
         check_batch(x, frames)
         return group_norm_over_frames(forward, x, frames)

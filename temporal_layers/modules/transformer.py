@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .base import Count, TemporalModule, zero_
-from .frames import attend, check_positions, group_norm_over_frames, interleaved_positions
+from .frames import attend, check_positions, group_norm_over_frames, interleaved_positions, scaled
 
 GROUPS = 32
 Norm = Literal["frame", "clip"]
@@ -86,13 +86,16 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, heads: int, operations=nn):
         super().__init__()
         self.heads = heads
+        self.key_scale = 1.0
         self.to_q = operations.Linear(channels, channels, bias=False)
         self.to_k = operations.Linear(channels, channels, bias=False)
         self.to_v = operations.Linear(channels, channels, bias=False)
         self.to_out = operations.Linear(channels, channels)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.to_out(attend(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), self.heads))
+        return self.to_out(
+            attend(self.to_q(tokens), scaled(self.to_k(tokens), self.key_scale), self.to_v(tokens), self.heads)
+        )
 
 
 def check_groups(channels: int) -> None:

@@ -11,19 +11,23 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_management
 import comfy.ops
+import comfy.samplers
 import comfy.sd
 import comfy.supported_models
 import folder_paths
 import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
 from emu_video.benchmarks import unets
 from emu_video.host.injection import inject, layers_info
 from emu_video.host.layer_settings import with_strength
+from emu_video.nodes.sampling import EmuVideoGuider, EmuVideoSampler
 from emu_video.temporal_layers.backbones import unet as unet_backbone
 from emu_video.temporal_layers.formats import convert
 from emu_video.temporal_layers.reader import Weights
@@ -32,6 +36,7 @@ from emu_video.tests.temporal_layers.formats import public
 from torch import Tensor
 
 FRAMES = 4
+CFG = 3.0  # of tiny.sample
 # Two pixels at SD1.5's deepest level: at a single one torch cannot tell the memory layouts apart, and convolutions
 # round otherwise in each.
 LATENT = (4, 8, 16)
@@ -141,14 +146,42 @@ class Stock:
 
     def sample(self, model: Any, feature: Setup = as_it_is, changed_frame: int | None = None) -> Tensor:
         """[FRAMES, C, h, w] from stock nodes. changed_frame: one whose initial noise is another."""
+        model, positive, negative = feature(model, *self.conditionings(model)[:2])
+        return tiny.sample(model, noise=self.start(changed_frame), steps=1, positive=positive, negative=negative)
+
+    def sample_three(self, model: Any, feature: Setup = as_it_is, changed_frame: int | None = None) -> Tensor:
+        """Return the same from Emu Video Guider and SamplerCustomAdvanced, with the guidance of `sample`."""
+        positive, image_only, negative = self.conditionings(model)
+        model, positive, negative = feature(model, positive, negative)
+        weights = {"text_guidance": CFG, "image_guidance": CFG, "guidance_rescale": 0.0}
+        (guider,) = EmuVideoGuider.execute(model, positive, image_only, negative, **weights).args
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 1)
+        noise = SimpleNamespace(seed=3, generate_noise=lambda latent: self.start(changed_frame))
+        latent = {"samples": torch.zeros(FRAMES, *LATENT)}
+        euler = comfy.samplers.sampler_object("euler")
+        return SamplerCustomAdvanced.execute(noise, guider, euler, sigmas, latent).args[0]["samples"]
+
+    def sample_whole(self, model: Any, feature: Setup = as_it_is) -> Tensor:
+        """Return [FRAMES, C, h, w] from Emu Video Sampler."""
+        positive, image_only, negative = self.conditionings(model)
+        model, positive, negative = feature(model, positive, negative)
+        latent = {"samples": torch.zeros(FRAMES, *LATENT)}
+        conds = positive, image_only, negative
+        return EmuVideoSampler.execute(model, *conds, latent, 3, 1, CFG, CFG, 0.0, 0.0).args[0]["samples"]
+
+    def conditionings(self, model: Any) -> tuple[Conds, Conds, Conds]:
+        """Return (positive, negative, negative), all with the first frame where the model's layers read one."""
         info = layers_info(model)
         reads_known = info is not None and info.conditioning_channels > 0
         known = {"noise_concat": tiny.first_frame_known(FRAMES, latent=LATENT)} if reads_known else {}
-        model, positive, negative = feature(model, self.prompt(1, **known), self.prompt(2, **known))
+        return self.prompt(1, **known), self.prompt(2, **known), self.prompt(2, **known)
+
+    def start(self, changed_frame: int | None = None) -> Tensor:
+        """Return the initial noise. changed_frame: one whose noise is another."""
         start = torch.randn((FRAMES, *LATENT), generator=torch.Generator().manual_seed(3))
         if changed_frame is not None:
             start[changed_frame] += 1
-        return tiny.sample(model, noise=start, steps=1, positive=positive, negative=negative)
+        return start
 
     @functools.cached_property
     def without_feature(self) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from emu_video.diffusion.sampler import ddim
 from emu_video.diffusion.schedule import Schedule
-from emu_video.host.guards import NOT_FOR_FLOWS
 from emu_video.host.sampling import ddim_sampler, trailing_sigmas
 from emu_video.host.schedule import ZeroSNRFlow
 from emu_video.nodes.sampling import DDIMSamplerZeroSNR, TrailingTimesteps, ZeroTerminalSNRSchedule
@@ -136,34 +135,7 @@ def test_ddim_sampler_stops_where_the_sigmas_stop():
     torch.testing.assert_close(both, run(model, noise, ddim_sampler(0.0), sigmas), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", comfy.samplers.SAMPLER_NAMES)
-def test_stock_samplers_sample_the_data_or_are_refused(name):
-    model = scheduled(gaussian_denoiser(SCHEDULE, 0.5, 0.5, "v"))
-    sampler = comfy.samplers.sampler_object(name)
-    if name in NOT_FOR_FLOWS.values():
-        with pytest.raises(ValueError, match=f"The sampler {name} does not work with zero terminal SNR: use euler"):
-            run(model, noise_of(), sampler, stock_sigmas(model, "simple", 5))
-        return
-    result = run(model, standard_noise(), sampler, stock_sigmas(model, "simple", 60))
-    print(f"{name}: mean {result.mean():.3f}, spread {result.std():.3f}")
-    assert result.mean().item() == pytest.approx(0.5, abs=0.03)
-    if name != "lcm":  # made for few steps of a distilled network
-        assert result.std().item() == pytest.approx(0.47, abs=0.05)
-
-
 # Refusals
-
-
-@pytest.mark.parametrize("scheduler", comfy.samplers.SCHEDULER_NAMES)
-def test_stock_schedulers_reach_the_last_timestep_or_are_refused(scheduler):
-    model = scheduled(network)
-    sigmas = stock_sigmas(model, scheduler, 5)
-    if scheduler == "ddim_uniform":
-        with pytest.raises(ValueError, match="leaves out: use the scheduler simple with denoise 1"):
-            run(model, noise_of(), EULER, sigmas)
-    else:
-        assert sigmas[0] == 1.0
-        assert run(model, noise_of(), EULER, sigmas).isfinite().all()
 
 
 def test_a_latent_with_content_may_start_lower():

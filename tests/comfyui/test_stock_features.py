@@ -64,6 +64,21 @@ def test_feature(stock, feature):
     assert stock.is_as_loaded()
 
 
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.__name__)
+def test_feature_with_three_conditionings(stock, feature):
+    """Emu Video Guider with equal weights is KSampler's guidance, whatever stands in front of it."""
+    set_up = feature(stock)
+    plain = stock.sample(stock.plain, set_up)
+    fresh = stock.sample_three(stock.fresh, set_up)
+    assert (fresh - plain).norm() < 1e-4 * plain.norm()
+    video = stock.sample_three(stock.trained, set_up)
+    assert (video - stock.sample(stock.trained, set_up)).norm() < 1e-4 * video.norm()
+    assert differ(stock.sample_three(stock.trained, set_up, changed_frame=1)[0], video[0])
+    whole = stock.sample_whole(stock.trained, set_up)
+    assert whole.isfinite().all() and differ(whole, stock.sample_whole(stock.trained))
+    assert stock.is_as_loaded()
+
+
 def test_every_frame_has_its_own_hint(stock):
     """In frames by themselves a ControlNet's hint changes its own frame alone; in a video the others too."""
     hints = torch.rand(FRAMES, *PIXELS, 3, generator=torch.Generator().manual_seed(4))

@@ -1,0 +1,97 @@
+"""Strength of temporal layers: over steps, frames and places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..temporal_layers.kinds import strengths
+from ..temporal_layers.modules.base import Strength
+from .values import check_finite
+from .videos import SAMPLED
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Strength that one node sets.
+
+    attention, convolution: share of the change of a group of modules, 1 = as trained.
+    key_scale: factor of the keys of attentions over frames.
+    start, end: range of sampling in which it acts, 0 = first step, 1 = last.
+    per_frame: factors of both shares, one for each frame of the video; empty = 1.
+    mask: [frames or 1, h, w], factors of both shares at each place; None = 1.
+    """
+
+    attention: float = 1.0
+    convolution: float = 1.0
+    key_scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    per_frame: tuple[float, ...] = ()
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        numbers = {"attention": self.attention, "convolution": self.convolution, "key_scale": self.key_scale}
+        check_finite(**numbers, start_percent=self.start, end_percent=self.end)
+        check_finite(**{f"per_frame[{frame}]": value for frame, value in enumerate(self.per_frame)})
+        if self.start > self.end:
+            raise ValueError(f"start_percent {self.start:g} is behind end_percent {self.end:g}: exchange them.")
+
+    def is_active(self, sampling: Any, sigma: float) -> bool:
+        """Whether it acts at a noise level of a MODEL's model_sampling."""
+        return sampling.percent_to_sigma(self.end) <= sigma <= sampling.percent_to_sigma(self.start)
+
+    def strengths(self, batch: int, frames: int, options: Mapping[str, Any]) -> dict[str, Strength]:
+        """Return the strength of each kind of module, for one call of the model.
+
+        batch: latents of one conditioning in the call. frames: of one clip in it. options: transformer options.
+        """
+        if not self.per_frame and self.mask is None:
+            if self.attention == self.convolution == 1.0:
+                return {}
+            return dict(strengths(attention=self.attention, convolution=self.convolution))
+        window = options.get("context_window")
+        indices = list(range(frames)) if window is None else window_frames(window)
+        video = frames if window is None else options.get(SAMPLED, batch)
+        factors = self.factors(video)[indices]
+        return {
+            kind: factors * value
+            for kind, value in strengths(attention=self.attention, convolution=self.convolution).items()
+        }
+
+    def factors(self, frames: int) -> Tensor:
+        """Return the factors of a whole video, [frames] or [frames, 1, h, w]."""
+        numbers = self.per_frame or (1.0,) * frames
+        if len(numbers) != frames:
+            raise ValueError(
+                f"per_frame has {len(numbers)} numbers, but the video has {frames} frames: give one for each frame."
+            )
+        each = torch.tensor(numbers)
+        if self.mask is None:
+            return each
+        if len(self.mask) not in (1, frames):
+            raise ValueError(
+                f"The mask has {len(self.mask)} frames, but the video has {frames}: give one, or one for each frame."
+            )
+        return each[:, None, None, None] * self.mask.float()[:, None]
+
+
+def window_frames(window: Any) -> list[int]:
+    """Return the frames of the video that a context window holds, in its order."""
+    anchor = getattr(window, "causal_anchor_index", None)
+    return [*([] if anchor is None else [anchor]), *window.index_list]
+
+
+def active_setting(settings: Sequence[Setting], sampling: Any, options: Mapping[str, Any]) -> Setting:
+    """Return the last setting that acts at the present noise level; as trained where none does."""
+    sigmas = options.get("sigmas")
+    for setting in reversed(settings):
+        if (setting.start, setting.end) == (0.0, 1.0) or (
+            sigmas is not None and setting.is_active(sampling, float(sigmas.flatten()[0]))
+        ):
+            return setting
+    return Setting()
