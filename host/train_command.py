@@ -59,6 +59,8 @@ def _train(args: argparse.Namespace, recipe) -> str:
     stop = _Stop()
     with torch.inference_mode(), processes(comfy.model_management.get_torch_device()) as group:
         model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(headless.find("checkpoints", args.checkpoint))
+        if model is None:
+            raise ValueError(f"{args.checkpoint} has no diffusion model: choose an image checkpoint.")
         progress = _Progress() if group.is_first else None
 
         def on_samples(samples, fps: float) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import comfy.model_management
 import comfy.model_patcher
@@ -217,9 +218,9 @@ def check_memory(
     needed, parts = memory_estimate(model, recipe, stage, info, clips)
     logging.info("Emu Video: training takes about %.1f GiB (%s).", needed / GIB, parts)
     if device.type == "cpu":
-        free = comfy.model_management.get_free_memory(device)
+        free = cast(int, comfy.model_management.get_free_memory(device))
     else:
-        free = comfy.model_management.get_total_memory(device)  # other models are moved away
+        free = cast(int, comfy.model_management.get_total_memory(device))  # other models are moved away
     if needed > free:
         advice = "smaller or shorter clips, clips_at_once 1"
         advice += "" if stage.gradient_checkpointing else ", gradient_checkpointing true"

@@ -133,6 +133,7 @@ def given_layers(model: comfy.model_patcher.ModelPatcher) -> Layers | None:
             "These temporal layers have a motion LoRA, which training would lose: connect the model of Load Temporal "
             "Layers without Load Motion LoRA."
         )
+    assert patcher.cached_patcher_init is not None  # set by host.injection.load_patcher
     return patcher.cached_patcher_init[1][0], info
 
 

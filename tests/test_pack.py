@@ -26,6 +26,7 @@ NODES = {
     "EmuVideoFrameRateAndMotion",
     "EmuVideoGuider",
     "EmuVideoInterpolateFlow",
+    "EmuVideoTrainTemporalLayers",
     "EmuVideoInterpolation",
     "EmuVideoJoin",
     "EmuVideoKnownFrames",
@@ -38,7 +39,6 @@ NODES = {
     "EmuVideoSuperResolution",
     "EmuVideoTemporalStrength",
     "EmuVideoTrailingSteps",
-    "EmuVideoTrainTemporalLayers",
     "EmuVideoValueSchedule",
     "EmuVideoZeroSNR",
 }
