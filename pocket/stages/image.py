@@ -30,7 +30,7 @@ def make(run: Run, compile_model: bool = True, **options) -> None:
     model = Denoiser(run.recipe.shape)
     model.text.load_state_dict(run.load("text"))
     words = nn.Linear(model.unet.feature_channels, len(Vocabulary()))
-    network = torch.compile(model.with_means) if compile_model else model.with_means
+    network = torch.compile(model.with_means, dynamic=False) if compile_model else model.with_means
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     empty = torch.tensor(pad_tokens([]))
 

@@ -96,7 +96,7 @@ class Network:
 
     def __init__(self, model: Denoiser, compile_model: bool):
         self.model = model
-        self.run = torch.compile(model) if compile_model else model
+        self.compiled = torch.compile(model, dynamic=False) if compile_model else model
 
     def __call__(self, noisy: Tensor, t: Tensor, given: Tensor | None, texts: list[Conds]) -> Tensor:
         count, frames = noisy.shape[:2]
@@ -104,5 +104,7 @@ class Network:
             encoded = self.model.encode(torch.stack([text["tokens"] for text in texts]))
         context, pooled = (each.repeat_interleave(frames, 0) for each in encoded)
         x = noisy if given is None else torch.cat([noisy, given], 2)
-        out = self.run(x.flatten(0, 1), t.repeat_interleave(frames), context, pooled)
+        # Checks have other batches than training: compiling again for each would take longer than they do.
+        run = self.compiled if torch.is_grad_enabled() else self.model
+        out = run(x.flatten(0, 1), t.repeat_interleave(frames), context, pooled)
         return out.float().unflatten(0, (count, frames))

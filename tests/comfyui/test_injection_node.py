@@ -51,8 +51,8 @@ def test_only_weights_are_listed(file):
 def test_shipped_weights_are_listed(models_dir):
     folders.register()
     for kind in ("checkpoints", folders.TEMPORAL_LAYERS):
-        assert str(folders.SHIPPED_WEIGHTS / kind) in folder_paths.get_folder_paths(kind)
-        for file in (folders.SHIPPED_WEIGHTS / kind).glob("*.safetensors"):
+        assert str(folders.WEIGHTS / kind) in folder_paths.get_folder_paths(kind)
+        for file in (folders.WEIGHTS / kind).glob("*.safetensors"):
             assert file.name in folder_paths.get_filename_list(kind)
 
 
@@ -65,7 +65,7 @@ def test_folders_of_extra_model_paths_stay_first(models_dir, tmp_path):
     assert paths == [
         mine,
         str(models_dir / "temporal_layers"),
-        str(folders.SHIPPED_WEIGHTS / "temporal_layers"),
+        str(folders.WEIGHTS / "temporal_layers"),
     ]
     assert folder_paths.folder_names_and_paths["checkpoints"][1] is folder_paths.supported_pt_extensions
 
