@@ -1,6 +1,7 @@
 """The pocket checkpoint for ComfyUI's stock loaders: its UNet, text encoder, tokenizer and autoencoder."""
 
 import logging
+from typing import Any
 
 import comfy.latent_formats
 import comfy.model_base
@@ -51,7 +52,8 @@ class PocketUNet(UNetModel):
     def __init__(self, *args, dtype=torch.float32, device=None, operations=comfy.ops.disable_weight_init, **config):
         super().__init__(*args, dtype=dtype, device=device, operations=operations, **config)
         channels = config["model_channels"]
-        self.input_blocks[0].append(_TextDrivenMaps(channels, 4 * channels, operations, dtype=dtype, device=device))
+        first: Any = self.input_blocks[0]
+        first.append(_TextDrivenMaps(channels, 4 * channels, operations, dtype=dtype, device=device))
 
 
 class _PocketModel(comfy.model_base.BaseModel):
@@ -118,7 +120,7 @@ class _PocketTextModel(nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
         super().__init__()
         self.dtypes = {dtype or torch.float32}
         self.execution_device = None
-        operations = (model_options or {}).get("custom_operations") or comfy.ops.manual_cast
+        operations: Any = (model_options or {}).get("custom_operations") or comfy.ops.manual_cast
         self.transformer = TextEncoder(vocabulary_size, operations=operations, device=device, dtype=dtype)
 
     def set_clip_options(self, options):
@@ -170,7 +172,7 @@ class EmuVideoPocket(comfy.supported_models_base.BASE):
         return state_dict
 
     def process_unet_state_dict_for_saving(self, state_dict):
-        colours = (*self.latent_format.latent_rgb_factors, self.latent_format.latent_rgb_factors_bias)
+        colours = (*(self.latent_format.latent_rgb_factors or ()), self.latent_format.latent_rgb_factors_bias)
         return super().process_unet_state_dict_for_saving({**state_dict, SIGNATURE: torch.tensor(colours)})
 
     def process_vae_state_dict(self, state_dict):

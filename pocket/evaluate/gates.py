@@ -257,7 +257,8 @@ if __name__ == "__main__":
     parser.add_argument("--image", type=float, default=1.5)
     parser.add_argument("--count", type=int, default=64)
     options = parser.parse_args()
-    run = run_with(options.folder, {"starts": "image", "words": "video"}.get(options.stage, options.stage))
+    stage = {"starts": "image", "words": "video"}.get(options.stage) or options.stage
+    run = run_with(options.folder, stage)
     if options.stage == "autoencoder":
         autoencoder_gate(run, options.count)
     elif options.stage == "image":

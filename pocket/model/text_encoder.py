@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +66,7 @@ def pad_tokens(tokens: list[int]) -> list[int]:
 
 
 class _Layer(nn.Module):
-    def __init__(self, width: int, heads: int, operations, **where):
+    def __init__(self, width: int, heads: int, operations: Any, **where):
         super().__init__()
         self.heads = heads
         self.norm1 = operations.LayerNorm(width, **where)
@@ -91,7 +92,7 @@ class TextEncoder(nn.Module):
     the first half a word like "star" is easily lost among its neighbours, in the second every word counts the same.
     """
 
-    def __init__(self, vocabulary_size: int, width: int = WIDTH, layers: int = 2, operations=nn, **where):
+    def __init__(self, vocabulary_size: int, width: int = WIDTH, layers: int = 2, operations: Any = nn, **where):
         super().__init__()
         self.tokens = operations.Embedding(vocabulary_size, width, **where)
         self.positions = operations.Embedding(LENGTH, width, **where)

@@ -207,9 +207,10 @@ class UNet(nn.Module):
 
         self.time_embed = mlp(low)
         self.label_emb = nn.Sequential(mlp(shape.pooled_dim))
+        first = Block(nn.Conv2d(shape.latent_channels, low, 3, padding=1))
         self.input_blocks = nn.ModuleList(
             [
-                Block(nn.Conv2d(shape.latent_channels, low, 3, padding=1)),
+                first,
                 Block(residual(low, low)),
                 Block(Downsample(low)),
                 Block(residual(low, high), transformer()),
@@ -227,12 +228,13 @@ class UNet(nn.Module):
         self.out = nn.Sequential(
             nn.GroupNorm(GROUPS, low), nn.SiLU(), nn.Conv2d(low, shape.latent_channels, 3, padding=1)
         )
-        self.input_blocks[0].append(TextDrivenMaps(low, emb))
+        first.append(TextDrivenMaps(low, emb))  # last, so that seeds keep their initial weights
+        module: Any
         for name, module in self.named_modules():
             if name == "out.2" or name.endswith(("out_layers.3", "proj_out")):
                 nn.init.zeros_(module.weight)
                 nn.init.zeros_(module.bias)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, pooled: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Predict v, and return the features that enter each output block besides.

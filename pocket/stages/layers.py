@@ -67,7 +67,8 @@ def new_layers(run: Run, name: str, model: Denoiser) -> TemporalLayers:
     layers.load_state_dict(layers.fresh_state_dict(made.seed))
     if made.extra_convolution == "copy":
         # The frozen network then sees known frames as pictures that it understands.
-        layers.conditioning_conv.weight.data[:, :channels] = model.unet.input_blocks[0][0].weight
+        conv_in = model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight")
+        layers.conditioning_conv.weight.data[:, :channels] = conv_in
     return layers
 
 
