@@ -72,7 +72,7 @@ class Graph:
 
     def source(self, name: str, slot: str) -> str:
         """Return the id of the node that is connected to an input."""
-        value = self.inputs(name).get(slot)
+        value: Any = self.inputs(name).get(slot)
         if value is None or not is_link(value):
             raise ValueError(f"Nothing is connected to the input {slot!r} of {name!r}.")
         return value[0]

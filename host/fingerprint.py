@@ -37,7 +37,7 @@ def _add(state: Any, key: str, value: object) -> None:
         state.update(value.detach().reshape(-1)[places].to("cpu", torch.float32).numpy().tobytes())
 
 
-def _leaves(value: object) -> Iterator[object]:
+def _leaves(value: Any) -> Iterator[object]:
     """Tensors, numbers and strings inside lists, tuples, dicts and weight adapters."""
     if isinstance(value, (Tensor, str, int, float, bool, type(None))):
         yield value

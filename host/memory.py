@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import comfy.model_management
 import torch
 
@@ -15,7 +17,7 @@ def bytes_in_words(count: int) -> str:
 
 def check_memory(needed: int, what: str, advice: str, device: torch.device) -> None:
     """Raise ValueError for a result of `needed` bytes that does not fit. The message ends in `advice`."""
-    free = comfy.model_management.get_free_memory(device)
+    free = cast(int, comfy.model_management.get_free_memory(device))  # a pair only if torch's own share is asked for
     if needed > free:
         raise ValueError(
             f"{what} take about {bytes_in_words(needed)} of memory, but {bytes_in_words(free)} are free: {advice}."

@@ -49,7 +49,9 @@ class _TextDrivenMaps(TextDrivenMaps, TimestepBlock):
 class PocketUNet(UNetModel):
     """ComfyUI's UNetModel with text-driven maps after its first convolution."""
 
-    def __init__(self, *args, dtype=torch.float32, device=None, operations=comfy.ops.disable_weight_init, **config):
+    def __init__(
+        self, *args, dtype=torch.float32, device=None, operations: Any = comfy.ops.disable_weight_init, **config
+    ):
         super().__init__(*args, dtype=dtype, device=device, operations=operations, **config)
         channels = config["model_channels"]
         first: Any = self.input_blocks[0]

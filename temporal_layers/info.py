@@ -155,7 +155,8 @@ def _as_version_1(entries: dict[str, Any], noise: Discrete) -> dict[str, Any]:
 
 
 def _from_version_1(entries: dict[str, Any]) -> dict[str, Any]:
-    betas, training = entries.get("betas"), entries.get("training")
+    betas: Any = entries.get("betas")
+    training: Any = entries.get("training")
     for name, value in (("betas", betas), ("training", training)):
         if name in entries and not isinstance(value, dict):
             raise ValueError(f'"{name}" is {shown(value)}: expected an object.')

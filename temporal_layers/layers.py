@@ -57,7 +57,7 @@ class TemporalLayers(nn.Module):
         self,
         anchors: Iterable[Anchor],
         conditioning_channels: int,
-        operations=nn,
+        operations: Any = nn,
         modules: Mapping[str, Mapping[str, Any]] | None = None,
         backbone: Backbone = UNET,
     ):
@@ -80,7 +80,7 @@ class TemporalLayers(nn.Module):
             self._add(f"{backbone.input_anchor}.{EXTRA}", conv)
 
     @classmethod
-    def of(cls, info: LayersInfo, operations=nn) -> TemporalLayers:
+    def of(cls, info: LayersInfo, operations: Any = nn) -> TemporalLayers:
         """The layers that a file's `info` describes, without their weights."""
         return cls(info.anchors, info.conditioning_channels, operations, info.modules, backbone_of(info.base))
 

@@ -42,10 +42,13 @@ class Backbone(Protocol):
     """One kind of image model (a UNet, later diffusion transformers). Register one with `backbones.register`."""
 
     latent_channels: int
-    bases: tuple[str, ...]
-    """Names of the image models of this kind that temporal layers are made for."""
     input_anchor: str
     """Name of the module that reads the latents, where conditioning channels enter."""
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Names of the image models of this kind that temporal layers are made for."""
+        ...
 
     def recognises(self, network: nn.Module) -> bool:
         """Return whether the network is a model of this kind."""

@@ -122,7 +122,8 @@ class UNet16(UNet):
     shapes = BASES_16
 
     def recognises(self, network: nn.Module) -> bool:
-        return super().recognises(network) and dict(self.modules(network))[CONV_IN].in_channels == self.latent_channels
+        conv_in: Any = dict(self.modules(network)).get(CONV_IN)
+        return is_conv(conv_in) and conv_in.in_channels == self.latent_channels
 
 
 UNET, UNET_16 = UNet(), UNet16()

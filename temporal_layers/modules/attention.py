@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ class TemporalAttention(TemporalModule):
     attention 4, out 2, sum 3) and 23 for the MLP (norm 2, in 5, GELU 8, out 5, sum 3); contiguous 46 in all.
     """
 
-    def __init__(self, channels: int, head_dim: Count = 64, operations=nn):
+    def __init__(self, channels: int, head_dim: Count = 64, operations: Any = nn):
         super().__init__()
         head_dim = min(head_dim, channels)
         if not head_dim or channels % head_dim:

@@ -13,7 +13,7 @@ from .base import Strength, TemporalModule, ToFrames
 class NoModule(TemporalModule):
     """The identity, for an anchor that is there for the conditioning convolution alone."""
 
-    def __init__(self, channels: int, operations=nn):
+    def __init__(self, channels: int, operations: Any = nn):
         super().__init__()
 
     def wrap(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ class TemporalConv(TemporalModule):
     Memory traffic, in reads or writes of the whole activation: 5 (convolution 2, sum 3); contiguous 7.
     """
 
-    def __init__(self, channels: int, operations=nn):
+    def __init__(self, channels: int, operations: Any = nn):
         super().__init__()
         self.conv = operations.Conv2d(channels, channels, (3, 1), padding=(1, 0))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ class TemporalConvStack(TemporalModule):
     Each convolution runs as one Conv2d with a (3, 1) kernel over the image of frames by pixels, as TemporalConv's.
     """
 
-    def __init__(self, channels: int, norm: Norm = "clip", operations=nn):
+    def __init__(self, channels: int, norm: Norm = "clip", operations: Any = nn):
         super().__init__()
         check_groups(channels)
         self.over_clip = norm == "clip"

@@ -17,7 +17,7 @@ class GroupNormOverFrames(TemporalModule):
     It has no weights: at strength 0 the norm is the image model's, above 0 it is over frames.
     """
 
-    def __init__(self, channels: int, operations=nn):
+    def __init__(self, channels: int, operations: Any = nn):
         super().__init__()
 
     def wrap(

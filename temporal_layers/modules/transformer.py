@@ -6,7 +6,7 @@ and, without positions, ModelScopeT2V (Wang et al. 2023, section 3.2).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -37,7 +37,7 @@ class TemporalTransformer(TemporalModule):
         head_dim: Count = 0,
         positions: Count = 0,
         norm: Norm = "frame",
-        operations=nn,
+        operations: Any = nn,
     ):
         super().__init__()
         check_groups(channels)
@@ -83,7 +83,7 @@ class TemporalTransformer(TemporalModule):
 class SelfAttention(nn.Module):
     """Attention over frames. (b, t, n, c) -> the same."""
 
-    def __init__(self, channels: int, heads: int, operations=nn):
+    def __init__(self, channels: int, heads: int, operations: Any = nn):
         super().__init__()
         self.heads = heads
         self.key_scale = 1.0

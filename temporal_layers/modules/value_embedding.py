@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ class ValueEmbeddings(TemporalModule):
     attribute lacks adds nothing, as in the image step.
     """
 
-    def __init__(self, channels: int, values: Values, operations=nn):
+    def __init__(self, channels: int, values: Values, operations: Any = nn):
         super().__init__()
         self.values = dict(values)
         for name in values:

@@ -7,6 +7,8 @@ from emu_video.benchmarks.interpolation import CLIPS, blending, clip_path, optic
 from emu_video.optical_flow.cuts import is_cut
 from emu_video.optical_flow.flow import estimate
 
+pytestmark = pytest.mark.slow
+
 CUTS = (30, 76, 137, 187, 242)
 """The frames of `bikes` that begin a scene: those that its encoder stored whole."""
 

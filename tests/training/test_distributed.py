@@ -12,6 +12,8 @@ from emu_video.tests.training.test_trainer import STAGE, brightening, run
 from emu_video.training.distributed import ALONE, Processes
 from emu_video.training.log import read_rows
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import sys
 from pathlib import Path

@@ -83,6 +83,7 @@ def test_a_converted_file_is_the_same_when_saved_as_our_own(name, tmp_path):
         assert all(torch.equal(tensor, state_dict[key]) for key, tensor in again.items())
 
 
+@pytest.mark.slow
 def test_every_missing_key_is_named():
     for tensors, _ in FILES.values():
         for key in list(tensors)[::37]:

@@ -21,6 +21,8 @@ from emu_video.training.prepare import scenes, shards
 from emu_video.training.prepare.prepare import prepare
 from emu_video.training.prepare.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, Any] = {"width": 32, "height": 32}
 
 
