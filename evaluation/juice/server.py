@@ -124,7 +124,7 @@ async def _vote(request: web.Request) -> web.Response:
     for key, answer in given.items() if isinstance(given, dict) else ():
         if not isinstance(answer, dict) or not isinstance(answer.get("reasons"), list):
             raise ValueError("An answer needs a side and a list of reasons.")
-        arm = {"left": task.left, "right": task.right}.get(answer.get("side"), "")
+        arm = {"left": task.left, "right": task.right}.get(str(answer.get("side")), "")
         answers[str(key)] = Answer(arm, tuple(map(str, answer["reasons"])))
     seconds = body.get("seconds")
     seconds = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 86_400 else 0.0

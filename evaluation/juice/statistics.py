@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from statsmodels.stats.inter_rater import fleiss_kappa
@@ -89,20 +90,28 @@ def _outcome(question: Question, votes: Sequence[Vote]) -> Outcome:
         by_pair[vote.name].append(vote.answers[question.key].arm)
     wins = sum((_for_a(arms) > len(arms) / 2) + 0.5 * (_for_a(arms) == len(arms) / 2) for arms in by_pair.values())
     pairs = len(by_pair)
-    low, high = proportion_confint(wins, pairs, method="wilson") if pairs else (math.nan, math.nan)
+    low, high = _wilson(wins, pairs)
     several = [arms for arms in by_pair.values() if len(arms) > 1]
     return Outcome(
         pairs=pairs,
         votes=len(votes),
         wins=wins,
         win_rate=wins / pairs if pairs else math.nan,
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         split=_mean(abs(2 * _for_a(arms) - len(arms)) <= 1 for arms in several),
         complete=_mean(_for_a(arms) in (0, len(arms)) for arms in several),
         kappa=agreement(several),
         reasons={reason.key: _reason_shares(question.key, reason.key, votes) for reason in question.reasons},
     )
+
+
+def _wilson(wins: float, pairs: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval; wins may be half a number, because of ties."""
+    if not pairs:
+        return math.nan, math.nan
+    bounds: Any = proportion_confint(wins, pairs, method="wilson")
+    return float(bounds[0]), float(bounds[1])
 
 
 def agreement(by_pair: Iterable[Sequence[str]]) -> float:
@@ -144,7 +153,7 @@ def summary(votes: Sequence[Vote]) -> dict:
     return _without_nan(result)
 
 
-def _without_nan(value):
+def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

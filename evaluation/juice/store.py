@@ -92,7 +92,10 @@ class Store:
         columns = "rater, kind, name, shown_left, answers, seconds, voted_at"
         with self.lock:
             rows = self.connection.execute(f"select {columns} from votes order by voted_at").fetchall()
-        return [Vote(*row[:4], _unpack(row[4]), *row[5:]) for row in rows]
+        return [
+            Vote(rater, kind, name, shown_left, _unpack(answers), seconds, voted_at)
+            for rater, kind, name, shown_left, answers, seconds, voted_at in rows
+        ]
 
     def close(self) -> None:
         with self.lock:

@@ -39,7 +39,7 @@ def tasks(names: Sequence[str], rater: str, seed: int, check_every: int) -> list
     rng = random.Random(f"{seed}/{rater}")
     order = list(names)
     rng.shuffle(order)
-    sides: list[Arm] = (["a", "b"] * len(order))[: len(order)]
+    sides: list[Arm] = ["b" if i % 2 else "a" for i in range(len(order))]
     rng.shuffle(sides)
     result: list[Task] = []
     for i, (name, left) in enumerate(zip(order, sides, strict=True)):
