@@ -193,7 +193,7 @@ def graph_pictures(page: Page, url: str, names: list[str]) -> None:
 def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as room:
         base = comfyui.make_base(Path(room), Path(room) / "output")
-        with server.running(comfyui.find(None) or comfyui.fetch(), base) as running, browser() as page:
+        with server.running(comfyui.locate(), base) as running, browser() as page:
             if names:
                 graph_pictures(page, running.url, names)
             else:

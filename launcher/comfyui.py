@@ -27,13 +27,13 @@ PACK = "emu-video"
 NOT_THE_PACK = (".*", "__pycache__", "output", "runs", "tests")
 
 
-def find(given: str | None = None) -> Path | None:
-    """Return the user's own ComfyUI, given or named by COMFYUI_PATH, or None if the downloaded one is to be used.
+def find() -> Path | None:
+    """Return the user's own ComfyUI, which COMFYUI_PATH names, or None if the downloaded one is to be used.
 
     Raises:
         LauncherError: The folder is not a ComfyUI.
     """
-    folder = given or os.environ.get("COMFYUI_PATH")
+    folder = os.environ.get("COMFYUI_PATH")
     if not folder:
         return None
     path = Path(folder).expanduser().resolve()

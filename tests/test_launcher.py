@@ -199,9 +199,10 @@ def test_pack_is_copied_where_links_are_refused(tmp_path, monkeypatch):
     assert not (link / ".git").exists() and not (link / ".venv").exists()
 
 
-def test_folder_that_is_no_comfyui_is_refused(tmp_path):
+def test_folder_that_is_no_comfyui_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
     with pytest.raises(LauncherError, match="not a ComfyUI folder"):
-        comfyui.find(str(tmp_path))
+        comfyui.find()
 
 
 WORKFLOW = {
