@@ -16,7 +16,8 @@ NAME = "AnimateLCM"
 
 
 def recognises(weights: Weights) -> bool:
-    fits = animatediff.recognises(weights) or motion_adapter.recognises(weights)
+    has_modules = animatediff.recognises(weights) or motion_adapter.recognises(weights)
+    fits = has_modules and animatediff.has_middle(weights) and not pia.reads_conditioning(weights)
     return fits and any("animatelcm" in text.lower() for text in weights.metadata.values())
 
 

@@ -144,6 +144,8 @@ def test_animatelcm_is_a_choice_or_said_by_the_file():
     ):
         info = convert(file, options)[1]
         assert (info.family, info.max_frames, info.betas) == ("AnimateLCM", 64, LINEAR)
+    merged = convert(of(public.animatediff(), {"description": "merged, by the recipe of AnimateLCM"}))[1]
+    assert merged.family == "AnimateDiff v3"  # AnimateLCM has a module in the middle
     with pytest.raises(ValueError, match="has no motion modules, so it is not AnimateLCM"):
         convert(of(public.modelscope()), Options(family="AnimateLCM"))
     with pytest.raises(ValueError, match='no family "PIA" to choose; use one of AnimateLCM'):
