@@ -25,7 +25,7 @@ from .guards import check_order, guard
 from .notices import notice
 from .schedule import predicts_v, set_schedule
 from .strength import active_setting
-from .videos import FRAMES, LAYERS, frames_in_call
+from .videos import FRAMES, LAYERS, frames_in_call, with_window
 
 KEY = LAYERS
 CHECKPOINT_PREDICTS_V = "emu_video_checkpoint_predicts_v"
@@ -127,6 +127,6 @@ def with_layers(executor, x, t, c_concat, c_crossattn, control, transformer_opti
     layers.set_values(patcher.get_attachment(VALUES))
     attach(unet, layers, owner=layers)
     try:
-        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conds)
+        return executor(x, t, c_concat, c_crossattn, control, with_window(transformer_options), **conds)
     finally:
         detach(unet, owner=layers)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..temporal_layers.kinds import strengths
 from ..temporal_layers.modules.base import Strength
 from .values import check_finite
-from .videos import SAMPLED
+from .videos import SAMPLED, window_frames
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,6 @@ class Setting:
                 f"The mask has {len(self.mask)} frames, but the video has {frames}: give one, or one for each frame."
             )
         return each[:, None, None, None] * self.mask.float()[:, None]
-
-
-def window_frames(window: Any) -> list[int]:
-    """Return the frames of the video that a context window holds, in its order."""
-    anchor = getattr(window, "causal_anchor_index", None)
-    return [*([] if anchor is None else [anchor]), *window.index_list]
 
 
 def active_setting(settings: Sequence[Setting], sampling: Any, options: Mapping[str, Any]) -> Setting:

@@ -14,6 +14,7 @@ from .notices import notice
 LAYERS = "emu_video"  # attachment of a MODEL with temporal layers: their LayersInfo
 FRAMES = "emu_video_frames"  # attachment of a MODEL with temporal layers: frames of one video, 0 = the whole batch
 SAMPLED = "emu_video_sampled"  # transformer option while sampling: frames of the whole latent
+WINDOW = "ad_params"  # transformer option that AnimateDiff-Evolved made common, see `with_window`
 PURPOSE = "emu_video_purpose"  # key of a conditioning's options, beside noise_concat
 
 
@@ -154,7 +155,7 @@ def frames_in_call(batch: int, frames: int, transformer_options: Mapping[str, An
         return frames_per_video(batch, frames)
     clip, window = transformer_options.get(SAMPLED, batch), transformer_options.get("context_window")
     if window is not None:
-        clip = len(window.index_list) + (getattr(window, "causal_anchor_index", None) is not None)
+        clip = len(window_frames(window))
     if batch % clip == 0:
         return clip
     if batch == 1 or batch > clip:
@@ -163,6 +164,26 @@ def frames_in_call(batch: int, frames: int, transformer_options: Mapping[str, An
             "batch of latents, or set them to multiples of the frame count."
         )
     return batch
+
+
+def window_frames(window: Any) -> list[int]:
+    """Return the frames of the video that a context window holds, in its order."""
+    anchor = getattr(window, "causal_anchor_index", None)
+    return [*([] if anchor is None else [anchor]), *window.index_list]
+
+
+def with_window(transformer_options: dict[str, Any]) -> dict[str, Any]:
+    """Return transformer options that also list the frames of a context window as AnimateDiff-Evolved does.
+
+    Packs of image prompts (IP-Adapter) with one image per frame read this entry. Without it, every window gets the
+    images of the first frames.
+    """
+    window = transformer_options.get("context_window")
+    if window is None or WINDOW in transformer_options:
+        return transformer_options
+    frames = window_frames(window)
+    entry = {"sub_idxs": frames, "context_length": len(frames), "full_length": transformer_options[SAMPLED]}
+    return {**transformer_options, WINDOW: entry}
 
 
 def frames_per_video(batch: int, frames: int) -> int:
