@@ -1,0 +1,103 @@
+"""Measures temporal layers that were trained on the clips of `own_motion_clips`, on held-out colours and shapes.
+
+Every clip is made by a ComfyUI server with the shipped graph and the given layers, then read back. Without --layers
+the shipped layers are measured: the state before training.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from ...evaluation import pictures
+from ...evaluation.graph import Graph
+from ...evaluation.intervals import share_text
+from ...evaluation.measure import add_server_option, measure
+from ...evaluation.results import Results
+from ...evaluation.servers import Job, Outputs
+from ..shipped import VIDEO_LAYERS
+from ..world.reader import Sight, read_clip
+from .own_motion_clips import DIAGONALS, MOTIONS, prompts
+from .text_to_video import FILES, graph
+
+LEAST_TURN = 270.0  # degrees round the centre
+SPREAD = 0.3  # of the mean distance from the centre
+LEAST_STEP = 0.06  # of the frame, along each axis
+SEED = 11
+
+
+def orbit(sights: list[Sight | None]) -> tuple[float, float]:
+    """Return the degrees that a shape turns round the centre of its path, and how much its distance varies.
+
+    The centre is that of the circle that fits best (least squares, after Kasa). The second number is the largest
+    deviation from the mean distance, over the mean distance. Both are nan where fewer than 4 frames show a shape.
+    """
+    places = np.array([(sight.x, sight.y) for sight in sights if sight])
+    if len(places) < 4 or np.ptp(places, 0).max() < LEAST_STEP:
+        return (float("nan"), float("nan")) if len(places) < 4 else (0.0, float("inf"))
+    equations = np.column_stack([2 * places, np.ones(len(places))])
+    (x, y, _), *_ = np.linalg.lstsq(equations, (places**2).sum(1), rcond=None)
+    away = places - (x, y)
+    distances = np.hypot(*away.T)
+    turns = np.diff(np.unwrap(np.arctan2(away[:, 1], away[:, 0])))
+    return float(np.degrees(abs(turns.sum()))), float(np.abs(distances / distances.mean() - 1).max())
+
+
+def diagonal(sights: list[Sight | None], way: str) -> bool:
+    """Whether a shape goes the right way along both axes."""
+    seen = [sight for sight in sights if sight]
+    if len(seen) < 2:
+        return False
+    net = seen[-1].x - seen[0].x, seen[-1].y - seen[0].y
+    return all(sign * moved > LEAST_STEP for sign, moved in zip(DIAGONALS[way], net, strict=True))
+
+
+def judge(prompt: dict, frames: np.ndarray) -> dict:
+    """Return whether a clip, uint8 [T, h, w, 3], shows the motion that was trained, and the shape of the prompt."""
+    reading = read_clip(frames)
+    right = {
+        "colour": reading.majority("colour") == prompt["colour"],
+        "shape": reading.majority("shape") == prompt["shape"],
+        "present": reading.present,
+    }
+    if prompt["way"]:
+        return right | {"motion": diagonal(reading.sights, prompt["way"])}
+    turned, spread = orbit(reading.sights)
+    return right | {"motion": turned >= LEAST_TURN and spread <= SPREAD, "turned": turned, "spread": spread}
+
+
+def with_layers(prompt: dict, seed: int, layers: str) -> Graph:
+    """Return the shipped graph with other temporal layers: a file of the server's models/temporal_layers."""
+    made = graph(prompt, seed)
+    made.set_everywhere(temporal_layers=layers)
+    return made
+
+
+def main(motion: str, layers: str, count: int, result: Path, servers: list[str] | None) -> None:
+    chosen = {
+        f"{motion} {number}: {prompt['text']}": prompt for number, prompt in enumerate(prompts(motion, count, SEED))
+    }
+    graphs = {key: with_layers(prompt, seed, layers) for seed, (key, prompt) in enumerate(chosen.items())}
+
+    def judge_outputs(key: str, outputs: Outputs) -> tuple[dict, list[np.ndarray]]:
+        frames = pictures.decode_all(outputs["frames"])
+        return judge(chosen[key], frames), [np.concatenate(list(frames), 1)]
+
+    jobs = [Job(key, of_prompt.nodes) for key, of_prompt in graphs.items()]
+    rows = measure(servers, Results(result, (*FILES, Path(__file__)), layers=layers), jobs, judge_outputs)
+    for name in ("motion", "colour", "shape", "present"):
+        print(f"{name}: {share_text([row[name] for row in rows])}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--motion", choices=MOTIONS, default="orbits")
+    parser.add_argument("--layers", default=VIDEO_LAYERS.name, help="file of models/temporal_layers")
+    parser.add_argument("--count", type=int, default=96)
+    parser.add_argument("--result", type=Path, help="default: own_motion_MOTION_LAYERS.jsonl")
+    add_server_option(parser)
+    given = parser.parse_args()
+    file = given.result or Path(f"own_motion_{given.motion}_{Path(given.layers).stem}.jsonl")
+    main(given.motion, given.layers, given.count, file, given.servers)
