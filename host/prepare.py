@@ -54,16 +54,20 @@ def stamp(folder: str) -> str:
     return digest(facts)
 
 
-def encoders(model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None, vae: comfy.sd.VAE | None) -> Encoders:
+def encoders(
+    model: comfy.model_patcher.ModelPatcher | None, clip: comfy.sd.CLIP | None, vae: comfy.sd.VAE | None
+) -> Encoders:
     """Return the functions that `prepare` encodes with.
 
     Raises:
         ValueError: One of the three is missing or does not fit the others.
     """
+    if model is None:
+        raise ValueError("There is no model: this file holds no UNet. Use an image checkpoint.")
     if clip is None:
         raise ValueError("There is no CLIP: this checkpoint has none, so load one with Load CLIP.")
     base, ratio = identify_base(model.model.diffusion_model), compression(vae)
-    assert vae is not None
+    assert vae is not None and vae.first_stage_model is not None
     latent_format = model.model.latent_format
     if getattr(vae, "latent_channels", latent_format.latent_channels) != latent_format.latent_channels:
         raise ValueError(

@@ -95,6 +95,7 @@ def _encoders(args: argparse.Namespace):
     encoders = prepare.encoders(model, clip, vae)
     if not args.clip_vision:
         return encoders
+    assert clip is not None
     import comfy.clip_vision
 
     from ..temporal_layers.reader import read

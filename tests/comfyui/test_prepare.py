@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import comfy.clip_vision
 import comfy.model_management
 import comfy.sd
+import comfy.sd1_clip
+import comfy.sdxl_clip
+import comfy.supported_models_base
+import comfy.text_encoders.sd2_clip
 import comfy.utils
 import folder_paths
 import numpy as np
@@ -121,6 +123,42 @@ def test_parentheses_in_captions_are_no_weights(pocket):
     assert {weight for window in host.tokens(clip, "a (red:1.9) circle")["pocket"] for _, weight in window} == {1.0}
 
 
+LONG = "a red circle, " * 30  # more than one window of 75 tokens
+
+
+@pytest.mark.parametrize("family", ["SD1.5", "SD2.1", "SDXL"])
+def test_texts_of_every_family_are_those_of_clip_text_encode(pack, pocket, videos, output, family):
+    """Long captions have several windows; shorter ones are repeated to their length, as ComfyUI does in a batch."""
+    model, _, vae = pocket
+    clip = small_clip(family)
+    (videos / "1.txt").write_text(LONG)
+    run(pack, (model, clip, vae), videos)
+    clips = ShardedClips(output / "mine")
+    assert [clips.caption(number) for number in range(2)] == ["a red circle moving right", LONG.strip()]
+    texts = "a red circle moving right", LONG.strip(), ""
+    for found, text in zip((clips[0].text, clips[1].text, clips.null), texts, strict=True):
+        ((embedding, more),) = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+        expected = embedding[0].repeat(154 // embedding.shape[1], 1)
+        assert expected.shape[0] == 154 and torch.equal(found["cross_attn"], expected.half().float())
+        assert torch.equal(found["pooled_output"], more["pooled_output"][0].half().float())
+
+
+def small_clip(family: str, width: int = 32) -> comfy.sd.CLIP:
+    """The text encoders of a family, by ComfyUI's own classes, narrow and with random weights."""
+    narrow = {"hidden_size": width, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3}
+    target = {
+        "SD1.5": (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
+        "SD2.1": (comfy.text_encoders.sd2_clip.SD2Tokenizer, comfy.text_encoders.sd2_clip.SD2ClipModel),
+        "SDXL": (comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel),
+    }[family]
+    options = {f"clip_{name}_model_config": narrow for name in "lgh"}
+    clip = comfy.sd.CLIP(comfy.supported_models_base.ClipTarget(*target), model_options=options)
+    generator = torch.Generator().manual_seed(0)
+    for weight in clip.cond_stage_model.parameters():
+        weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
+    return clip
+
+
 def test_fingerprint_tells_finetunes_and_loras_apart(pocket):
     module = torch.nn.Linear(300, 40)
     before = fingerprint(module)
@@ -138,7 +176,7 @@ def test_fingerprint_tells_finetunes_and_loras_apart(pocket):
 
 CLIP_L = {
     "hidden_act": "quick_gelu", "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2,
-    "num_hidden_layers": 2, "projection_dim": 24, "num_channels": 3, "image_size": 28, "patch_size": 14,
+    "num_hidden_layers": 2, "projection_dim": 32, "num_channels": 3, "image_size": 28, "patch_size": 14,
     "model_type": "clip_vision_model",
 }  # fmt: skip
 
@@ -153,57 +191,31 @@ def vision():
     return model
 
 
-class Tower:
-    """A text encoder as CLIP has them; its embedding is the projection of a fixed state."""
-
-    def __init__(self, width: int, trained: bool):
-        self.projection = torch.nn.Linear(width, width, bias=False)
-        if not trained:
-            self.projection.weight.copy_(torch.eye(width))
-        self.transformer = SimpleNamespace(text_projection=self.projection)
-
-    def set_clip_options(self, options):
-        assert options["projected_pooled"] is True
-
-    def encode_token_weights(self, tokens):
-        state = torch.tensor([float(token) for token, _ in tokens[0]])
-        return state, self.projection(state)[None]
+@pytest.mark.parametrize("family", ["SD2.1", "SDXL"])
+def test_clip_score_is_the_cosine_of_both_embeddings(vision, family):
+    clip, picture = small_clip(family), moving(1, 40, 30)[0]
+    _, text = clip.encode_from_tokens(clip.tokenize("a ball"), return_pooled=True)
+    expected = torch.nn.functional.cosine_similarity(image_embedding(vision, picture), text[0], dim=0)
+    if family == "SDXL":  # its first encoder is as wide in this test, but lacks a projection in real files
+        clip.cond_stage_model.clip_l.transformer.text_projection.weight.copy_(torch.eye(32))
+    score = clip_score(vision, clip)
+    assert score(picture, "a ball") == pytest.approx(float(expected), abs=1e-5)
+    assert score(picture, "a ball") != score(picture, "a tree")
 
 
-class Half:
-    """A CLIP whose text encoder is `Tower`."""
-
-    def __init__(self, width: int, trained: bool = True):
-        self.cond_stage_model = SimpleNamespace(clip_l=Tower(width, trained), reset_clip_options=lambda: None)
-        self.patcher = SimpleNamespace(load_device=torch.device("cpu"))
-        self.width = width
-
-    def tokenize(self, text):
-        return {"l": [[(float(ord((text + " " * self.width)[i])), 1.0) for i in range(self.width)]]}
-
-    def load_model(self, tokens):
-        pass
-
-
-def test_clip_score_is_the_cosine_of_both_embeddings(vision):
-    half: Any = Half(24)
-    picture = moving(1, 40, 30)[0]
-    text = half.cond_stage_model.clip_l.encode_token_weights(half.tokenize("a ball")["l"])[1][0]
-    image = image_embedding(vision, picture)
-    expected = float((image @ text) / image.norm() / text.norm())
-    assert clip_score(vision, half)(picture, "a ball") == pytest.approx(expected, abs=1e-5)
-
-
-@pytest.mark.parametrize(("width", "trained"), [(24, False), (32, True)], ids=["no projection", "another width"])
-def test_halves_of_two_models_are_refused(vision, width, trained):
-    half: Any = Half(width, trained)
-    with pytest.raises(ValueError, match="no text encoder fits it.*clip_l.safetensors"):
-        clip_score(vision, half)
+def test_halves_of_two_models_are_refused(vision):
+    other = small_clip("SD2.1", width=64)
+    with pytest.raises(ValueError, match="gives 32 numbers, but no text encoder fits it .h: 64.*clip_l.safetensors"):
+        clip_score(vision, other)
+    bare = small_clip("SD1.5")
+    bare.cond_stage_model.clip_l.transformer.text_projection.weight.copy_(torch.eye(32))
+    with pytest.raises(ValueError, match="l: 32, without its projection"):
+        clip_score(vision, bare)
 
 
 @pytest.mark.parametrize("prefix", ["layers.", "", "module.layers."])
 def test_aesthetic_score_is_the_linear_layers(vision, prefix):
-    layers = {0: torch.nn.Linear(24, 10), 2: torch.nn.Linear(10, 4), 10: torch.nn.Linear(4, 1)}
+    layers = {0: torch.nn.Linear(32, 10), 2: torch.nn.Linear(10, 4), 10: torch.nn.Linear(4, 1)}
     head = {f"{prefix}{n}.{key}": value for n, layer in layers.items() for key, value in layer.state_dict().items()}
     picture = moving(1, 40, 30)[0]
     value = torch.nn.functional.normalize(image_embedding(vision, picture), dim=0)
@@ -216,7 +228,7 @@ def test_other_files_are_no_aesthetic_predictors(vision):
     with pytest.raises(ValueError, match="head.pth is not an aesthetic predictor"):
         aesthetic_score(vision, {"weight": torch.ones(3)}, "head.pth")
     wide = torch.nn.Linear(768, 1).state_dict()
-    with pytest.raises(ValueError, match="reads 768 numbers, but this CLIP vision model gives 24"):
+    with pytest.raises(ValueError, match="reads 768 numbers, but this CLIP vision model gives 32"):
         aesthetic_score(vision, {f"layers.0.{key}": value for key, value in wide.items()}, "head.pth")
 
 
