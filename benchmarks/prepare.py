@@ -54,6 +54,7 @@ def measure(clips: int) -> list[float]:
         model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(
             headless.find("checkpoints", "emu_video_pocket.safetensors")
         )
+        assert model is not None
         made_by = encoders(model, clip, vae)
         made_by.frames(torch.zeros(8, CLIP_SIDE, CLIP_SIDE, 3, dtype=torch.uint8).numpy())
         before, stages, start = _peak(), {}, time.process_time()

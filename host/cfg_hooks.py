@@ -32,7 +32,7 @@ REFUSED = {
 }
 
 
-def node_of(function: Callable) -> str:
+def node_of(function: Callable | None) -> str:
     """Return the name of the node class that defined a hook, "" when unknown."""
     return getattr(function, "__qualname__", "").split(".")[0]
 

@@ -16,7 +16,7 @@ from .prepare import tokens
 LINEAR = re.compile(r"(?<![^.])(\d+)\.weight$")
 
 
-def clip_score(vision: Any, clip: comfy.sd.CLIP) -> Callable[[np.ndarray, str], float]:
+def clip_score(vision: Any, clip: Any) -> Callable[[np.ndarray, str], float]:
     """Return a function that tells how well a picture fits a caption: cosine of CLIP's two embeddings, -1 to 1.
 
     Raises:

@@ -194,7 +194,8 @@ def make_guider(
     if as_trained:
         text_guidance, image_guidance = trained_guidance(info, text_guidance, image_guidance)
     check_parts({"positive": positive, "image_only": image_only, "negative": negative}, info)
-    if node_of(model.model_options.get(CFG, None)) == "PerpNeg":
+    hook: Any = model.model_options.get(CFG)
+    if node_of(hook) == "PerpNeg":
         raise ValueError(
             "PerpNeg guides with conditionings of its own and leaves image_guidance out: remove it, or sample with "
             "KSampler."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import comfy.model_management
 import comfy.model_patcher
@@ -12,7 +13,7 @@ import comfy.utils
 import folder_paths
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..temporal_layers.backbones import identify_base
 from ..training.clips import PREFIX
@@ -85,7 +86,7 @@ def encoders(
         ratio=ratio,
         channels=latent_format.latent_channels,
         identity={
-            "vae": fingerprint(vae.first_stage_model, vae.patcher),
+            "vae": fingerprint(cast(nn.Module, vae.first_stage_model), vae.patcher),
             "clip": fingerprint(clip.cond_stage_model, clip.patcher),
             "clip_layer": clip.layer_idx,
             "latent_format": [type(latent_format).__name__, latent_format.scale_factor],

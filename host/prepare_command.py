@@ -90,6 +90,8 @@ def _encoders(args: argparse.Namespace):
 
     logging.getLogger().setLevel(logging.WARNING)
     model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(headless.find("checkpoints", args.checkpoint))
+    if model is None:
+        raise ValueError(f"{args.checkpoint} has no diffusion model: choose an image checkpoint.")
     if args.vae:
         vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(headless.find("vae", args.vae)))
     encoders = prepare.encoders(model, clip, vae)

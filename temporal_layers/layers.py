@@ -121,6 +121,7 @@ class TemporalLayers(nn.Module):
 
     def set_key_scale(self, scale: float) -> None:
         """Multiply the keys of all attentions over frames by `scale`; 1 is as trained."""
+        module: Any
         for module in self.modules():
             if hasattr(module, "key_scale"):
                 module.key_scale = scale
