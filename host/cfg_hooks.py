@@ -24,6 +24,7 @@ ESTIMATES_ONLY = (
     "PerturbedAttentionGuidance", "RenormCFG", "SkipLayerGuidanceDiT", "SkipLayerGuidanceDiTSimple",
     "TemporalScoreRescaling", "VideoLinearCFGGuidance", "VideoTriangleCFGGuidance",
 )  # fmt: skip
+ONE_LATENT = ("RenormCFG", "TemporalScoreRescaling")  # node classes whose hooks stop at more than one latent
 REFUSED = {
     "SelfAttentionGuidance": "Self-Attention Guidance does not work with zero terminal SNR, because it adds a blurred "
     "image to the noise of another schedule: use PerturbedAttentionGuidance",
@@ -41,6 +42,29 @@ def hooks(model_options: dict[str, Any]) -> list[Callable]:
     """Return all CFG hooks of a MODEL's options."""
     one = [model_options[CFG]] if CFG in model_options else []
     return [*model_options.get(PRE_CFG, []), *one, *model_options.get(POST_CFG, [])]
+
+
+def call_frame_by_frame(model_options: dict[str, Any]) -> None:
+    """Let hooks that take one latent at a time take the frames of a video, in place."""
+    if CFG in model_options and node_of(model_options[CFG]) in ONE_LATENT:
+        model_options[CFG] = frame_by_frame(model_options[CFG])
+    if POST_CFG in model_options:
+        model_options[POST_CFG] = [
+            frame_by_frame(function) if node_of(function) in ONE_LATENT else function
+            for function in model_options[POST_CFG]
+        ]
+
+
+def frame_by_frame(function: Callable[[dict[str, Any]], Tensor]) -> Callable[[dict[str, Any]], Tensor]:
+    """Return a CFG or post-CFG function that calls `function` for each latent of the batch."""
+
+    def call(args: dict[str, Any]) -> Tensor:
+        tensors = {key: value for key, value in args.items() if isinstance(value, Tensor)}
+        frames = zip(*(value.split(1) for value in tensors.values()), strict=True)
+        return torch.cat([function({**args, **dict(zip(tensors, frame, strict=True))}) for frame in frames])
+
+    call.__qualname__ = function.__qualname__
+    return call
 
 
 def adapt_hooks(model_options: dict[str, Any]) -> None:

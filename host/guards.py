@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..diffusion.schedule import Schedule, euler_spread
 from ..temporal_layers.info import LayersInfo
-from .cfg_hooks import adapt_hooks, node_of
+from .cfg_hooks import adapt_hooks, call_frame_by_frame, node_of
 from .notices import notice
 from .schedule import SCHEDULE, Stated, ZeroSNRFlow
 from .videos import FRAMES, LAYERS, SAMPLED, check_conditionings, check_frame_count, frames_per_video
@@ -71,6 +71,7 @@ def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: 
     if info is not None:
         check_schedule(model, sampling)
     check_sigmas(sigmas)
+    call_frame_by_frame(guider.model_options)
     if isinstance(sampling, ZeroSNRFlow):
         check_flow(sampler, sigmas, from_noise=not latent_image.any())
         adapt_hooks(guider.model_options)

@@ -50,8 +50,8 @@ def calls(name: str, **given: Any) -> Iterator[dict[str, Any]]:
             arguments[key] = given.get(key, given.get(kind))
         elif isinstance(kind, list) or kind == "COMBO":
             lists[key] = kind if isinstance(kind, list) else options["options"]
-        elif "default" in options:
-            arguments[key] = options["default"]
+        elif "default" in options or kind == "BOOLEAN":
+            arguments[key] = options.get("default") or False if kind == "BOOLEAN" else options["default"]
     for values in itertools.product(*lists.values()):
         yield {**arguments, **dict(zip(lists, values, strict=True))}
 
@@ -60,5 +60,6 @@ def call(name: str, arguments: dict[str, Any]) -> Any:
     """Return the first output of a node of either API."""
     node = core_nodes()[name]
     if hasattr(node, "define_schema"):
-        return node.execute(**arguments).result[0]
+        output = node.execute(**arguments)
+        return getattr(output, "result", output)[0]
     return getattr(node(), node.FUNCTION)(**arguments)[0]

@@ -24,10 +24,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from . import files
+from . import api_prompts, files, graph_operations
 
-KINDS: dict[str, ModuleType] = {"files": files}
-SECONDS = 10  # of the processor; a machine that is busy is not a fault
+KINDS: dict[str, ModuleType] = {"files": files, "graphs": graph_operations, "prompts": api_prompts}
+SECONDS = 10  # of the processor, for one case; a kind may state its own. A machine that is busy is not a fault
 ASLEEP = 120  # seconds after which a case counts as hanging
 MEMORY = 3 * 2**30  # bytes of data that one case may have, with those of the interpreter
 ORDINARY = ("ok", "refused")
@@ -47,14 +47,21 @@ def outcome(kind: str, corpus: Any, seed: int, index: int, folder: Path) -> str:
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        slow = {signal.SIGXCPU: f"more than {SECONDS} s of processor time", signal.SIGALRM: f"asleep after {ASLEEP} s"}
+        slow = {
+            signal.SIGXCPU: f"more than {_seconds(kind)} s of processor time",
+            signal.SIGALRM: f"asleep after {ASLEEP} s",
+        }
         return slow.get(signal.Signals(number), f"killed by {signal.Signals(number).name}")
     return said or "ended without a word"
 
 
+def _seconds(kind: str) -> int:
+    return getattr(KINDS[kind], "SECONDS", SECONDS)
+
+
 def _in_child(kind: str, corpus: Any, seed: str, folder: Path) -> str:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (_seconds(kind), _seconds(kind) + 1))
     signal.alarm(ASLEEP)
     try:
         return KINDS[kind].run(corpus, random.Random(seed), folder)
