@@ -13,18 +13,19 @@ OLDEST_COMFYUI = "0.16.3"
 
 
 async def comfy_entrypoint() -> ComfyExtension:
-    """ComfyUI's door. The imports wait until it knocks, so the torch-only rooms import without ComfyUI."""
+    """Entry point called by ComfyUI. Imports are delayed so that torch-only packages can be imported without it."""
     _check_comfyui()
     from .host import folders, pocket
     from .nodes import EmuVideoExtension
 
     folders.register()
+    folders.copy_input_pictures()
     pocket.register()
     return EmuVideoExtension()
 
 
 def _check_comfyui() -> None:
-    """Raises RuntimeError on an older ComfyUI, which prints it and goes on without the pack."""
+    """Raise RuntimeError on an older ComfyUI, which prints the message and starts without the pack."""
     from comfyui_version import __version__ as present
 
     def numbers(version: str) -> list[int]:

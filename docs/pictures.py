@@ -1,7 +1,7 @@
 """Turns a saved video into the README's moving picture or a template's preview picture.
 
 python docs/pictures.py output/emu_video_00001_.mp4 docs/red_circle_moving_right.gif
-python docs/pictures.py output/emu_video_00001_.mp4 workflows/text_to_video_pocket.jpg
+python docs/pictures.py output/emu_video_00001_.mp4 "workflows/Text-to-Video-Pocket.jpg"
 """
 
 from __future__ import annotations

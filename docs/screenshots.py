@@ -1,7 +1,7 @@
 """Pictures of nodes for their help pages, and of graphs for the list of templates, from ComfyUI's own front end.
 
 COMFYUI_PATH=... python -m emu_video.docs.screenshots            every node: web/docs/<node id>.jpg
-COMFYUI_PATH=... python -m emu_video.docs.screenshots NAME ...   these graphs: workflows/<NAME>.jpg
+COMFYUI_PATH=... python -m emu_video.docs.screenshots NAME ...   these templates: workflows/<NAME>.jpg
 Needs Chromium and the packages of the tests.
 """
 
@@ -68,6 +68,21 @@ SCENES: dict[str, tuple[tuple, tuple]] = {
     "EmuVideoLoadMotionLoRA": (((LAYERS, 0, "model"),), ((0, "KSampler", "model"),)),
     "EmuVideoTemporalStrength": (((LAYERS, 0, "model"),), ((0, "KSampler", "model"),)),
     "EmuVideoFrameRateAndMotion": (((LAYERS, 0, "model"),), ((0, "EmuVideoFirstFrame", "model"),)),
+    "EmuVideoPromptSchedule": (((CHECKPOINT, 1, "clip"),), ((0, "KSampler", "positive"),)),
+    "EmuVideoValueSchedule": ((), ((0, "EmuVideoTemporalStrength", "per_frame"),)),
+    "EmuVideoSuperResolution": (((LAYERS, 0, "model"), ("VAEDecode", 0, "frames"), *TEXTS), CONDITIONED),
+    "EmuVideoResizeKnownFrames": (
+        ((LAYERS, 0, "model"), ("LatentUpscaleBy", 0, "latent"), ("EmuVideoFirstFrame", 0, "positive")),
+        ((0, "KSampler", "positive"), (2, "KSampler", "negative"), (3, "KSampler", "latent_image")),
+    ),
+    "EmuVideoPrepareClips": (
+        tuple((CHECKPOINT, i, name) for i, name in enumerate(("model", "clip", "vae"))),
+        ((0, "EmuVideoTrainTemporalLayers", "dataset"), (1, "PreviewImage", "images")),
+    ),
+    "EmuVideoTrainTemporalLayers": (
+        ((LAYERS, 0, "model"), ("EmuVideoPrepareClips", 0, "dataset")),
+        ((0, "EmuVideoFirstFrame", "model"), (2, "PreviewImage", "images")),
+    ),
     "EmuVideoAffinity": (
         ((LAYERS, 0, "model"), ("LoadImage", 0, "image"), *TEXTS),
         ((0, "KSampler", "positive"), (1, "KSampler", "negative"), (2, "KSampler", "latent_image")),
@@ -178,7 +193,7 @@ def opened(page: Page, url: str) -> None:
 
 
 def node_pictures(page: Page, url: str) -> None:
-    opened(page, f"{url}/?template=text_to_video_pocket&source={comfyui.PACK}")
+    opened(page, f"{url}/?template=Text-to-Video-Pocket&source={comfyui.PACK}")
     for name, (before, after) in SCENES.items():
         page.evaluate(DRAW_SCENE, [name, before, after, GAP, TITLE, LAYERS, FILES.get(name, VIDEO_FILE)])
         picture(page, ROOT / "web" / "docs" / f"{name}.jpg", 1.0, NODE_SIZE, 75)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import shutil
+from pathlib import Path
 
 import folder_paths
 
@@ -12,6 +15,8 @@ from ..temporal_layers.files import stated_role
 
 TEMPORAL_LAYERS = "temporal_layers"
 MOTION_LORAS = "emu_video_motion_loras"
+INPUT_PICTURES = Path(__file__).parent.parent / "workflows" / "input"
+"""Pictures that the templates load."""
 SOURCES = {
     TEMPORAL_LAYERS: (TEMPORAL_LAYERS, "animatediff_models"),
     MOTION_LORAS: ("loras", "animatediff_motion_lora"),
@@ -30,6 +35,18 @@ def register() -> None:
         folder_paths.add_model_folder_path(folder, str(WEIGHTS / folder))
     for folder in SOURCES:
         update(folder)
+
+
+def copy_input_pictures() -> None:
+    """Copy the pictures of the templates into ComfyUI's input folder; files that are there stay."""
+    folder = Path(folder_paths.get_input_directory())
+    for picture in INPUT_PICTURES.glob("*"):
+        if not (folder / picture.name).exists():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(picture, folder / picture.name)
+            except OSError as error:
+                logging.warning(f"Emu Video: {picture.name} cannot be copied into {folder}: {error}.")
 
 
 def update(folder: str) -> None:

@@ -115,8 +115,6 @@ def make_base(base: Path = BASE, output: Path = OUTPUT) -> Path:
     if not link.exists() or link.resolve() != ROOT:
         _remove(link)
         _link(link)
-    for picture in (ROOT / "workflows" / "input").glob("*"):
-        shutil.copy2(picture, base / "input" / picture.name)
     return base
 
 

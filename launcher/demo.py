@@ -10,8 +10,7 @@ import random
 from . import comfyui, server
 from .environment import ROOT, LauncherError
 
-TEMPLATE = "text_to_video_cascade_pocket"
-"""The graph that `demo` runs and `serve` opens."""
+WORKFLOW = ROOT / "workflows" / "api" / "text_to_video_cascade_pocket.json"
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -29,7 +28,7 @@ def main(argv: list[str]) -> int:
 
     args = parse(argv)
     seed = random.randrange(2**32) if args.seed is None else args.seed
-    workflow = json.loads((ROOT / "workflows" / "api" / f"{TEMPLATE}.json").read_text("utf-8"))
+    workflow = json.loads(WORKFLOW.read_text("utf-8"))
     workflow = client.fill(workflow, args.prompt, args.image_prompt, seed)
     print("Starting ComfyUI", flush=True)
     with server.running(comfyui.locate(), comfyui.make_base()) as running:

@@ -7,7 +7,8 @@ import time
 import webbrowser
 
 from . import comfyui, server
-from .demo import TEMPLATE
+
+TEMPLATE = "Text-to-Video-Pocket"
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -41,6 +41,6 @@ def template(server, page) -> tuple[Page, list[str]]:
     """The page with the template *text to video* open in it, and the errors that the page has raised so far."""
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(f"{server.url}/?template=text_to_video_pocket&source={PACK}")
+    page.goto(f"{server.url}/?template=Text-to-Video-Pocket&source={PACK}")
     page.wait_for_function("window.app?.graph?.nodes?.some(node => node.type === 'EmuVideoSampler')")
     return page, problems

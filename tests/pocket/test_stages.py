@@ -20,8 +20,6 @@ from safetensors.torch import load_file
 
 from .tiny import tiny_recipe, tiny_run
 
-pytestmark = pytest.mark.slow
-
 MAKE = {
     "autoencoder": autoencoder.make,
     "text": text.make,

@@ -7,6 +7,7 @@ import copy
 import json
 import re
 import urllib.request
+from urllib.parse import quote
 
 import av
 import numpy as np
@@ -67,7 +68,7 @@ def test_templates_are_listed_with_their_pictures(server):
     assert sorted(get_json(server.url + "/api/workflow_templates")[PACK]) == GRAPHS
     for name in GRAPHS:
         for suffix in ("json", "jpg"):
-            url = f"{server.url}/api/workflow_templates/{PACK}/{name}.{suffix}"
+            url = f"{server.url}/api/workflow_templates/{PACK}/{quote(name)}.{suffix}"
             with urllib.request.urlopen(url) as answer:
                 assert answer.status == 200
 
