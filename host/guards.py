@@ -12,6 +12,7 @@ from torch import Tensor
 from ..diffusion.schedule import Schedule, euler_spread
 from ..temporal_layers.info import LayersInfo
 from .cfg_hooks import adapt_hooks, call_frame_by_frame, node_of
+from .control_hints import hints_follow_windows
 from .notices import notice
 from .schedule import SCHEDULE, Stated, ZeroSNRFlow
 from .videos import FRAMES, LAYERS, SAMPLED, check_conditionings, check_frame_count, frames_per_video
@@ -83,6 +84,8 @@ def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: 
         check_context_windows(guider.model_options.get("context_handler"), info)
         check_conditionings(guider.conds, info, noise.shape, frames)
         guider.model_options.setdefault("transformer_options", {})[SAMPLED] = len(noise)
+        with hints_follow_windows(guider.conds):
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
 

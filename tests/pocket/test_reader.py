@@ -13,6 +13,7 @@ def readings():
     return [(c, video, read_clip(video)) for c, video in zip(clips, pictures.movedim(2, -1).numpy(), strict=True)]
 
 
+@pytest.mark.slow
 def test_reads_rendered_clips_right(readings):
     bodies = [clip.bodies[0] for clip, _, _ in readings]
     assert len(bodies) > 120 and {b.motion for b in bodies} == set(MOTIONS)

@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 
 from .tiny import tiny_recipe, tiny_run
 
+pytestmark = pytest.mark.slow
+
 MAKE = {
     "autoencoder": autoencoder.make,
     "text": text.make,

@@ -68,6 +68,7 @@ def test_files_of_a_run(tmp_path):
     assert training["base"] == {"name": "pocket", "hash": "123"} and training["settings"]["batch"] == 4
 
 
+@pytest.mark.slow
 def test_it_learns_the_order_of_frames(tmp_path):
     stage = Stage(steps=300, batch=8, clips_at_once=8, prediction="v", zero_terminal_snr=True, learning_rate=1e-2,
                   warmup=10, held_out=0.1, check_every=50, log_every=50, save_every=300)  # fmt: skip
