@@ -14,6 +14,7 @@ import av.video.frame
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+from av.sidedata.sidedata import SideDataContainer
 
 from .sources import ANIMATIONS, Source
 
@@ -161,11 +162,12 @@ def _video(
         codec = stream.codec_context
         facts.codec, facts.pixels = codec.name, codec.pix_fmt or ""
         facts.rate = float(stream.average_rate or stream.guessed_rate or 0)
-        if vectors and codec.name == "h264":
+        vectors = vectors and codec.name == "h264"
+        if vectors:
             codec.options = {"flags2": "+export_mvs"}
         codec.thread_type = "SLICE"  # frame threads lose other frames of a broken file each time
         last = 0.0
-        for frame in _upright(_decoded(container, stream, facts), stream, wanted, longest):
+        for frame in _upright(_decoded(container, stream, facts), stream, wanted, longest, vectors):
             last = frame.time
             yield frame
         whole = _seconds(container, stream)
@@ -207,6 +209,7 @@ def _upright(
     stream: av.VideoStream,
     wanted: Callable[[int], bool],
     longest: int | None,
+    vectors: bool,
 ) -> Iterator[Frame]:
     """Decoded frames as `Frame`s: deinterlaced, rotated as the file says, with square pixels."""
     rate = float(stream.average_rate or stream.guessed_rate or 25)
@@ -218,7 +221,6 @@ def _upright(
         if last is not None and time <= last:  # broken time stamps
             time = last + 1 / rate
         last, start = time, time if start is None else start
-        side = frame.side_data.get("MOTION_VECTORS")
         aspect = float(stream.sample_aspect_ratio or 1) or 1.0
         width, height = round(frame.width * aspect), frame.height
         turns = round(frame.rotation / 90) % 4
@@ -233,7 +235,7 @@ def _upright(
             (height, width) if turns % 2 else (width, height),
             after_gap=lost,
             kind=av.video.frame.PictureType(frame.pict_type).name,
-            vectors=side.to_ndarray() if side is not None else None,
+            vectors=_vectors(frame) if vectors else None,
         )
 
 
@@ -267,6 +269,13 @@ def _pulled(graph: av.filter.Graph, waiting: deque) -> Iterator[tuple[av.VideoFr
         assert isinstance(picture, av.VideoFrame)
         frame, lost = waiting.popleft()
         yield frame, picture, lost
+
+
+def _vectors(frame: av.VideoFrame) -> np.ndarray | None:
+    """A copy of the motion vectors of a decoded frame."""
+    # `frame.side_data` would refer to the frame and the frame to it, so that frames stay until garbage is collected.
+    found = SideDataContainer(frame).get("MOTION_VECTORS")
+    return None if found is None else found.to_ndarray().copy()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _rgb(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:

@@ -1,7 +1,9 @@
+import gc
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import PIL.Image
 import pytest
@@ -187,3 +189,17 @@ def test_motion_vectors_are_there_for_h264_only_when_asked(tmp_path):
     path = write(tmp_path / "a.mp4", moving(16))
     assert all(frame.vectors is None for frame in frames_of(path))
     assert any(frame.vectors is not None for frame in frames_of(path, vectors=True))
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+def test_frames_are_freed_while_a_file_is_read(tmp_path, vectors):
+    """However long a video is, a few of its frames are in memory, also before garbage is collected."""
+    source = Source(write(tmp_path / "a.mp4", moving(200)), "a")
+    gc.collect()
+    gc.disable()
+    try:
+        for frame in read(source, 8.0, vectors=vectors):
+            assert frame.vectors is None or len(frame.vectors)
+        assert sum(type(thing) is av.VideoFrame for thing in gc.get_objects()) < 8
+    finally:
+        gc.enable()
