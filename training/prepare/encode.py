@@ -17,6 +17,7 @@ from .settings import VERSION, Note, Settings
 from .shards import Contents, Encoders, Shard, digest, disk_full_named, load, plan, save
 from .sources import Source
 
+PREVIEW = 12  # pixels to a byte of the preview
 BUCKET_STEP = 8  # latents, so that a UNet can halve them three times
 ENLARGED = 1.5  # a video whose pixels are enlarged more is noted
 
@@ -72,11 +73,12 @@ def write_all(
 
 def _check_room(out: Path, shards: Sequence[Shard], encoders: Encoders, settings: Settings) -> None:
     needed = sum(shard.bytes(encoders, settings.frames) for shard in shards)
+    needed += sum(len(shard.clips) * settings.frames * shard.size[0] * shard.size[1] for shard in shards) // PREVIEW
     clips = sum(len(shard.clips) for shard in shards)
     free = shutil.disk_usage(out).free
     if needed > free:
         raise RuntimeError(
-            f"{clips} clips take about {needed / 2**30:.2f} GiB, but {free / 2**30:.2f} GiB are free on the disk "
+            f"{clips} clips take about {needed / 2**20:.0f} MiB, but {free / 2**20:.0f} MiB are free on the disk "
             f"of {out}: free some space, or make fewer clips."
         )
 
