@@ -23,13 +23,16 @@ def hints_follow_windows(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> It
 
 
 def _controls(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Any]:
-    """Return every control once, also those that others are chained to, if it has a hint for each of several frames."""
+    """Return every control of ComfyUI's own once, also chained ones, if it has hints for several frames.
+
+    Other packs' subclasses (Advanced-ControlNet) read the window themselves.
+    """
     found: dict[int, Any] = {}
     for entry in (entry for entries in conds.values() for entry in entries):
         control = entry.get("control")
         while control is not None:
             hints = getattr(control, "cond_hint_original", None)
-            if hints is not None and len(hints) > 1:
+            if hints is not None and len(hints) > 1 and type(control).__module__ == "comfy.controlnet":
                 found[id(control)] = control
             control = control.previous_controlnet
     return list(found.values())

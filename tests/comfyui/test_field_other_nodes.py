@@ -113,6 +113,21 @@ def test_every_frame_has_its_own_hint_in_context_windows(stock, v3, kind, causal
     assert video(tiny.in_windows(v3, 2, 1, "", causal), hints).isfinite().all()
 
 
+def test_control_nets_of_other_packs_read_the_window_themselves(stock, v3):
+    seen = []
+
+    class Advanced(comfy.controlnet.ControlNet):
+        def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+            seen.append(len(self.cond_hint_original))
+
+    net = controls(stock)
+    advanced = Advanced(net.control_model, load_device=torch.device("cpu"))
+    advanced.copy = lambda: advanced
+    texts = with_net(advanced, torch.rand(4, 64, 128, 3), stock.prompt(1), stock.prompt(2))
+    sample(stock, tiny.in_windows(v3, 2, 1, "", causal=False), positive=texts[0], negative=texts[1])
+    assert set(seen) == {4}
+
+
 def controls(stock: Any) -> Any:
     config = {key: value for key, value in stock.config.items() if key != "out_channels"} | {"hint_channels": 3}
     weights = random_weights(on_meta(comfy.cldm.cldm.ControlNet, config))
