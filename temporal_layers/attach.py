@@ -1,11 +1,11 @@
-"""Hang temporal layers on a UNet and take them off again.
+"""Attach temporal layers to a UNet and detach them again.
 
 Each anchor's instance attribute `forward` is swapped for one that calls the old `forward` and then the
 temporal layer. No module, hook, parameter or buffer is added to the UNet, so its state dict, LoRA keys and
-weight patches stay as they are, and torch.compile sees the change. Others may swap `forward` too, before or
-after, and take theirs off in any order: a swap that is no longer on top passes through.
+weight patches stay as they are, and torch.compile sees the change. Other packs may swap `forward` too, before or after,
+and undo it in any order: a swap that is no longer the outermost one passes calls through.
 
-Swaps, and what hangs on them, are made once and used again: torch.compile traces anew for every new object.
+Swaps and their wrappers are created once and reused, because torch.compile traces again for every new object.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ SWAP = "_emu_video_swap"
 
 
 def attach(unet: nn.Module, layers: TemporalLayers, owner: Any) -> None:
-    """Hang `layers` on `unet` for `owner`, in place of whatever was attached before.
+    """Attach `layers` to `unet` for `owner`. They replace layers that were attached before.
 
-    Afterwards unet(x, t, ...) takes x of C latent channels, or of C + conditioning_channels: the first C go
-    to the base's own first convolution, the rest to the conditioning convolution. Frames are the batch, (b t) with
-    t = layers.frames; with 1 frame the layers and the conditioning channels are skipped.
+    Afterwards unet(x, t, ...) accepts x with C latent channels or with C + conditioning_channels. The first C go to the
+    base's own first convolution, the others to the conditioning convolution. Frames are the batch, (b t) with t =
+    layers.frames; with 1 frame the layers and the conditioning channels are skipped.
 
-    Only `owner` can detach; when it is garbage-collected the layers come off by themselves.
+    Only `owner` can detach them. When `owner` is garbage-collected, they are detached automatically.
     Raises ValueError, with nothing attached, when an anchor is missing.
     """
     modules = dict(layers.backbone.modules(unet))
@@ -48,7 +48,7 @@ def attach(unet: nn.Module, layers: TemporalLayers, owner: Any) -> None:
 
 
 def detach(unet: nn.Module, owner: Any) -> None:
-    """Take off what `owner` attached. Does nothing for anyone else, or when nothing is attached."""
+    """Detach the layers that `owner` attached. Does nothing for another owner, or when nothing is attached."""
     attachment = unet.__dict__.get(ATTRIBUTE)
     if attachment is not None and attachment.owner() is owner:
         _release(unet)
@@ -66,7 +66,7 @@ class _Attachment:
 
 
 class _Swap:
-    """Stands in for a module's `forward`; passes through when nothing hangs on it."""
+    """Replacement of a module's `forward`. It calls the original while no layer is attached."""
 
     def __init__(self, module: nn.Module):
         self.module = module
@@ -80,7 +80,7 @@ class _Swap:
         return self.hung(self.original, *args, **kwargs)
 
     def cover(self) -> None:
-        """Take the place of the module's present `forward`."""
+        """Replace the module's present `forward`."""
         self.replaced = self.module.__dict__.get("forward")
         if self.original != self.module.forward:
             self.original = self.module.forward
@@ -89,7 +89,7 @@ class _Swap:
     def release(self) -> None:
         self.hung = None
         if self.module.__dict__.get("forward") is not self:
-            self.module.__dict__.pop(SWAP, None)  # buried under a foreign forward, where it stays
+            self.module.__dict__.pop(SWAP, None)  # below another pack's forward, so it cannot be removed
         elif self.replaced is None:
             del self.module.__dict__["forward"]
         else:
@@ -97,7 +97,7 @@ class _Swap:
 
 
 def _hung(layers: TemporalLayers) -> dict[str, Callable[..., Any]]:
-    """Anchor name -> what runs in place of forward(*args): called with `forward` as its first argument."""
+    """Return anchor name -> the function that replaces forward(*args); its first argument is `forward`."""
     hung: dict[str, Callable[..., Any]] = layers.__dict__.setdefault(ATTRIBUTE, {})
     if not hung:
         for name, module in layers.wrappers():
@@ -122,7 +122,7 @@ def _nest(outer: Callable, inner: Callable, forward: Callable, *args: Any, **kwa
 
 
 def _swap(module: nn.Module) -> _Swap:
-    """The module's swap, on top: one left behind as a pass-through by an earlier detach, or its own."""
+    """Return the module's swap, made outermost. A swap that an earlier detach left is reused."""
     forward = module.__dict__.get("forward")
     if isinstance(forward, _Swap):
         return forward

@@ -1,7 +1,7 @@
 """LayersInfo: the metadata entry `emu_video` of a file of temporal layers.
 
 The entry has two versions. Version 1 states betas (entries prediction, betas, zero_terminal_snr) and is for UNets.
-It is written wherever it can say everything, so that earlier versions of Emu Video read the file. Version 2 states
+It is written whenever it can hold all fields, so that earlier versions of Emu Video can read the file. Version 2 states
 `noise` and is written for flows and for other backbones.
 """
 
@@ -45,24 +45,24 @@ Anchors = Annotated[tuple[Anchor, ...], Field(min_length=1, max_length=MAX_ANCHO
 
 @dataclass(frozen=True, config=STRICT)
 class LayersInfo:
-    """What is needed to run a file of temporal layers: its base, its anchors, and how it was trained.
+    """Metadata needed to run a file of temporal layers: base, anchors and training settings.
 
     base: the image model's family, one of `backbones.bases()`.
     role: "video" makes frames from known first frames or from text, "interpolation" fills frames between known ones,
         "super_resolution" makes frames sharper, with all of them known at a lower resolution.
-    frames, fps: of the training clips.
+    frames, fps: length and frame rate of the training clips.
     conditioning_channels: C+1 (known frames' latent channels and mask); 0 = no conditioning.
-    noise: the process that the layers were trained with.
-    training: a summary for people.
+    noise: the noise process that the layers were trained with.
+    training: a summary of the training, for display only.
     conditioning: the order of the conditioning channels. "known_frames": latents of the known frames, zeros elsewhere,
-        then their mask (1 = known). "affinity": how alike each frame is to the image (0..1), then the image's latents
+        then their mask (1 = known). "affinity": similarity of each frame to the image (0..1), then the image's latents
         on every frame (PIA).
     modules: options of the modules of each kind of anchor, {kind: {option: value}}.
-    family: whose layers these are, for people.
-    noise_told: whether the mask carries the noise level, see `mask_with_noise_level` of diffusion.known_frames.
-    factor: how many times larger super-resolution makes the frames; 1 for other roles.
-    source: the public file that the layers were converted from, and `left_out`, how many image weights of it are not
-        used.
+    family: layer family, for display only.
+    noise_told: whether the mask states the noise level, see `mask_with_noise_level` of diffusion.known_frames.
+    factor: upscaling factor of super-resolution; 1 for other roles.
+    source: the public file that the layers were converted from, and `left_out`, the number of its image weights that
+        are not used.
 
     Raises pydantic's ValidationError, a ValueError, for a value out of range.
     """
@@ -85,7 +85,7 @@ class LayersInfo:
 
     @property
     def max_frames(self) -> int:
-        """The most frames that one video may have; 0 = any number."""
+        """Largest number of frames of one video; 0 = no limit."""
         return min((n for options in self.modules.values() if (n := options.get("positions", 0))), default=0)
 
     @property
@@ -95,18 +95,18 @@ class LayersInfo:
 
     @property
     def betas(self) -> dict[str, Any]:
-        """The arguments of diffusion.schedule.betas. Raises ValueError for a flow, which has none."""
+        """Arguments of diffusion.schedule.betas. Raises ValueError for a flow, which has no betas."""
         if not isinstance(self.noise, Discrete):
             raise ValueError(f"These temporal layers ({self.family}) were trained with a flow, which has no betas.")
         return self.noise.betas
 
     @property
     def zero_terminal_snr(self) -> bool:
-        """Whether the last timestep is noise alone, which is always so in a flow."""
+        """Whether the last timestep is pure noise. This is always so for a flow."""
         return not isinstance(self.noise, Discrete) or self.noise.zero_terminal_snr
 
     def to_json(self) -> str:
-        """Return the metadata entry. Entries are left out where they say nothing."""
+        """Return the metadata entry. Fields with default values are left out."""
         entries = {key: value for key, value in asdict(self).items() if value != _defaults().get(key, MISSING)}
         if isinstance(self.noise, Discrete) and self.base in UNET.bases:
             return json.dumps({"format_version": 1} | _as_version_1(entries, self.noise))
@@ -114,7 +114,7 @@ class LayersInfo:
 
     @classmethod
     def from_json(cls, text: str) -> LayersInfo:
-        """Raises ValueError that names the entry when one is unknown, missing or of a wrong value."""
+        """Parse the metadata entry. Raises ValueError that names an unknown, missing or wrong field."""
         entries = _object(text)
         version = entries.pop("format_version", None)
         if version not in VERSIONS or isinstance(version, bool):

@@ -1,4 +1,4 @@
-"""The kinds of temporal modules: what runs, what may carry it, and which strength acts on it. One table, one place."""
+"""Table of the kinds of temporal modules: class, modules that it can be attached to, and strength group."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Strength = Literal["attention", "convolution", "none"]
 class Kind:
     """A kind of temporal module.
 
-    module: its class. carried_by: sorts of modules (backbones.base.Part) that it may hang on. strength: the group of
-    modules whose strength a user sets together.
+    module: its class. carried_by: sorts of modules (backbones.base.Part) that it can be attached to. strength: the
+    group of modules whose strength a user sets together.
     """
 
     module: type[TemporalModule]
@@ -39,7 +39,7 @@ class Kind:
 
     @cached_property
     def options(self) -> type[BaseModel]:
-        """The options that a file may state for modules of this kind, from the annotations of the constructor."""
+        """Options that a file may state for modules of this kind, from the annotations of the constructor."""
         hints = get_type_hints(self.module.__init__, include_extras=True)
         parameters = inspect.signature(self.module).parameters.values()
         fields = {
@@ -57,21 +57,21 @@ KINDS: dict[str, Kind] = {
     "transformer_in": Kind(TemporalTransformer, ("spatial_conv",), "attention"),
     "conv_stack": Kind(TemporalConvStack, ("residual_block",), "convolution"),
     "input": Kind(NoModule, ("spatial_conv",), "none"),
-    "clip_norm": Kind(GroupNormOverFrames, ("group_norm",), "attention"),  # on, or at strength 0 off
+    "clip_norm": Kind(GroupNormOverFrames, ("group_norm",), "attention"),  # on, or off at strength 0
     "embedding": Kind(ValueEmbeddings, ("time_embedding",), "none"),
 }
 """Keys are the names that files use."""
 
 
 def kind_of(anchor: Anchor) -> Kind:
-    """Raises ValueError for an unknown kind."""
+    """Return the kind of an anchor. Raises ValueError for an unknown one."""
     if anchor.kind not in KINDS:
         raise ValueError(f'anchor {anchor.name} has the unknown kind "{anchor.kind}"; known are {", ".join(KINDS)}.')
     return KINDS[anchor.kind]
 
 
 def new_module(anchor: Anchor, options: Mapping[str, Any], operations: Any = nn) -> TemporalModule:
-    """Return the module of an anchor. Raises ValueError for options or channels that it cannot have."""
+    """Return a new module for an anchor. Raises ValueError for invalid options or channels."""
     kind = kind_of(anchor)
     try:
         kind.options.model_validate(dict(options))

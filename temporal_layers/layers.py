@@ -15,13 +15,15 @@ from .kinds import kind_of, new_module
 from .modules.base import Strength, TemporalModule, ToFrames
 from .modules.conditioning_conv import ConditioningConv
 
-EXTRA = "extra"  # name of the conditioning convolution in files, below the input anchor
+EXTRA = "extra"  # file key of the conditioning convolution, below the input anchor's name
 
 
 @dataclass
 class Call:
-    """Settings of one call of the network. They are apart from the layers, so that what hangs on a network refers to
-    no object that holds it: ComfyUI reports such circles as memory leaks.
+    """Settings of one call of the network.
+
+    They are an object separate from the layers. Otherwise the network would refer to an object that refers to the
+    network, which ComfyUI reports as a memory leak.
 
     frames: frames of one video. strength: {kind: strength}, see `TemporalLayers`. kinds: {anchor name: kind}.
     """
@@ -47,8 +49,8 @@ class TemporalLayers(nn.Module):
 
     modules: options of the modules of each kind of anchor, {kind: {option: value}}.
 
-    `strength` is the share of each kind's change that is kept, {kind: strength}; kinds that it does not name have 1.
-    It is one number, or a tensor with one for each frame of a video, [frames], or each place of it, [frames, 1, h, w].
+    `strength` is the share of each kind's change that is kept, {kind: strength}. The default is 1.
+    A strength is a number, or a tensor with one value for each frame, [frames], or for each pixel, [frames, 1, h, w].
 
     Weights are undefined until loaded: `layers.load_state_dict(layers.fresh_state_dict())` for new ones.
     """
@@ -81,19 +83,19 @@ class TemporalLayers(nn.Module):
 
     @classmethod
     def of(cls, info: LayersInfo, operations: Any = nn) -> TemporalLayers:
-        """The layers that a file's `info` describes, without their weights."""
+        """Return the layers that a file's `info` describes, without their weights."""
         return cls(info.anchors, info.conditioning_channels, operations, info.modules, backbone_of(info.base))
 
     def __getitem__(self, name: str) -> Any:
-        """The module behind the anchor of that name."""
+        """Return the module behind the anchor of that name."""
         return self.get_submodule(name)
 
     def items(self) -> Iterator[tuple[str, Any]]:
-        """(anchor name, module) in the order of the anchors."""
+        """Yield (anchor name, module) in the order of the anchors."""
         return ((anchor.name, self[anchor.name]) for anchor in self.anchors)
 
     def wrappers(self) -> Iterator[tuple[str, TemporalModule | ConditioningConv]]:
-        """(anchor name, what wraps its `forward`): of two at one anchor, the inner first."""
+        """Yield (anchor name, wrapper of its `forward`). If an anchor has two wrappers, the inner one comes first."""
         if self.conditioning_channels:
             conv = ConditioningConv(self.conditioning_conv, self.backbone.latent_channels, self.conditioning_channels)
             yield self.backbone.input_anchor, conv
@@ -127,16 +129,16 @@ class TemporalLayers(nn.Module):
                 module.key_scale = scale
 
     def set_values(self, values: Mapping[str, float] | None) -> None:
-        """Set the numbers of value embeddings (frames per second, ...); None: those of their options."""
+        """Set the numbers of value embeddings (frames per second, ...). None restores those of their options."""
         for anchor in self.anchors:
             if anchor.kind == "embedding":
                 self[anchor.name].values = dict(self.options[anchor.kind]["values"] if values is None else values)
 
     def fresh_state_dict(self, seed: int = 0) -> dict[str, Tensor]:
-        """Return new weights in float32 with which the network's output is that of each frame alone, bit for bit.
+        """Return new float32 weights that leave the image model's output unchanged, bit for bit.
 
-        Last layers and the conditioning convolution are zero, the rest is torch's own initialisation from `seed`.
-        The layers themselves are not read: their operations may leave weights undefined or absent.
+        Last layers and the conditioning convolution are zero. All other weights have torch's own initialisation from
+        `seed`. The present weights are not read, because `operations` may leave them undefined or absent.
         """
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(seed)
@@ -152,7 +154,7 @@ class TemporalLayers(nn.Module):
 
     @property
     def conditioning_conv(self) -> Any:
-        """The conditioning convolution, or None without conditioning channels."""
+        """Return the conditioning convolution, or None without conditioning channels."""
         return self.get_submodule(f"{self.backbone.input_anchor}.{EXTRA}") if self.conditioning_channels else None
 
     def _add(self, name: str, module: nn.Module) -> None:

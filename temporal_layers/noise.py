@@ -1,4 +1,4 @@
-"""Noise: which process temporal layers were trained with, a schedule of betas or a flow."""
+"""Noise process that temporal layers were trained with: a schedule of betas, or a flow."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ Beta = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 class Discrete:
     """Variance-preserving noise of a schedule of betas. The defaults are Stable Diffusion's.
 
-    schedule: whether betas are linear ("linear") or their roots ("scaled_linear"), from `start` to `end` in `steps`
-    timesteps. prediction: what the network predicts. zero_terminal_snr: whether the last timestep is noise alone.
+    schedule: "linear" if the betas are linear, "scaled_linear" if their square roots are, from `start` to `end` in
+    `steps` timesteps. prediction: what the network predicts. zero_terminal_snr: whether the last timestep is pure
+    noise.
     """
 
     schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
@@ -30,13 +31,13 @@ class Discrete:
 
     @property
     def betas(self) -> dict[str, str | float | int]:
-        """The arguments of diffusion.schedule.betas."""
+        """Arguments of diffusion.schedule.betas."""
         return {"schedule": self.schedule, "start": self.start, "end": self.end, "steps": self.steps}
 
 
 @dataclass(frozen=True, config=STRICT)
 class Flow:
-    """x = (1 - t) x0 + t eps, of which the network predicts eps - x0. shift: of the times, 1 = uniform."""
+    """Flow x = (1 - t) x0 + t eps, whose network predicts eps - x0. shift: shift of the times, 1 = uniform."""
 
     shift: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
     kind: Literal["flow"] = "flow"

@@ -1,4 +1,4 @@
-"""Backbones: the kinds of image models that temporal layers hang on. The facts of each are in one file."""
+"""Backbones: the kinds of image models that temporal layers can be attached to. Each kind is described in one file."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def backbone_of(base: str) -> Backbone:
 
 
 def identify_base(network: nn.Module) -> str:
-    """Return which base `network` is. Raises ValueError, with what was found, for one that no backbone knows."""
+    """Return which base `network` is. Raises ValueError, with the shape found, if no backbone recognises it."""
     return _backbone_for(network).identify(network)
 
 
 def find_anchors(network: nn.Module, placement: str = "per_transformer") -> tuple[Anchor, ...]:
     """Return the anchors of Emu Video's own layers, in the order of the modules of `network`.
 
-    placement: "per_transformer" hangs one attention block behind each spatial transformer, "per_block" one behind each
-    of its inner transformer blocks (SDXL: 11 against 70).
+    placement: "per_transformer" puts one attention block behind each spatial transformer, "per_block" one behind each
+    of its inner transformer blocks (SDXL: 11 or 70 blocks).
     """
     if placement not in PLACEMENTS:
         raise ValueError(f'The placement is "{placement}"; use {" or ".join(PLACEMENTS)}.')
@@ -42,10 +42,9 @@ def find_anchors(network: nn.Module, placement: str = "per_transformer") -> tupl
 
 
 def _backbone_for(network: nn.Module) -> Backbone:
-    for backbone in reversed(_BACKBONES):  # later ones are more special
+    for backbone in reversed(_BACKBONES):  # later ones are more specific
         if backbone.recognises(network):
             return backbone
     raise ValueError(
-        f"This model ({type(network).__name__}) is of another architecture than {', '.join(bases())}; use a checkpoint "
-        "of one of these families."
+        f"This model ({type(network).__name__}) is not supported; use a checkpoint of {', '.join(bases())}."
     )

@@ -1,4 +1,4 @@
-"""Backbone: all that temporal layers need to know of a kind of image model."""
+"""Backbone: everything that temporal layers need to know about a kind of image model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLACEMENTS = ("per_transformer", "per_block")
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Anchor:
-    """A module of the image model, by name, and the temporal module that hangs on it.
+    """A module of the image model, by name, and the kind of temporal module attached to it.
 
     kind: key of `kinds.KINDS`; "conv" and "attention" in Emu Video's own layers.
     channels: width of the anchor's output.
@@ -29,7 +29,7 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Part:
-    """What a module of an image model is, in words that every backbone shares, and the width of its output.
+    """The sort of an image model's module, in terms that all backbones share, and its output width.
 
     sort: "spatial_conv", "spatial_transformer", "transformer_block", "residual_block", "time_embedding", "group_norm".
     """
@@ -55,7 +55,7 @@ class Backbone(Protocol):
         ...
 
     def identify(self, network: nn.Module) -> str:
-        """Return which of `bases` the network is. Raises ValueError, with what was found, for one that is none."""
+        """Return which of `bases` the network is. Raises ValueError, with the shape found, if it is none of them."""
         ...
 
     def modules(self, network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -67,7 +67,7 @@ class Backbone(Protocol):
         ...
 
     def part(self, module: nn.Module) -> Part | None:
-        """Return what temporal modules may hang on `module` as, or None."""
+        """Return the sort and width of `module`, or None if no temporal module can be attached to it."""
         ...
 
     def to_frames(self, out: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:

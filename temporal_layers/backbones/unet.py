@@ -22,7 +22,7 @@ LATENT_CHANNELS = 4
 
 
 class Shape(NamedTuple):
-    """What identifies a base: widths and counts that can be read off any UNet without its weights."""
+    """Widths and counts that identify a base. They can be read from any UNet without its weights."""
 
     model_channels: int
     context_dim: int
@@ -106,7 +106,7 @@ class UNet:
         return None
 
     def to_frames(self, out: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Tokens (b t) (h w) c of a transformer block become (b t) c (h w) 1; maps and embeddings stay."""
+        """Reshape tokens (b t) (h w) c of a transformer block to (b t) c (h w) 1. Maps and embeddings are unchanged."""
         if out.ndim != 3:
             return out, lambda changed: changed
         return out.transpose(1, 2).unsqueeze(-1), lambda changed: changed.squeeze(-1).transpose(1, 2)
@@ -130,7 +130,7 @@ UNET, UNET_16 = UNet(), UNet16()
 
 
 def _block_modules(name: str, block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) in a block. Modules that other packs inserted are left out and do not count in the names."""
+    """Yield (name, module) of a block. Modules that other packs inserted are skipped and not counted in the names."""
     own = [child for child in block.children() if _is_part_of_block(child)]
     for index, child in enumerate(own):
         yield from child.named_modules(prefix=f"{name}.{index}")
@@ -167,7 +167,7 @@ def is_time_embedding(module: Any) -> bool:
 
 
 def is_linear(module: Any) -> bool:
-    """Whether it is a linear layer of torch or of a quantised checkpoint, which need not be a torch.nn.Linear."""
+    """Return whether `module` is a linear layer, of torch or of a quantised checkpoint."""
     return hasattr(module, "in_features") and hasattr(module, "out_features")
 
 
@@ -176,7 +176,7 @@ def is_group_norm(module: Any) -> bool:
 
 
 def attention_width(module: Any) -> int:
-    """Channels that come out of a spatial transformer or of one of its blocks."""
+    """Return the output channels of a spatial transformer or of one of its blocks."""
     if is_spatial_transformer(module):
         return module.norm.num_channels
     return module.norm1.normalized_shape[0]
@@ -190,10 +190,10 @@ PARTS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any], int]], ...] = (
     ("time_embedding", is_time_embedding, lambda module: module[-1].out_features),
     ("group_norm", is_group_norm, lambda module: module.num_channels),
 )
-"""(sort, whether a module is of it, width of its output)."""
+"""(sort, test whether a module is of this sort, function that returns its output width)."""
 
 
-# Where blocks are: diffusers' (down, mid, up) indices to ComfyUI's names, for SD1.5, SD2.x and SDXL, which have two
+# The functions below map block indices of diffusers (down, mid, up) to ComfyUI's names. SD1.5, SD2.x and SDXL have two
 # residual blocks per level on the way down and three on the way up.
 DOWN, UP = 2, 3
 BASE_OF_LEVELS = {4: "sd15", 3: "sdxl"}
@@ -202,7 +202,7 @@ ATTENTION = {4: (True, True, True, False), 3: (False, True, True)}
 
 
 def blocks(levels: int, middle: bool) -> Iterator[tuple[str, int, str, int]]:
-    """(block of diffusers, index in it, ComfyUI's block, level) behind whose last module a motion module hangs."""
+    """Yield (block of diffusers, index in it, ComfyUI's block, level) of each block that a motion module follows."""
     for level in range(levels):
         for j in range(DOWN):
             yield f"down_blocks.{level}", j, f"input_blocks.{(DOWN + 1) * level + j + 1}", level
@@ -214,14 +214,14 @@ def blocks(levels: int, middle: bool) -> Iterator[tuple[str, int, str, int]]:
 
 
 def last_module(block: str, level: int, levels: int) -> str:
-    """ComfyUI's name of the spatial transformer of a block, or of its residual block where there is none."""
+    """Return ComfyUI's name of a block's spatial transformer, or of its residual block if it has no transformer."""
     return f"{block}.1" if block == "middle_block" or ATTENTION[levels][level] else f"{block}.0"
 
 
 def resnet_norms(widths: Sequence[int]) -> Iterator[tuple[str, int]]:
-    """(ComfyUI's name, channels) of the group norms of all residual blocks and of the output.
+    """Yield (ComfyUI's name, channels) of the group norms of all residual blocks and of the output.
 
-    widths: of the levels, from the top.
+    widths: channels of the levels, from the top.
     """
     skips, width = [widths[0]], widths[0]
     for level, wide in enumerate(widths):

@@ -1,7 +1,7 @@
-"""The temporal modules, one a file. What they share: `base` (how they hang), `frames` (attention, positions, norms).
+"""The temporal modules, one per file. Shared code: `base` (attachment) and `frames` (attention, positions, norms).
 
-Each maps (b t) c h w to the same shape. The two of Emu Video mix frames only (each pixel by itself), keep the memory
-layout of their input (contiguous or channels_last), and are the identity, bit for bit, with the weights that `zero_`
-leaves. All weights live in leaf layers of `operations` (torch.nn, or a namespace with the same constructors that casts
-weights when called). These layers are called, their weights are never read.
+Each maps (b t) c h w to the same shape. The two of Emu Video mix only frames (each pixel independently) and keep the
+memory layout of their input (contiguous or channels_last). After `zero_` they are the identity, bit for bit. All
+weights are in leaf layers of `operations` (torch.nn, or a namespace with the same constructors that casts weights when
+called). Call these layers; do not read their weights.
 """

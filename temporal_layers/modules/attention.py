@@ -30,7 +30,7 @@ class TemporalAttention(TemporalModule):
         super().__init__()
         head_dim = min(head_dim, channels)
         if not head_dim or channels % head_dim:
-            raise ValueError(f"{channels} channels do not divide into heads of {head_dim}.")
+            raise ValueError(f"{channels} channels cannot be divided into heads of {head_dim} channels.")
         self.heads = channels // head_dim
         self.key_scale = 1.0
         self.norm1 = operations.LayerNorm(channels)
@@ -43,7 +43,7 @@ class TemporalAttention(TemporalModule):
         self.mlp_out = operations.Linear(4 * channels, channels)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x: (b t) c h w with t = frames -> same shape."""
+        """Apply attention and MLP to x, (b t) c h w with t = frames; return the same shape."""
         tokens = rearrange(x, "(b t) c h w -> b t (h w) c", t=frames)
         channels_last = tokens.is_contiguous()
         tokens = tokens.contiguous()

@@ -1,4 +1,4 @@
-"""TemporalModule: how a module hangs on an anchor."""
+"""TemporalModule: attachment of a module to an anchor."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 ToFrames = Callable[[Any], tuple[Tensor, Callable[[Tensor], Any]]]
-"""What an anchor returns -> its frames [(b t), c, h, w] or [(b t), c], and how to put changed frames back."""
+"""Anchor's output -> its frames, [(b t), c, h, w] or [(b t), c], and a function that puts changed frames back."""
 
 Strength = float | Tensor
 """Share of a module's change that is kept: one number, or a tensor for the frames of a video, [t] or [t, 1, h, w]."""
 
 Count = Annotated[int, Field(ge=0, le=2**16)]
-"""An option of a module that counts something; files are checked against it."""
+"""A count among the options of a module. Values in files are checked against it."""
 
 
 class TemporalModule(nn.Module):
@@ -36,7 +36,7 @@ class TemporalModule(nn.Module):
         to_frames: ToFrames,
         **kwargs: Any,
     ) -> Any:
-        """Call the anchor's `forward`, then this module on what it returns.
+        """Call the anchor's `forward`, then apply this module to its output.
 
         frames: frames of one video; with 1 the module is skipped. strength: share of the change that is kept, 1 = all.
         Raises ValueError for a batch that is not a multiple of `frames`.
@@ -50,12 +50,12 @@ class TemporalModule(nn.Module):
         return put_back(blend(x, changed, strength))
 
     def zero_(self) -> None:
-        """Zero the weights without which this module is the identity."""
+        """Set those weights to zero that make this module the identity."""
         raise NotImplementedError
 
 
 def is_off(strength: Strength) -> bool:
-    """Whether nothing of a module's change is kept."""
+    """Return whether the strength is 0, so that the module can be skipped."""
     return not isinstance(strength, Tensor) and strength == 0.0
 
 
@@ -77,7 +77,7 @@ def blend(x: Tensor, changed: Tensor, strength: Strength) -> Tensor:
 
 
 def resized(weight: Tensor, height: int, width: int) -> Tensor:
-    """Return a mask [t, 1, h, w] at another size. A width of 1 stands for pixels in a row, as tokens are."""
+    """Return a mask [t, 1, h, w] at another size. A width of 1 means tokens: all pixels in one column."""
     if width > 1 or height == 1:
         return F.interpolate(weight, size=(height, width), mode="area")
     rows = max(1, round((height * weight.shape[2] / weight.shape[3]) ** 0.5))

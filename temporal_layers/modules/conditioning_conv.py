@@ -1,4 +1,4 @@
-"""How conditioning channels enter the image model."""
+"""ConditioningConv: input of the conditioning channels to the image model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Strength, TemporalModule, ToFrames
 
 
 class NoModule(TemporalModule):
-    """The identity, for an anchor that is there for the conditioning convolution alone."""
+    """The identity, for an anchor that only carries the conditioning convolution."""
 
     def __init__(self, channels: int, operations: Any = nn):
         super().__init__()
@@ -31,7 +31,7 @@ class NoModule(TemporalModule):
 class ConditioningConv:
     """Adds a convolution of the conditioning channels to the output of the anchor that reads the latents.
 
-    Emu Video section 3.1: the image model's own weights see the latent channels alone, so they stay as they are.
+    Emu Video section 3.1: the image model's own weights read only the latent channels, so they are unchanged.
     """
 
     def __init__(self, conv: nn.Module, latent_channels: int, conditioning_channels: int):
@@ -42,7 +42,9 @@ class ConditioningConv:
     def wrap(
         self, forward: Callable[..., Any], x: Tensor, *, frames: int, strength: Strength, to_frames: ToFrames
     ) -> Tensor:
-        """x: (b t) C h w, or (b t) (C + conditioning channels) h w, of which one frame drops the latter.
+        """Call `forward` on the latent channels of x and add the convolution of its conditioning channels.
+
+        x: (b t) C h w, or (b t) (C + conditioning channels) h w. With 1 frame the conditioning channels are ignored.
 
         Raises ValueError for another number of channels.
         """
@@ -50,8 +52,8 @@ class ConditioningConv:
         if surplus not in (0, self.conditioning_channels):
             both = self.latent_channels + self.conditioning_channels
             raise ValueError(
-                f"The model gets {x.shape[1]} channels instead of {self.latent_channels} (latents) or {both} "
-                "(latents, known frames, mask); use conditionings that were made for these temporal layers."
+                f"The model got {x.shape[1]} channels instead of {self.latent_channels} (latents) or {both} (latents, "
+                "known frames, mask); use conditionings that were made for these temporal layers."
             )
         out = forward(x[:, : self.latent_channels] if surplus else x)
         if surplus == 0 or frames == 1:

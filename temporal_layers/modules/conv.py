@@ -27,7 +27,7 @@ class TemporalConv(TemporalModule):
         self.conv = operations.Conv2d(channels, channels, (3, 1), padding=(1, 0))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x: (b t) c h w with t = frames -> same shape."""
+        """Convolve x over frames, (b t) c h w with t = frames; return the same shape."""
         v = rearrange(x, "(b t) c h w -> b c t (h w)", t=frames)  # a view in both layouts
         v = v + self.conv(v)
         return rearrange(v, "b c t (h w) -> (b t) c h w", h=x.shape[2])

@@ -31,7 +31,7 @@ class TemporalConvStack(TemporalModule):
         self.convs = nn.ModuleList(convs)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x: (b t) c h w with t = frames -> same shape."""
+        """Apply the stack to x, (b t) c h w with t = frames; return the same shape."""
         v = h = rearrange(x, "(b t) c h w -> b c t (h w)", t=frames)
         for norm, conv in zip(self.norms, self.convs, strict=True):
             if self.over_clip:

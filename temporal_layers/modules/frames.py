@@ -1,4 +1,4 @@
-"""What temporal modules share: attention over frames, positions of frames, group norms over frames."""
+"""Functions shared by temporal modules: attention over frames, positions of frames, group norms over frames."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def scaled(keys: Tensor, scale: float) -> Tensor:
 
 
 def sinusoidal_positions(frames: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """(frames, channels) in float32: sines of frame / 10000^(2i / channels), then cosines."""
+    """Return (frames, channels) in float32: sines of frame / 10000^(2i / channels), then cosines."""
     half = channels // 2
     frequencies = torch.exp(torch.arange(half, device=device) * (-math.log(10000) / half))
     angles = torch.arange(frames, device=device)[:, None] * frequencies
@@ -47,14 +47,14 @@ def sinusoidal_positions(frames: int, channels: int, device: torch.device | None
 
 
 def interleaved_positions(frames: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """(frames, channels) in float32: sine and cosine of frame / 10000^(2i / channels) at channels 2i and 2i + 1."""
+    """Return (frames, channels) in float32: sine and cosine of frame / 10000^(2i / channels) at channels 2i, 2i + 1."""
     return sinusoidal_positions(frames, channels, device).unflatten(1, (2, -1)).transpose(1, 2).flatten(1)
 
 
 def check_positions(frames: int, positions: int) -> None:
-    """Raise ValueError for more frames than positions that the layers were trained with."""
+    """Raise ValueError if there are more frames than trained positions."""
     if frames > positions:
-        # A file without a position table may be AnimateLCM's, which nothing in its weights tells.
+        # A file without a position table may be AnimateLCM's, but its weights do not show it.
         hint = f" For AnimateLCM files ({ANIMATELCM_POSITIONS} positions), choose that family when loading."
         raise ValueError(
             f"The video has {frames} frames, but these temporal layers were trained with {positions} positions; "

@@ -1,4 +1,4 @@
-"""GroupNormOverFrames: makes a group norm of the image model take its statistics over whole videos."""
+"""GroupNormOverFrames: statistics over whole videos for a group norm of the image model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from .frames import group_norm_over_frames
 
 
 class GroupNormOverFrames(TemporalModule):
-    """AnimateDiff v1, PIA and HotshotXL were trained with norms of (c, t, h, w) in the residual blocks.
+    """Group norm whose statistics run over all frames of a video, for the residual blocks of the image model.
 
-    It has no weights: at strength 0 the norm is the image model's, above 0 it is over frames.
+    AnimateDiff v1, PIA and HotshotXL were trained with norms of (c, t, h, w) there.
+
+    It needs no weights. At strength 0 the image model's norm runs unchanged, above 0 the norm is over frames.
     """
 
     def __init__(self, channels: int, operations: Any = nn):
@@ -23,7 +25,7 @@ class GroupNormOverFrames(TemporalModule):
     def wrap(
         self, forward: Callable[..., Any], x: Tensor, *, frames: int, strength: Strength, to_frames: ToFrames
     ) -> Tensor:
-        """Call the norm's own `forward` on (b, c, t, h w) in place of (b t) c h w."""
+        """Call the norm's own `forward` on (b, c, t, h w) instead of (b t) c h w."""
         if frames == 1 or is_off(strength):
             return forward(x)
         check_batch(x, frames)

@@ -23,11 +23,11 @@ Norm = Literal["frame", "clip"]
 class TemporalTransformer(TemporalModule):
     """x + out(block(in(group norm(x)))): two self-attentions over the frames of each pixel and a GEGLU MLP, pre-norm.
 
-    heads, head_dim: of the attentions, whose width is their product; give one and the other follows from `channels`.
-    positions: frames that the sinusoidal positions were trained for, added to the input of each attention;
-        0 = no positions, any number of frames.
-    norm: whether the group norm takes its statistics over one "frame" or over the whole "clip". Published weights
-        were trained with one or the other, and the difference is as large as the block's own output.
+    heads, head_dim: attention heads and channels per head. Give one; the other follows from `channels`.
+    positions: length of the sinusoidal position table, added to the input of each attention. 0 = no positions, so any
+        number of frames runs.
+    norm: whether the group norm takes its statistics over one "frame" or over the whole "clip". Published weights were
+        trained with one of the two, and the wrong one changes the result as much as the block itself does.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TemporalTransformer(TemporalModule):
         super().__init__()
         check_groups(channels)
         if not (heads or head_dim) or (heads or channels // head_dim) < 1 or (head_dim or channels // heads) < 1:
-            raise ValueError(f"{channels} channels do not divide into {heads} heads of {head_dim} channels.")
+            raise ValueError(f"{channels} channels cannot be divided into {heads} heads of {head_dim} channels.")
         self.heads = heads or channels // head_dim
         width = self.heads * (head_dim or channels // heads)
         self.positions = positions
@@ -59,7 +59,10 @@ class TemporalTransformer(TemporalModule):
         self.proj_out = operations.Linear(width, channels)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x: (b t) c h w with t = frames -> same shape. Raises ValueError for more frames than positions."""
+        """Apply the block to x, (b t) c h w with t = frames; return the same shape.
+
+        Raises ValueError for more frames than `positions`.
+        """
         n = group_norm_over_frames(self.norm, x, frames) if self.over_clip else self.norm(x)
         tokens = rearrange(n, "(b t) c h w -> b t (h w) c", t=frames).contiguous()
         tokens = self.proj_in(tokens)
@@ -81,7 +84,7 @@ class TemporalTransformer(TemporalModule):
 
 
 class SelfAttention(nn.Module):
-    """Attention over frames. (b, t, n, c) -> the same."""
+    """Self-attention over frames. Input and output: (b, t, n, c)."""
 
     def __init__(self, channels: int, heads: int, operations: Any = nn):
         super().__init__()
@@ -99,6 +102,6 @@ class SelfAttention(nn.Module):
 
 
 def check_groups(channels: int) -> None:
-    """Raise ValueError unless a group norm of GROUPS groups fits."""
+    """Raise ValueError unless `channels` is a multiple of GROUPS."""
     if channels % GROUPS:
-        raise ValueError(f"{channels} channels do not divide into the {GROUPS} groups of the group norm.")
+        raise ValueError(f"{channels} channels cannot be divided into the {GROUPS} groups of the group norm.")

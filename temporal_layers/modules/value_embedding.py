@@ -16,7 +16,7 @@ Values = Annotated[
     dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], Annotated[float, Field(allow_inf_nan=False)]],
     Field(max_length=16),
 ]
-"""Numbers by name."""
+"""Numbers by name, for example frames per second."""
 
 
 class ValueEmbeddings(TemporalModule):
@@ -26,8 +26,8 @@ class ValueEmbeddings(TemporalModule):
 
     FancyVideo (Feng et al. 2024).
 
-    values: the numbers by name, which the attribute of that name holds; set it before a call. A name that the
-    attribute lacks adds nothing, as in the image step.
+    values: the numbers by name. The attribute `values` holds them; set it before a call. A missing name adds nothing,
+    as in the image step.
     """
 
     def __init__(self, channels: int, values: Values, operations: Any = nn):
@@ -39,7 +39,7 @@ class ValueEmbeddings(TemporalModule):
             self.add_module(name, operations.Linear(channels // 4, channels))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x: (b t) c -> same shape."""
+        """Add the embeddings to x, (b t) c; return the same shape."""
         for name, linear in self.named_children():
             if name in self.values:
                 x = x + F.silu(linear(sinusoid(self.values[name], x.shape[1] // 4, x.device).to(x.dtype)))

@@ -256,5 +256,5 @@ def test_a_batch_of_broken_clips_is_refused(unet):
 def test_a_wrong_number_of_channels_is_refused(unet):
     owner = Owner()
     attach(unet, trained_layers(unet), owner)
-    with pytest.raises(ValueError, match=r"gets 8 channels instead of 4 \(latents\) or 9"):
+    with pytest.raises(ValueError, match=r"got 8 channels instead of 4 \(latents\) or 9"):
         unet(clips(8))

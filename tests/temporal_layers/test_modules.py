@@ -99,7 +99,7 @@ def test_attention_matches_loops(layout, channels, heads):
 
 
 def test_attention_refuses_channels_that_do_not_divide_into_heads():
-    with pytest.raises(ValueError, match="100 channels do not divide into heads of 64"):
+    with pytest.raises(ValueError, match="100 channels cannot be divided into heads of 64"):
         TemporalAttention(100)
 
 

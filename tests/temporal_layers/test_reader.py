@@ -122,7 +122,7 @@ def test_other_types_are_called_what_they_are(dtype, tmp_path):
 def test_widths_that_no_group_norm_has(width, tmp_path):
     torch.save(public.animatediff(widths=(width,) * 4), tmp_path / "file.ckpt")
     with pytest.raises(
-        ValueError, match=f"{width} channels do not divide into the 32 groups.*; choose temporal layers"
+        ValueError, match=f"{width} channels cannot be divided into the 32 groups.*; choose temporal layers"
     ):
         load(tmp_path / "file.ckpt")
 

@@ -180,10 +180,10 @@ def test_wrong_options_are_refused():
     for kind in ("transformer", "conv_stack"):
         with pytest.raises(ValueError, match="the options of .* wrong: \"norm\" is 'batch': input should be 'frame'"):
             new_module(Anchor("here", kind, 32), {"norm": "batch"})
-    with pytest.raises(ValueError, match="20 channels do not divide into the 32 groups"):
+    with pytest.raises(ValueError, match="20 channels cannot be divided into the 32 groups"):
         new_module(Anchor("here", "transformer", 20), {"heads": 8})
     for options in ({}, {"heads": 64}, {"head_dim": 64}):
-        with pytest.raises(ValueError, match="32 channels do not divide into .* heads"):
+        with pytest.raises(ValueError, match="32 channels cannot be divided into .* heads"):
             new_module(Anchor("here", "transformer", 32), options)
     for options in ({"heads": -1}, {"heads": 10**9}, {"heads": 1.5}, {"heads": True}, {"depth": 3}):
         with pytest.raises(ValueError, match='the options of "transformer" are wrong'):
