@@ -1,1 +1,1 @@
-"""Training of temporal layers: clips, objective, loop. Takes a denoiser and parameters; knows no user interface."""
+"""Training of temporal layers: clips, objective, loop. Independent of any user interface."""

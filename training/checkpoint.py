@@ -1,4 +1,4 @@
-"""Checkpoints that are never half written, and what of a run may change between two of them."""
+"""Atomically written checkpoints, and the check that a checkpoint belongs to the run."""
 
 from __future__ import annotations
 

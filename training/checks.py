@@ -1,4 +1,4 @@
-"""The figures that say whether motion is learned: the loss of clips that are not trained on, in order and shuffled."""
+"""Figures that show whether motion is learned: the loss of held-out clips, in order and shuffled."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .clips import Clip, mixed_seed
 from .log import Figure
 from .task import Task
 
-LEVELS = (0.35, 0.55, 0.75, 0.95)  # of all timesteps; where frames are still decided
+LEVELS = (0.35, 0.55, 0.75, 0.95)  # share of all timesteps, at which frames are still undecided
 
 
 def check(task: Task, numbers: Sequence[int]) -> dict[str, Figure]:
-    """Return the loss of some clips (`check_loss`), of the same with their frames shuffled, and the ratio `motion`.
+    """Return the loss of clips (`check_loss`), the loss with their frames shuffled, and the ratio `motion`.
 
-    Timesteps, noise and shuffles depend on the clips' numbers alone, so checks compare. A `motion` of 1 says that the
-    order of frames means nothing to the layers; it grows as they learn how things move.
+    Timesteps, noise and shuffles depend only on the clips' numbers, so the checks of a run are comparable. A `motion`
+    of 1 means that the layers ignore the order of frames; it grows as they learn motion.
     """
     sums = [0.0, 0.0]
     for place, number in enumerate(numbers):
@@ -35,7 +35,7 @@ def check(task: Task, numbers: Sequence[int]) -> dict[str, Figure]:
 
 
 def shuffled(clip: Clip, seed: int) -> Clip:
-    """Return the clip with its frames in another order; the first one, which is mostly given, stays."""
+    """Return the clip with its frames in another order. The first frame, which is usually given, keeps its position."""
     frames = len(clip.latents)
     generator = torch.Generator().manual_seed(mixed_seed(seed, 2))
     order = torch.arange(frames)

@@ -3,9 +3,9 @@
 A dataset folder holds `index.json` and shards `shard-00000.safetensors`, ... One shard has clips of one shape:
 
 - `latents` [n, T, C, h, w] float16, in the scale of the network (after latent_format.process_in)
-- `text` [m, L, D] float16, text embeddings without repeats; row 0 is the null text
+- `text` [m, L, D] float16, distinct text embeddings; row 0 is the null text
 - `text_index` [n] int64, the row of `text` of each clip
-- `pooled` [m, P], and `cond.NAME` [m, ...]: further conditioning of each text, where the base has it
+- `pooled` [m, P], and `cond.NAME` [m, ...]: further conditioning of each text, if the base uses it
 - `weight` [n, T, h, w] float16, optional: weights of the loss
 - `motion` [n] float32: motion scores
 
@@ -39,7 +39,10 @@ Shape = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Clip:
-    """latents [T, C, h, w] float32; text: its conditioning; weight [T, h, w] of the loss, or None."""
+    """A training clip.
+
+    latents: [T, C, h, w] float32. text: its conditioning. weight: weight of the loss, [T, h, w], or None.
+    """
 
     latents: Tensor
     text: Conds
@@ -47,7 +50,10 @@ class Clip:
 
 
 class Clips(Protocol):
-    """A dataset. frames, fps: of every clip; key: changes with everything that made the clips; null: the empty text."""
+    """A dataset.
+
+    frames, fps: of every clip. key: hash of all inputs of the clips. null: conditioning of the empty text.
+    """
 
     frames: int
     fps: float
@@ -92,12 +98,12 @@ class Index:
 
     @classmethod
     def read(cls, folder: Path) -> Index:
-        """Read the index of a dataset folder. Raises ValueError with what to do for a folder that is none."""
+        """Read the index of a dataset folder. Raises ValueError for a folder that is not a dataset."""
         path = folder / INDEX
         if not path.is_file():
             raise ValueError(
                 f"{folder} is not a dataset: it has no {INDEX}. Prepare your clips first (python run.py prepare), and "
-                "choose the folder that this made."
+                "choose the folder that it writes."
             )
         try:
             entries = json.loads(path.read_text())
@@ -115,7 +121,7 @@ class Index:
 
 
 class ShardedClips:
-    """The clips of a dataset folder. Raises ValueError for a folder that is no dataset, or whose shards do not fit."""
+    """The clips of a dataset folder. Raises ValueError for another folder, or for shards that differ from the index."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -184,9 +190,9 @@ class MemoryClips:
 
     Args:
         latents: [n, T, C, h, w], or a list of [T, C, h, w] in several shapes but of one length.
-        texts: conditioning of each text, without repeats or not.
-        text_index: which of `texts` each clip has, [n]; by default one after the other.
-        null: the empty text.
+        texts: conditioning of each text.
+        text_index: [n], index into `texts` of each clip. By default clip i has text i.
+        null: conditioning of the empty text.
         weights: of the loss, [n, T, h, w] or a list of [T, h, w].
     """
 
@@ -207,7 +213,9 @@ class MemoryClips:
         self.latents, self.texts, self.null, self.weights = latents, texts, null, weights
         self.text_index = range(len(latents)) if text_index is None else text_index
         if len(self.text_index) != len(latents):
-            raise ValueError(f"There are {len(latents)} clips, but {len(self.text_index)} texts: give each clip one.")
+            raise ValueError(
+                f"There are {len(latents)} clips, but {len(self.text_index)} texts: give one text for each clip."
+            )
         lengths = sorted({each.shape[0] for each in latents})
         if len(lengths) > 1:
             raise ValueError(
@@ -231,10 +239,10 @@ class MemoryClips:
 
 
 class Batches:
-    """Which clips each step sees, as a function of (seed, step) alone.
+    """The clips of each step, as a function of only (seed, step).
 
-    Every clip is seen once in an epoch. A batch has clips of one shape; the last one of a shape is filled up with clips
-    of its beginning.
+    Every clip is used once in an epoch. All clips of a batch have the same shape. The last batch of a shape is filled
+    up with the first clips of this shape.
     """
 
     def __init__(self, clips: Clips, numbers: Sequence[int], *, batch: int, seed: int):
@@ -262,7 +270,7 @@ class Batches:
 
 
 def mixed_seed(*numbers: int) -> int:
-    """Return one seed for several numbers, so that neighbouring ones give unrelated noise (splitmix64)."""
+    """Mix several numbers into one seed, so that neighbouring numbers give unrelated noise (splitmix64)."""
     state = 0
     for number in numbers:
         state = (state ^ (number % 2**64)) + 0x9E3779B97F4A7C15 & 2**64 - 1
@@ -273,7 +281,7 @@ def mixed_seed(*numbers: int) -> int:
 
 
 def hold_out(clips: Clips, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Return the numbers of the clips to train on, and of those to hold out: `share` of them, none of fewer than 10."""
+    """Return the numbers of the clips to train on and of the held-out ones: a `share`, or none of fewer than 10."""
     order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(seed)).tolist()
     count = max(1, round(len(clips) * share)) if share and len(clips) >= 10 else 0
     return sorted(order[count:]), sorted(order[:count])
@@ -282,7 +290,8 @@ def hold_out(clips: Clips, share: float, seed: int) -> tuple[list[int], list[int
 def stacked_text(texts: Sequence[Conds]) -> Conds:
     """Return the conditionings of several texts as one batch.
 
-    Embeddings of several lengths are repeated to the same length, as ComfyUI does: cross-attention does not see it.
+    Embeddings of different lengths are repeated to the same length, as ComfyUI does. Cross-attention gives the same
+    result.
     """
     common = math.lcm(*(len(text["cross_attn"]) for text in texts))
     batch = {"cross_attn": torch.stack([t["cross_attn"].repeat(common // len(t["cross_attn"]), 1) for t in texts])}

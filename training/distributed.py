@@ -1,7 +1,7 @@
-"""Several processes, started by `torchrun`: PyTorch's own DistributedDataParallel, and what else they exchange.
+"""Training in several processes started by `torchrun`: DistributedDataParallel, and exchange of figures and weights.
 
-Every process draws the same global batch from (seed, step) and computes its own share of the clips, so one process and
-several give the same losses.
+Every process draws the same global batch from (seed, step) and computes its share of the clips. So the losses do not
+depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Processes:
-    """This process and how many there are."""
+    """Rank of this process and the number of processes."""
 
     rank: int = 0
     count: int = 1
@@ -49,8 +49,8 @@ class Processes:
     def wrap(self, trainee: nn.Module, *, shard: bool = False) -> nn.Module:
         """Return `trainee` with gradients that are averaged over all processes.
 
-        shard: split weights, gradients and moments over the processes. Each module with parameters of its own is split
-        by itself, because temporal modules are called one by one from inside the image model.
+        shard: split weights, gradients and moments over the processes. Each module that has parameters is sharded
+        separately, because the image model calls temporal modules one by one.
         """
         if self.count == 1:
             return trainee
@@ -62,7 +62,7 @@ class Processes:
         return trainee
 
     def without_exchange(self, trainee: nn.Module) -> AbstractContextManager[Any]:
-        """Return a context in which gradients are only accumulated (all but the last part of a step)."""
+        """Return a context in which gradients are accumulated but not exchanged, for all parts but the last."""
         return trainee.no_sync() if isinstance(trainee, DistributedDataParallel) else nullcontext()
 
     def sum(self, value: float) -> float:
@@ -92,7 +92,7 @@ ALONE = Processes()
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that torchrun started, for the duration of a `with` block; without torchrun there is one."""
+    """Join the processes that torchrun started, within a `with` block. Without torchrun there is one process."""
     count = int(os.environ.get("WORLD_SIZE", 1))
     if count == 1:
         yield ALONE
@@ -107,7 +107,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
 
 
 def whole(value: Any) -> Any:
-    """Return a tensor, or a nest of dicts and lists of tensors, with sharded tensors gathered. Call it everywhere."""
+    """Return a tensor, or nested dicts and lists of tensors, with shards gathered. All processes must call it."""
     if isinstance(value, DTensor):
         return value.full_tensor()
     if isinstance(value, dict):
@@ -116,7 +116,7 @@ def whole(value: Any) -> Any:
 
 
 def like(value: Tensor, target: Tensor) -> Tensor:
-    """Return a whole tensor split as `target` is."""
+    """Return a whole tensor, sharded like `target`."""
     if not isinstance(target, DTensor):
         return value
     return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)

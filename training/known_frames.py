@@ -1,4 +1,4 @@
-"""Which frames of a training clip are given, and how well: patterns, noise augmentation, blur."""
+"""Given frames of training clips: patterns, noise augmentation, blur."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ KNOWN = ("first", "first and last", "first few", "every n-th", "mixed", "none")
 
 @dataclass(frozen=True)
 class KnownFrames:
-    """Which frames a clip gives, and how well.
+    """Pattern and quality of the given frames of a clip.
 
-    pattern: one of KNOWN. factor, margin: for "every n-th", which frames interpolation is given. A factor of 0 draws n
-    and the first one. noise: highest timestep of their noise augmentation; exact: share of clips without it.
-    downscale: the given frames are blurred as if they were that much smaller (super-resolution). turn_round: share of
-    clips with several first frames that run backward through these, so that text and not inertia says what follows.
+    pattern: one of KNOWN. factor, margin: the frames that "every n-th" gives; a factor of 0 draws n and the first
+    frame. noise: highest timestep of their noise augmentation; exact: share of clips without it.
+    downscale: factor by which the given frames are blurred, for super-resolution. turn_round: share of clips with
+    several first frames that run backward through these, so that the text and not inertia decides what follows.
     """
 
     pattern: str = "first"
@@ -52,9 +52,9 @@ class KnownFrames:
         return mask
 
     def conditioning(self, x0: Tensor, mask: Tensor, schedule: Schedule, generator: torch.Generator) -> Tensor:
-        """Return what is given of a clip x0 [T, C, h, w] where `mask`, bool [T], is True: [T, C + 1, h, w].
+        """Return the conditioning [T, C + 1, h, w] of a clip x0 [T, C, h, w]; `mask`, bool [T], marks the given frames.
 
-        The mask channel tells the level of the noise, see `mask_with_noise_level`.
+        The mask channel states the noise level, see `mask_with_noise_level`.
         """
         given, level = x0, 0
         if self.downscale > 1:
@@ -67,9 +67,9 @@ class KnownFrames:
 
 
 def known_frames(x0: Tensor, mask: Tensor) -> Tensor:
-    """What is known of each clip: the latents of some frames, and the mask, 1 = known.
+    """Return the conditioning of each clip: the latents of its known frames, and the mask, 1 = known.
 
-    x0: [clips, frames, c, h, w]; mask: bool [clips, frames]. Returns [clips, frames, c + 1, h, w], zero but for the
+    x0: [clips, frames, c, h, w]; mask: bool [clips, frames]. Returns [clips, frames, c + 1, h, w], zero except at the
     known frames (Emu Video, section 3.2).
     """
     known = mask[..., None, None, None].to(x0.dtype).expand(-1, -1, 1, *x0.shape[3:])
@@ -77,17 +77,17 @@ def known_frames(x0: Tensor, mask: Tensor) -> Tensor:
 
 
 def first_frames(x0: Tensor, dropped: Tensor) -> Tensor:
-    """`known_frames` where the first frame is known, and nothing of the clips `dropped`, bool [clips]."""
+    """Return `known_frames` with the first frame known, and no frame of the clips `dropped`, bool [clips]."""
     mask = torch.zeros(x0.shape[:2], dtype=torch.bool, device=x0.device)
     mask[~dropped, 0] = True
     return known_frames(x0, mask)
 
 
 def random_known(count: int, frames: int, generator: torch.Generator) -> Tensor:
-    """A mask [count, frames] of known frames for `known_frames`, so that one set of layers learns all its uses.
+    """Return a random mask [count, frames] for `known_frames`, so that one set of layers learns all patterns.
 
-    Of ten clips four have the first frame known, two the first and last, two the first K (2 to half of the frames),
-    two every n-th from a random one on.
+    Four in ten clips know the first frame, two the first and last, two the first K (2 to half of the frames), and two
+    every n-th frame from a random start.
     """
     if frames < 4:
         raise ValueError(f"Clips of {frames} frames leave too little to fill in: use 4 frames or more.")
@@ -107,10 +107,10 @@ def random_known(count: int, frames: int, generator: torch.Generator) -> Tensor:
 
 
 def turn_round(mask: Tensor, turned: Tensor) -> Tensor:
-    """Return which frame of a clip is seen when, int64 [clips, frames].
+    """Return the order of each clip's frames, int64 [clips, frames].
 
-    mask: bool [clips, frames] of known frames; turned: bool [clips]. A turned clip whose first K frames are known, and
-    no others, runs backward through them to its frame 0, then forward: K-1, ..., 1, 0, 1, 2, ...
+    mask: bool [clips, frames] of known frames; turned: bool [clips]. A turned clip whose only known frames are the
+    first K runs backward through them to frame 0, then forward: K-1, ..., 1, 0, 1, 2, ...
     """
     count, frames = mask.shape
     known = mask.sum(1, keepdim=True)
@@ -120,7 +120,7 @@ def turn_round(mask: Tensor, turned: Tensor) -> Tensor:
 
 
 def given_positions(frames: int, factor: int, margin: int) -> range:
-    """Return the frames that interpolation is given in a clip of `frames`; ValueError if they do not come out."""
+    """Return the positions of the frames given for interpolation. Raises ValueError if `frames` does not fit."""
     inner = frames - 1 - 2 * margin
     if inner < 0 or inner % factor:
         raise ValueError(
@@ -131,7 +131,7 @@ def given_positions(frames: int, factor: int, margin: int) -> range:
 
 
 def blurred(latents: Tensor, factor: int) -> Tensor:
-    """Return latents [T, C, h, w] as they look after having been `factor` times smaller."""
+    """Return latents [T, C, h, w] downscaled by `factor` and upscaled again."""
     small = F.interpolate(latents, scale_factor=1 / factor, mode="area")
     return F.interpolate(small, size=latents.shape[2:], mode="bilinear")
 

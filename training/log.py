@@ -16,16 +16,16 @@ import numpy as np
 from .checkpoint import written_whole
 
 Figure = float | tuple[float, float]
-"""A value, or the sum of several values and their number (or their time, for a rate)."""
+"""A value, or a sum of values and their count (for a rate, their time)."""
 Sums = Mapping[str, tuple[float, float]]
 Row = dict[str, float]
 
 
 class Log:
-    """Average figures over `every` steps and keep the rows in `path` (CSV), which is always complete.
+    """Average figures over `every` steps and write the rows to `path` (CSV), which is always complete.
 
     Args:
-        path: the CSV file. Rows of an earlier run in it that lie beyond the step resumed from are dropped.
+        path: the CSV file. Rows of an earlier run after the step resumed from are removed.
         first: the step resumed from, 0 for a new run.
         tensorboard: a folder for TensorBoard's event files, or None.
         gather: joins the figures of several processes, see `Processes.gather`.
@@ -89,7 +89,7 @@ def joined(parts: Iterable[Sums]) -> Sums:
 
 
 def memory() -> float:
-    """Return the most memory that this process has used so far, in GiB: of the GPU, or of the machine without one."""
+    """Return the peak memory of this process so far, in GiB: GPU memory, or main memory without a GPU."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
@@ -128,7 +128,7 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         raise ValueError(
             'The recipe says "tensorboard = true", but the package tensorboard is not installed: '
-            "run pip install tensorboard, or leave the line out (log.csv and loss.png are written anyway)."
+            "run pip install tensorboard, or remove this line (log.csv and loss.png are written anyway)."
         ) from None
     return SummaryWriter(str(folder))
 
@@ -140,7 +140,8 @@ MARGIN = 48
 def curves(rows: list[Row], names: tuple[str, ...], size: tuple[int, int] = (480, 270)) -> np.ndarray:
     """Draw figures against steps: uint8 RGB [height, width, 3]. size: (width, height) in pixels.
 
-    Figures that no row has are left out; the vertical axis ends at the 98th percentile, so that a spike hides nothing.
+    Figures that no row has are left out. The vertical axis ends at the 98th percentile, so that a spike does not
+    flatten the curves.
     """
     import cv2
 

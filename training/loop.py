@@ -1,4 +1,4 @@
-"""The training loop: warm-up, accumulation, gradient clipping, moving average, checkpoints, log. Knows no network."""
+"""The training loop: warm-up, accumulation, gradient clipping, EMA, checkpoints, log. Independent of the network."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .log import Figure, Log, Sums, joined, memory
 States = dict[str, dict[str, Tensor]]
 """The state dict of each trained module."""
 Loss = Callable[[int, range], tuple[Tensor, Mapping[str, Figure]]]
-"""(step, positions in the batch) -> mean loss of these clips, and figures to log. It depends on its arguments alone."""
+"""(step, positions in the batch) -> mean loss of these clips, and figures to log. A pure function."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the parameters change.
+    """Settings of the optimisation.
 
-    batch: clips of one step, on all processes together; at_once: clips computed at the same time (0: all).
-    rate: learning rate after `warmup` steps; a cosine leads to `final_rate` times it (1 keeps it constant).
+    batch: clips per step over all processes; at_once: clips computed at the same time (0: all).
+    rate: learning rate after `warmup` steps; a cosine decays it to `final_rate` times that (1 keeps it constant).
     ema: decay of the moving average. clip: largest norm of the gradient.
     autocast: "" or "bfloat16". optimiser: "adamw", or "adamw8bit" (needs torchao). shard: split weights, gradients and
     moments over the processes.
@@ -54,7 +54,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a listener hears after each step: steps done, of how many, the loss and the log."""
+    """Progress after each step, for callbacks: steps done, total steps, loss and log."""
 
     done: int
     steps: int
@@ -64,7 +64,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """average: the moving average, raw: the weights themselves. stopped: whether the run ended before its last step."""
+    """Weights of a run. average: their EMA. raw: without averaging. stopped: whether it ended before its last step."""
 
     average: States
     raw: States
@@ -74,7 +74,7 @@ class Result:
 
 
 class NotFinite(ValueError):
-    """The loss or its gradient is NaN or infinite. The last checkpoint is from before."""
+    """The loss or its gradient is NaN or infinite. The last checkpoint is from an earlier step."""
 
     def __init__(self, step: int, positions: range | None):
         self.step, self.positions = step, positions
@@ -83,7 +83,7 @@ class NotFinite(ValueError):
 
 
 class Average:
-    """Exponential moving average of the trained parameters by name, with the usual short memory at the start."""
+    """Exponential moving average (EMA) of the trained parameters by name. Its decay is lower in the first steps."""
 
     def __init__(self, parameters: Mapping[str, Tensor], decay: float):
         self.decay = decay
@@ -133,13 +133,13 @@ def train(
     A run that was cut off continues from its checkpoint `folder`/`name`.pt and ends with the same weights.
 
     Args:
-        run: settings that belong to the run; a checkpoint with others is refused.
+        run: settings that identify the run; a checkpoint with other settings is refused.
         on_save: called with the step, the averaged and the raw weights after each checkpoint, in the first process.
-        should_stop: asked after each step; a run that stops saves a checkpoint first.
+        should_stop: called after each step; if it returns True, the run saves a checkpoint and stops.
         echo: whether rows of the log are printed.
 
     Raises:
-        NotFinite: the loss or its gradient is NaN or infinite; the checkpoint is from before.
+        NotFinite: the loss or its gradient is NaN or infinite. The last checkpoint is from an earlier step.
     """
     path = folder / f"{name}.pt"
     state = load_checkpoint(path)
@@ -233,7 +233,7 @@ def _states(modules: Mapping[str, nn.Module]) -> States:
 
 
 def _with(states: States, values: Mapping[str, Tensor]) -> States:
-    """Return `states` with `values` ("module.key") in place of theirs."""
+    """Return a copy of `states` with `values` ("module.key") replaced."""
     changed = {name: dict(state) for name, state in states.items()}
     for name, value in values.items():
         module_name, _, key = name.partition(".")

@@ -1,7 +1,7 @@
-"""Low-rank training of motion modules: the layers stay, small differences of their attention weights are trained.
+"""Low-rank training of motion modules: the layers are frozen, and small changes of their attention weights are trained.
 
-The result is written twice: merged into the layers, and as a motion LoRA in the naming of AnimateDiff, which this pack
-and AnimateDiff Evolved read.
+The result is written twice: merged into the layers, and as a motion LoRA with AnimateDiff's key names, which this pack
+and AnimateDiff-Evolved can load.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def make_low_rank(layers: TemporalLayers, info: LayersInfo, rank: int, seed: int
 
 
 def merged(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict of low-rank layers as that of ordinary ones."""
+    """Return the state dict of ordinary layers with the low-rank changes merged."""
     plain = {key: weight for key, weight in state_dict.items() if CHANGE not in key}
     for key in [key for key in plain if key.endswith(ORIGINAL)]:
         name = key.removesuffix(ORIGINAL)

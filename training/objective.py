@@ -1,7 +1,7 @@
 """The denoising objective of temporal layers: timesteps, dropped conditioning, known frames, target and error.
 
-Everything is drawn on the CPU from one generator for each clip, so that a clip of a batch is the same on every device,
-in every part of the batch and on any number of processes.
+Every clip has a random generator on the CPU. So its sample is the same on every device, in every part of a batch and
+for any number of processes.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from .clips import Clip
 from .known_frames import KnownFrames, turn_round
 
 TIMESTEPS = {"noisy": 0.45, "uniform": 1.0, "mixed": 0.0}
-"""Laws of the timestep by name: exponent of steps * u^exponent; 0: one half of the clips each."""
+"""Timestep distributions by name: exponent of steps * u^exponent. 0: the other two, for half of the clips each."""
 BANDS = (0, 250, 500, 750, 1000)  # thousandths of the timesteps
 PATCH = 4  # latents; the mean of a patch shows a drift that single latents hide in their noise
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """Share of clips whose text, or whose text and known frames, are dropped.
+    """Shares of clips without text, and without text and known frames.
 
-    Eq. 1 of Emu Video needs the model without text and without both, never without the image alone.
+    Equation 1 of Emu Video evaluates the model without text and without both, but never without only the image.
     """
 
     text: float = 0.1
@@ -44,7 +44,7 @@ def sample_timesteps(
 
 
 def drop_conditioning(count: int, dropout: Dropout, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two bool masks [count]: clips whose text is dropped, clips whose known frames are dropped as well."""
+    """Return two bool masks [count]: clips without text, and clips also without known frames."""
     u = torch.rand(count, generator=generator)
     return u < dropout.text + dropout.both, u < dropout.both
 
@@ -57,7 +57,7 @@ def v_error(
     generator: torch.Generator,
     known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared error of the v-prediction.
+    """Return the squared error of the v-prediction.
 
     x0: [n, c, h, w] clean latents; t: [n] timesteps (equal for the frames of one clip); known: [n, c + 1, h, w]
     known-frame latents and mask, appended to the channels. The noise is independent for every frame (Emu Video,
@@ -72,7 +72,7 @@ def v_error(
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip of a batch as the network sees it, and what it has to predict.
+    """Network input and target of one clip of a batch.
 
     x0, noisy, target: [T, C, h, w]; conditioning: [T, C + 1, h, w] or None; weight: [T, h, w] or None.
     """
@@ -92,10 +92,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Objective:
-    """What temporal layers are trained to predict, and from what.
+    """Training objective of temporal layers.
 
-    prediction: "v" or "eps". timesteps: one of TIMESTEPS. last: share of clips at the very last timestep.
-    drift_weight: of the error of x0 over patches, against slow changes of the background (v only).
+    prediction: "v" or "eps". timesteps: one of TIMESTEPS. last: share of clips at the last timestep. drift_weight: loss
+    weight of the error of x0 averaged over patches, against slow changes of the background (v only).
     """
 
     schedule: Schedule
@@ -109,8 +109,8 @@ class Objective:
     def draw(self, clip: Clip, generator: torch.Generator, *, conditioned: bool = True, t: int | None = None) -> Sample:
         """Draw timestep, noise, known frames and dropped conditioning of one clip.
 
-        conditioned: whether the layers read known frames at all. t: a timestep to take in place of one drawn; then
-        nothing is dropped, as in checks.
+        conditioned: whether the layers read known frames. t: a fixed timestep instead of a drawn one. Nothing is
+        dropped then, as checks require.
         """
         no_text, nothing = (bool(each) for each in drop_conditioning(1, self.dropout, generator))
         drawn = int(sample_timesteps(1, len(self.schedule), generator, self._bias(generator), self.last))

@@ -1,7 +1,7 @@
-"""Recipes: TOML files that say how temporal layers are trained, in names that a person understands.
+"""Recipes: TOML files with the training settings of temporal layers.
 
-Keys at the top belong to every stage; a `[[stage]]` changes some of them. Each stage starts from the layers of the one
-before. A recipe without `[[stage]]` has one. All keys are the fields of `Recipe` and `Stage`.
+Keys at the top apply to every stage; a `[[stage]]` overrides some of them. Each stage starts from the layers of the
+previous one. A recipe without `[[stage]]` has one stage. The keys are the fields of `Recipe` and `Stage`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def _choice(default: str, *choices: str) -> Any:
 class Stage:
     """One stage of training.
 
-    Clips: `dataset` is a folder in place of the one given; `held_out`, the share of clips that are not trained on.
+    Clips: `dataset` is a folder that replaces the one given; `held_out` is the share of clips that are not trained on.
     Objective: `prediction` "base" takes the checkpoint's own; `known_frames` is the pattern of given frames,
-    `known_every` and `known_margin` fix it for interpolation; `known_noise` is the highest timestep of their noise,
+    `known_every` and `known_margin` set it for interpolation; `known_noise` is the highest timestep of their noise,
     `known_exact` the share of clips without it; `downscale` is the factor of super-resolution. `drop_text`, `drop_all`:
     shares of clips without text, without text and known frames. `last_timestep`: share of clips at the last one.
-    Steps: `batch` clips make one step, `clips_at_once` of them are in memory at a time. `final_rate` is the share of
-    `learning_rate` that a cosine leads to, 1 keeps it constant. `shard` splits weights and moments over processes.
+    Steps: `batch` clips make one step, `clips_at_once` of them are in memory at a time. A cosine decays `learning_rate`
+    to `final_rate` times it; 1 keeps it constant. `shard` splits weights and moments over processes.
     """
 
     name: str = "motion"
@@ -126,12 +126,12 @@ class Stage:
 class Recipe:
     """A whole recipe.
 
-    base: family of the checkpoint it is for; "" takes any. start: "fresh" makes new layers, "given" continues existing
-    ones, of any family that temporal_layers.formats reads. train: which of fresh layers exist, "all"
-    or "attention". placement: of fresh temporal attention. extra_convolution: how the one that reads known frames
-    starts: "zero" (Emu Video) or a "copy" of the checkpoint's first one. low_rank: rank of a motion LoRA to train in
-    place of the layers themselves; 0 trains these. prompts: captions of sample videos, made every `sample_every` steps
-    (0: never) with `sample_steps` steps from first frames of the dataset.
+    base: family of the checkpoint; "" accepts any. start: "fresh" makes new layers, "given" continues existing
+    ones, of any family that temporal_layers.formats reads. train: fresh layers to make, "all" or "attention".
+    placement: of fresh temporal attention. extra_convolution: initial weights of the convolution that reads known
+    frames, "zero" (Emu Video) or a "copy" of the checkpoint's first convolution. low_rank: rank of a motion LoRA to
+    train instead of the layers; 0 trains the layers. prompts: captions of sample videos, made every `sample_every`
+    steps (0: never) with `sample_steps` steps from first frames of the dataset.
     """
 
     title: str = ""
@@ -154,10 +154,10 @@ class Recipe:
 
 
 def load_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe: a TOML file, or the name of a shipped one. changes: "key=value" or "stage.2.key=value".
+    """Read a recipe: a TOML file, or the name of a shipped one. changes: overrides, "key=value" or "stage.2.key=value".
 
     Raises:
-        ValueError: unknown key, wrong type or value, or a combination that cannot work; with line and file.
+        ValueError: for an unknown key, a wrong type or value, or an impossible combination, with file and line.
     """
     path = shipped(str(path)) or Path(path)
     if not path.is_file():
@@ -202,9 +202,9 @@ def parse(values: Mapping[str, Any]) -> Recipe:
                 f"stage {number} ({stage.name}): {error}" if len(recipe.stages) > 1 else str(error)
             ) from None
     if len({stage.name for stage in recipe.stages}) < len(recipe.stages):
-        raise ValueError("Two stages have the same name: give each its own, their files are called by it.")
+        raise ValueError("Two stages have the same name, which their files are named after: give them different names.")
     if recipe.low_rank and recipe.start == "fresh":
-        raise ValueError("low_rank adapts layers that exist: set start to given, or low_rank to 0.")
+        raise ValueError("low_rank needs existing layers: set start to given, or low_rank to 0.")
     if recipe.sample_every and any(stage.shard for stage in recipe.stages):
         raise ValueError("sample_every does not work with shard: set one of them to 0 or false.")
     for stage in recipe.stages:
@@ -252,9 +252,13 @@ def _check(stage: Stage) -> None:
     if stage.drift_weight and stage.prediction != "v":
         raise ValueError(f"drift_weight needs prediction v, not {stage.prediction}: set it to 0.")
     if stage.drop_text + stage.drop_all > 1:
-        raise ValueError(f"drop_text {stage.drop_text} and drop_all {stage.drop_all} are together more than 1.")
+        raise ValueError(
+            f"drop_text {stage.drop_text} and drop_all {stage.drop_all} add up to more than 1: lower one of them."
+        )
     if stage.batch % stage.clips_at_once:
-        raise ValueError(f"batch {stage.batch} is not a multiple of clips_at_once {stage.clips_at_once}.")
+        raise ValueError(
+            f"batch {stage.batch} is not a multiple of clips_at_once {stage.clips_at_once}: change one of them."
+        )
     if stage.role == "interpolation" and (stage.known_frames != "every n-th" or stage.known_every < 2):
         raise ValueError(
             'role interpolation needs known_frames "every n-th" and known_every of 2 or more, for example 4.'
@@ -265,7 +269,9 @@ def _check(stage: Stage) -> None:
             "or more, other roles 1."
         )
     if stage.role == "video" and stage.known_every:
-        raise ValueError('known_every is for the role interpolation: set it to 0, then "every n-th" draws n.')
+        raise ValueError(
+            'known_every works only with the role interpolation: set it to 0, so that "every n-th" draws n.'
+        )
     if stage.known_every and stage.frames:
         given_positions(stage.frames, stage.known_every, stage.known_margin)
 

@@ -1,4 +1,4 @@
-"""Sample videos while training goes on, by DDIM with the guidance of the paper."""
+"""Sample videos during training, by DDIM with the paper's guidance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNT = 4
 
 @dataclass(frozen=True)
 class Samples:
-    """Videos of one moment of a run. latents [n, T, C, h, w], in the scale of the network; step: of the stage."""
+    """Sample videos at one step. latents: [n, T, C, h, w], in the scale of the network. step: step of the stage."""
 
     stage: str
     step: int
@@ -30,10 +30,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which sample videos to make: every so many training steps, in `steps` sampling steps, of `texts` with captions.
+    """Settings of sample videos: made every `every` training steps, with `steps` sampling steps, for `texts`.
 
-    Without texts the first clips that are checked lend theirs. Known frames, where the layers read them, are those of
-    the same clips as in training. Seeds are fixed.
+    Without texts, those of the first clips in the loss check are used. Known frames come from these clips, with the
+    pattern used in training. Seeds are fixed.
     """
 
     every: int
@@ -43,7 +43,7 @@ class Sampling:
 
     @torch.no_grad()
     def make(self, task: Task, numbers: Sequence[int], stage: str, step: int) -> Samples:
-        """Return the videos of this moment."""
+        """Sample the videos with the present weights."""
         numbers = [numbers[i % len(numbers)] for i in range(len(self.texts) or min(COUNT, len(numbers)))]
         texts = self.texts or tuple(task.clips[number].text for number in numbers)
         captions = list(self.captions) or [task.clips.caption(number) for number in numbers]

@@ -1,4 +1,4 @@
-"""What is trained: a network with temporal layers, an objective and clips, as one thing that predicts and is scored."""
+"""Training task: a network with temporal layers, its objective and its clips."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ the network's own output [n, T, C, h, w], in float32. All tensors are on the dev
 
 @dataclass(frozen=True)
 class Task:
-    """conditioned: whether the layers read known frames. device: of the layers."""
+    """A network, an objective and clips. conditioned: whether the layers read known frames. device: of the layers."""
 
     network: Network
     objective: Objective
@@ -30,7 +30,7 @@ class Task:
     device: torch.device
 
     def draw(self, clip: Clip, seed: int, t: int | None = None) -> Sample:
-        """Draw what a clip becomes from `seed`, see `Objective.draw`."""
+        """Draw the sample of a clip from `seed`, see `Objective.draw`."""
         return self.objective.draw(clip, torch.Generator().manual_seed(seed), conditioned=self.conditioned, t=t)
 
     def predict(self, samples: list[Sample], texts: list[Conds]) -> tuple[list[Sample], Tensor, list[Tensor]]:

@@ -33,10 +33,10 @@ FRESH_CLIPS, FRESH_STEPS = 1000, 2000
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of a stage is besides the stage: written to the result's metadata.
+    """Run-specific settings of a stage, written to the result's metadata.
 
-    folder: where its files go. title: of the recipe. base: {"name": family, "hash": of the weights}. start: what the
-    layers were before.
+    folder: output folder. title: title of the recipe. base: {"name": family, "hash": hash of the weights}. start:
+    description of the layers at the start.
     """
 
     folder: Path
@@ -64,17 +64,17 @@ def train_layers(
 ) -> Result:
     """Train `layers` by one stage of a recipe and write `run.folder`/NAME.safetensors after each checkpoint.
 
-    Beside it lie NAME_raw.safetensors (the weights without averaging), NAME.pt (to resume), NAME.csv and NAME.png, and
-    for layers of `low_rank` NAME_lora.safetensors.
+    The same folder has NAME_raw.safetensors (the weights without averaging), NAME.pt (to resume), NAME.csv and
+    NAME.png, and for layers of `low_rank` NAME_lora.safetensors.
 
     Args:
-        info: what the layers are; `stage_info` has filled in what the stage says.
+        info: metadata of the layers, completed by `stage_info`.
         save_as: precision of the files.
-        sampling: which sample videos to make at checkpoints; `on_samples` gets them.
+        sampling: sample videos to make at checkpoints; `on_samples` is called with them.
         on_step, should_stop, echo: see `loop.train`.
 
     Raises:
-        ValueError: the loss is not a finite number; names step and clips.
+        ValueError: the loss is not a finite number. The message names step and clips.
     """
     task = Task(network, stage_objective(stage, info), clips, info.conditioning_channels > 0, _device(layers))
     training, held = hold_out(clips, stage.held_out, run.seed)
@@ -176,9 +176,9 @@ def stage_objective(stage: Stage, info: LayersInfo) -> Objective:
 
 
 def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> LayersInfo:
-    """Return `info` with what a stage changes: role, prediction, clip length, and the training summary.
+    """Return `info` with the stage's role, prediction, clip length and training summary.
 
-    Raises ValueError for clips of another length than the stage asks for, or longer than the layers' position tables.
+    Raises ValueError if the clips' length differs from the stage's `frames`, or exceeds the layers' position table.
     """
     if stage.frames and clips.frames != stage.frames:
         raise ValueError(
@@ -217,17 +217,17 @@ def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> Layers
 
 
 def warnings(clips: Clips, stage: Stage, *, fresh: bool) -> list[str]:
-    """Return what a user should know before a run that cannot give what he hopes for."""
+    """Return warnings about runs that are unlikely to give a useful result."""
     if fresh and (len(clips) < FRESH_CLIPS or stage.steps < FRESH_STEPS):
         return [
-            f"Fresh temporal layers with {len(clips)} clips and {stage.steps} steps will hardly move: they start as "
-            f"the image model alone, and need {FRESH_CLIPS} clips and {FRESH_STEPS} steps or more. With few clips, "
-            "start from existing layers (start = given) and teach them your motion."
+            f"Fresh temporal layers with {len(clips)} clips and {stage.steps} steps will hardly move, because they "
+            f"start without motion: use {FRESH_CLIPS} clips and {FRESH_STEPS} steps or more. "
+            "With few clips, start from existing layers (start = given)."
         ]
     return []
 
 
-# Settings that a run may change when it is resumed: they do not change what a step computes, or only when it ends.
+# Settings that may change when a run is resumed, because they do not affect what a step computes.
 FREE = {"name", "dataset", "steps", "clips_at_once", "save_every", "check_every", "log_every", "tensorboard"}
 FREE |= {"compile", "shard", "gradient_checkpointing"}
 

@@ -51,11 +51,11 @@ def test_changes_on_the_command_line(tmp_path):
         ("zero_terminal_snr = true", "zero_terminal_snr needs prediction v, not base"),
         ('prediction = "eps"\nzero_terminal_snr = true', "line 2: zero_terminal_snr needs prediction v, not eps"),
         ("drift_weight = 1", "drift_weight needs prediction v"),
-        ("drop_text = 0.6\ndrop_all = 0.6", "together more than 1"),
+        ("drop_text = 0.6\ndrop_all = 0.6", "add up to more than 1: lower one"),
         ("batch = 4\nclips_at_once = 3", "batch 4 is not a multiple of clips_at_once 3"),
         ('role = "interpolation"', "role interpolation needs known_frames"),
         ('role = "super_resolution"', "downscale 1 do not fit"),
-        ("known_every = 4", "known_every is for the role interpolation"),
+        ("known_every = 4", "known_every works only with the role interpolation"),
         (
             'role = "interpolation"\nknown_frames = "every n-th"\nknown_every = 4\nframes = 8',
             "do not fit an interpolation",
