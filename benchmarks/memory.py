@@ -1,4 +1,4 @@
-"""How much memory a computation takes, counted in tensors."""
+"""Memory of a computation, counted in tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory(TorchDispatchMode):
-    """Peak of the bytes that live tensors made inside hold; scratch memory within one operation is not seen."""
+    """Peak bytes of live tensors made inside the block, without scratch memory within operations."""
 
     def __init__(self):
         super().__init__()
@@ -20,7 +20,7 @@ class PeakMemory(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         for tensor in tree_leaves((args, kwargs)):
-            self._add(tensor, counted=False)  # made outside: weights and inputs
+            self._add(tensor, counted=False)  # tensors from outside, such as weights and inputs, are not counted
         out = func(*args, **kwargs)
         for tensor in tree_leaves(out):
             self._add(tensor, counted=True)

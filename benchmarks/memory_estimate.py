@@ -1,4 +1,4 @@
-"""What ComfyUI plans a step to take, against what it takes: plain UNets at full size, and with temporal layers.
+"""ComfyUI's memory estimate of a step against the real peak, for plain UNets at full size and with temporal layers.
 
     PYTHONPATH=<ComfyUI> python -m emu_video.benchmarks.memory_estimate
 
@@ -51,7 +51,7 @@ def ours(unet: Any) -> TemporalLayers:
 
 
 def motion_modules(unet: Any, over_clip: bool = False) -> TemporalLayers:
-    """AnimateDiff's; over_clip: with the group norms of HotshotXL and PIA."""
+    """Return AnimateDiff's motion modules. over_clip: with the group norms of HotshotXL and PIA."""
     widths = [multiple * unet.model_channels for multiple in unet.channel_mult]
     levels = len(widths)
     anchors = [
@@ -69,7 +69,7 @@ def motion_modules_over_clips(unet: Any) -> TemporalLayers:
 
 
 def modelscope(unet: Any) -> TemporalLayers:
-    """Four convolutions behind each residual block, transformers, and one transformer at the first resolution."""
+    """Return ModelScope's layers: stacks of four convolutions, transformers, and one transformer at the start."""
     anchors, modules = [], {}
     for place in places():
         module = unet.get_submodule(place.anchor)
@@ -91,7 +91,7 @@ FAMILIES = {"SD1.5": MOTION_MODULES, "SD2.1": ["Emu Video's", "ModelScope's"], "
 
 @dataclass
 class Row:
-    """Bytes of activations: estimated, of the plain UNet, and with temporal layers."""
+    """Bytes of activations: ComfyUI's estimate, the plain UNet's peak, and the peak with temporal layers."""
 
     unet: str
     layers: str
@@ -138,7 +138,7 @@ def measure(name: str) -> list[Row]:
 
 
 def peak(unet: Any, x: Tensor, inputs: dict[str, Tensor]) -> int:
-    """Of one call, with the attention that ComfyUI takes on GPUs."""
+    """Return the peak of one call, with the attention that ComfyUI uses on GPUs."""
     options = {"optimized_attention_override": lambda _, *args, **kwargs: attention_pytorch(*args, **kwargs)}
     with PeakMemory() as memory:
         unet(x, torch.empty(len(x)), transformer_options=options, **inputs)

@@ -1,4 +1,4 @@
-"""What temporal layers cost beyond their arithmetic: one video step against the same frames, image by image.
+"""Overhead of temporal layers beyond their arithmetic: one video step against the same frames as separate images.
 
     PYTHONPATH=<ComfyUI> python -m emu_video.benchmarks.overhead
 
@@ -7,7 +7,7 @@ weights: the ratio of times, the ratio of floating-point operations (torch.utils
 overhead above the arithmetic; 1.00 = none), and the peak of the activations' memory in each.
 
 Time is this process's CPU time on one thread, the median of interleaved repeats, so that other programs on the machine
-disturb it little; only ratios mean something.
+hardly affect it. Only ratios are meaningful.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ HEADER = """\
 
 
 def compare(plain: Step, video: Step, repeats: int) -> dict[str, float]:
-    """Both steps in turn, `repeats` times."""
+    """Return times, FLOP ratio and peak memory of two steps, run alternately `repeats` times."""
     operations, peaks = [], []
     for step in (plain, video):
         with FlopCounterMode(display=False) as counter:
@@ -100,7 +100,7 @@ def compare(plain: Step, video: Step, repeats: int) -> dict[str, float]:
 
 
 def randomise(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Weights of the usual sizes: uninitialised ones may hold denormal numbers, which are slow."""
+    """Fill weights with values of the usual size. Uninitialised memory may hold denormal numbers, which are slow."""
     noise = torch.randn(2**20)
     for parameter in module.parameters():
         scale = 0.1 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
@@ -113,7 +113,7 @@ def randomise(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def ours(name: str, dtype: torch.dtype, kinds: tuple[str, ...], repeats: int) -> dict[str, float]:
-    """This package's layers on ComfyUI's UNet, as ComfyUI calls it. With conditioning when conv_in has a layer."""
+    """Measure this package's layers on ComfyUI's UNet. Conditioning is used if the layers contain convolutions."""
     kind, config = UNETS[name]
     unet = randomise(kind(**config, dtype=dtype, device="cpu", operations=comfy.ops.manual_cast), dtype)
     anchors = [anchor for anchor in find_anchors(unet) if anchor.kind in kinds]
@@ -141,7 +141,7 @@ def ours(name: str, dtype: torch.dtype, kinds: tuple[str, ...], repeats: int) ->
 
 
 def diffusers(dtype: torch.dtype, repeats: int) -> dict[str, float]:
-    """diffusers' UNetMotionModel over its own UNet2DConditionModel at SD1.5 width."""
+    """Measure diffusers' UNetMotionModel against its UNet2DConditionModel at SD1.5 width."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.models.unets.unet_motion_model import MotionAdapter, UNetMotionModel
 

@@ -1,14 +1,14 @@
 """Compare two or more graphs, or folders of videos, by numbers and by eye.
 
-An arm is NAME PATH [NODE.WIDGET=VALUE ...]: a graph saved with Export (API), with the texts of the nodes titled Prompt
-and Image prompt and all seeds replaced and the given widgets changed, or a folder of finished videos, matched by name.
+An arm is NAME PATH [NODE.WIDGET=VALUE ...]: a graph saved with Export (API), or a folder of finished videos, matched by
+name. In a graph, all seeds, the texts of the nodes titled Prompt and Image prompt, and the given widgets are replaced.
 
     python run.py evaluate --prompts prompts.txt --seeds 0 1 2 --output runs/guidance \\
         --arm weak workflows/api/text_to_video_pocket.json "Emu Video Sampler.text_guidance=1" \\
         --arm strong workflows/api/text_to_video_pocket.json "Emu Video Sampler.text_guidance=4"
 
-Writes report.html, report.json, a contact sheet and all videos into the output folder. Run again after an interruption,
-it goes on where it was.
+Writes report.html, report.json, a contact sheet and all videos into the output folder. After an interruption, run the
+same command to continue.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def load_encoders(clip: Path | None, dino: Path | None, video: Path | None) -> tuple[Encoders, list[str]]:
-    """Return the encoders of the files that are given, and a sentence for each measure that lacks its file."""
+    """Return the encoders of the given files, and a sentence for each measure whose file is missing."""
     image, text = load_clip(clip) if clip else (None, None)
     subject = load_image_encoder(dino) if dino else None
     embed_video = load_video_encoder(video) if video else None

@@ -1,4 +1,4 @@
-"""What `run.py evaluate` does, without ComfyUI: read the arguments' arms, render, score, report."""
+"""The steps of `run.py evaluate`, without ComfyUI: read the arms, render, score, report."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ def read_arm(words: Sequence[str]) -> GraphArm | FolderArm:
     """Read NAME PATH [NODE.WIDGET=VALUE ...].
 
     Raises:
-        ValueError: the name cannot name a folder, the path is neither a graph nor a folder, or a change fits nothing.
+        ValueError: the name is not a valid folder name, the path is neither graph nor folder, or a change is wrong.
     """
     if len(words) < 2:
         raise ValueError(f"--arm {' '.join(words)} needs a name and a graph or a folder of videos.")
     name, path, *changes = words[0], Path(words[1]), *words[2:]
     if not re.fullmatch(r"[\w-][\w.-]*", name) or name == "report":
-        raise ValueError(f"The arm {name!r} cannot name a folder. Use letters, digits, - and _, and not 'report'.")
+        raise ValueError(
+            f"The arm {name!r} is not a valid folder name. Use letters, digits, - and _, but not 'report'."
+        )
     if path.is_dir():
         if changes:
-            raise ValueError(f"The arm {name!r} is a folder of videos, which {changes[0]!r} cannot change.")
+            raise ValueError(f"The arm {name!r} is a folder of videos, so {changes[0]!r} has no effect. Remove it.")
         return FolderArm(name, path, str(path))
     graph = Graph.load(path)
     for change in changes:
@@ -48,7 +50,7 @@ def read_arm(words: Sequence[str]) -> GraphArm | FolderArm:
 
 
 def read_value(text: str):
-    """Return a number, truth value or text: JSON where it is JSON, else the text itself."""
+    """Parse a widget value: JSON if `text` is JSON, otherwise the text itself."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -74,7 +76,7 @@ def evaluate(
     """
     names = [arm.name for arm in arms]
     if len(names) < 2:
-        raise ValueError("A comparison needs two arms. Give --arm twice.")
+        raise ValueError("A comparison needs at least two arms. Give --arm twice.")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"Two arms are named {twice[0]!r}. Give each its own name.")
     texts = read_prompts(prompts) if prompts else []
@@ -103,7 +105,7 @@ def render(
     seeds: Sequence[int],
     servers: Sequence[str] | None,
 ) -> tuple[list[Clip], list[str]]:
-    """Return the rendered clips, and a sentence for each reason why some are missing."""
+    """Return the rendered clips, and a sentence for each reason why clips are missing."""
     sweep = Sweep(output, arms, prompts, seeds)
     with running_servers(servers) as addresses:
         failed = sweep.run(addresses)
@@ -125,7 +127,7 @@ def _changed_forms(scores: dict[tuple[str, str], dict]) -> list[str]:
     names = list(dict.fromkeys(changed))
     if not names:
         return []
-    return [f"Compared in the smaller, shorter and slower form, as length, size or rate differ: {_few(names)}."]
+    return [f"Compared at the smallest size, length and frame rate, because they differ: {_few(names)}."]
 
 
 def _few(names: Sequence[str]) -> str:

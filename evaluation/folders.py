@@ -40,10 +40,10 @@ def _clip(arm: str, file: Path, prompts: Mapping[str, str]) -> Clip:
 
 
 def matched(clips: Sequence[Clip]) -> tuple[list[list[Clip]], list[str]]:
-    """Return the clips of each name that all arms have, in order of name, and the names that some arm lacks.
+    """Return the clips of each name that all arms have, sorted by name, and the names that are missing in an arm.
 
     Raises:
-        ValueError: no name is in all arms.
+        ValueError: the arms have no common name.
     """
     arms = list(dict.fromkeys(clip.arm for clip in clips))
     by_name: dict[str, dict[str, Clip]] = {}

@@ -113,17 +113,17 @@ class Graph:
             inputs[widget] = value
 
     def filled(self, prompt: str | None, image_prompt: str | None = None, seed: int | None = None) -> Graph:
-        """Return a copy with other texts and seeds; None keeps what the graph has. See `launcher.client.fill`."""
+        """Return a copy with other texts and seeds; None keeps the graph's own. See `launcher.client.fill`."""
         return Graph(client.fill(self.nodes, prompt, image_prompt, seed))
 
     def fetch_images(self, title: str, images: list) -> None:
-        """Add a node that leaves `images`, a link, as lossless files in the server's temporary folder."""
+        """Add a node that writes `images`, a link, as lossless files to the server's temporary folder."""
         self.add(title, "PreviewImage", images=images)
 
     def fetch_frames(self, title: str = "frames") -> float | None:
-        """Replace the nodes that save a video by one that leaves its frames; return the frame rate.
+        """Replace the nodes that save a video by a node that saves its frames; return the frame rate.
 
-        None, and the graph stays as it is, unless exactly one video is made of frames at a fixed rate.
+        If the graph does not make exactly one video at a fixed frame rate, it is unchanged and the result is None.
         """
         made = self.find("CreateVideo")
         if len(made) != 1:

@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 
 
 def finite(values: Iterable[float | None]) -> np.ndarray:
-    """Return the values that were measured: without None and NaN."""
+    """Return the values without None and NaN."""
     return np.array([value for value in values if value is not None and not math.isnan(value)], float)
 
 
@@ -32,8 +32,8 @@ def half_width(values: Sequence[float] | np.ndarray) -> float:
 def bootstrap(values: np.ndarray, repeats: int = 2000, seed: int = 0) -> tuple[float, float, float]:
     """Return (mean, low, high) of values [prompts, seeds], resampling prompts and seeds, each with replacement.
 
-    Both are resampled because results of one prompt, and of one seed, resemble each other. NaN cells are left out.
-    With one prompt and one seed there is nothing to resample, and low and high are NaN.
+    Both are resampled because results of one prompt, and of one seed, are correlated. NaN cells are ignored. With one
+    prompt and one seed, low and high are NaN.
     """
     measured = ~np.isnan(values)
     if not measured.any():
@@ -57,7 +57,7 @@ def bootstrap(values: np.ndarray, repeats: int = 2000, seed: int = 0) -> tuple[f
 
 
 def mean_text(values: Iterable[float | None], digits: int = 2) -> str:
-    """Return "mean ± half width", the value alone where there is only one, or "none"."""
+    """Return "mean ± half width", only the value if there is one, or "none"."""
     numbers = finite(values)
     if len(numbers) < 2:
         return f"{numbers[0]:.{digits}f}" if len(numbers) else "none"

@@ -1,4 +1,4 @@
-"""Measure graphs: run those that have no result yet, judge what they made, keep rows and a contact sheet."""
+"""Measure graphs: run those without a result, score their output, and keep rows and a contact sheet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .servers import Job, Outputs
 SHEET_STRIPS = 24
 
 Judge = Callable[[str, Outputs], tuple[dict, list[np.ndarray]]]
-"""(key of the job, what it saved) -> figures, and strips [height, width, 3] to look at."""
+"""(key of the job, saved files) -> figures, and strips [height, width, 3] for the contact sheet."""
 
 
 def add_server_option(parser: ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_server_option(parser: ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def running_servers(addresses: Sequence[str] | None) -> Iterator[Sequence[str]]:
-    """The given addresses, with http:// where they lack it, or that of a server that runs while the block does."""
+    """Yield the given addresses, with http:// added, or the address of a server started for the `with` block."""
     if addresses:
         yield [address if "://" in address else f"http://{address}" for address in addresses]
         return
@@ -41,7 +41,7 @@ def running_servers(addresses: Sequence[str] | None) -> Iterator[Sequence[str]]:
 
 
 def measure(servers: Sequence[str] | None, results: Results, jobs: Sequence[Job], judge: Judge) -> list[dict]:
-    """Return one row for each job, in order. Jobs whose key `results` has are not run again.
+    """Return one row for each job, in order. Jobs whose key is in `results` are not run again.
 
     Writes a contact sheet of the last strips beside the results file.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Return the picture in the content of an image file.
+    """Decode the bytes of an image file.
 
     Raises:
         ValueError: it is not an image.
@@ -22,7 +22,7 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def decode_all(contents: Sequence[bytes]) -> np.ndarray:
-    """Return uint8 [n, height, width, 3] of image files of one size."""
+    """Decode image files of the same size to uint8 [n, height, width, 3]."""
     return np.stack([decode(content) for content in contents])
 
 

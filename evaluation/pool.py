@@ -1,4 +1,4 @@
-"""Share jobs out among ComfyUI servers. A server that dies loses nothing: its job goes to another one."""
+"""Distribute jobs among ComfyUI servers. When a server dies, its job goes to another one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..launcher.environment import LauncherError
 from .servers import Job, Outputs, is_comfyui, run_job
 
 RETURN_SECONDS = 60.0
-"""How long a lost server is asked again, such as one that restarts, before it is given up."""
+"""Seconds for which a lost server, for example one that restarts, is tried again."""
 
 ATTEMPTS = 3
-"""A job during which servers were lost this many times counts as failed: it is probably what kills them."""
+"""A job fails after servers were lost this many times while it ran: it probably makes them crash."""
 
 POLL_SECONDS = 0.2
 
@@ -26,7 +26,7 @@ class Pool:
     Args:
         servers: addresses such as http://127.0.0.1:8188.
         finished: called with (job, outputs) of each job that is done.
-        report: called with one line of text: progress with the time left, and what went wrong.
+        report: called with one line of text: progress with the time left, or a problem.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Pool:
         if self.waiting:
             raise ConnectionLost(
                 f"All servers were lost; {len(self.waiting)} of {self.total} jobs are left. "
-                "Start a server and run the same command again to go on."
+                "Start a server and run the same command again to continue."
             )
 
     async def _work(self, server: str) -> None:
         while self.waiting or self.busy:
             job = next((job for job in self.waiting if server not in self.refused_by.get(job.key, ())), None)
-            if job is None:  # a job that runs elsewhere may come back
+            if job is None:  # a job that runs elsewhere may be put back
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             self.waiting.remove(job)
@@ -105,7 +105,7 @@ class Pool:
             self.report(f"{job.key} failed: {self.failed[job.key]}")
 
     def _refuse(self, server: str, job: Job, reason: str) -> None:
-        """Offer a job that failed on one server to the others; it fails when none of these is left."""
+        """Offer a job that failed on one server to the others. It fails if no other server is left."""
         refused_by = self.refused_by.setdefault(job.key, set())
         refused_by.add(server)
         if self.alive <= refused_by:
@@ -116,7 +116,7 @@ class Pool:
 
     def _give_up(self, server: str) -> None:
         self.alive.discard(server)
-        self.report(f"{server} is given up; {len(self.alive)} servers go on.")
+        self.report(f"{server} is no longer tried; {len(self.alive)} servers remain.")
         for job in [job for job in self.waiting if self.alive <= self.refused_by.get(job.key, set())]:
             if self.alive:
                 self.waiting.remove(job)
@@ -131,7 +131,7 @@ class Pool:
             except ConnectionLost:
                 pass
             if not self.waiting and not self.busy:
-                return True  # nothing is left to do, so nobody needs to know
+                return True  # all jobs are done, so the error does not matter
             await asyncio.sleep(POLL_SECONDS)
         return False
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Prompt(NamedTuple):
-    """id: names the files of its videos. image: prompt of the first frame, if it is another one."""
+    """A prompt. id: name of its video files. image: prompt of the first frame, if it differs."""
 
     id: str
     text: str
@@ -20,11 +20,11 @@ class Prompt(NamedTuple):
 def read_prompts(path: Path) -> list[Prompt]:
     """Read a list of prompts.
 
-    .csv: columns "prompt" and, if wanted, "id" and "image_prompt". .jsonl: the same keys. Any other file: one prompt a
-    line; empty lines and lines that begin with # do not count. Prompts without an id are numbered from 001.
+    .csv: columns "prompt" and optionally "id" and "image_prompt". .jsonl: the same keys. Any other file: one prompt per
+    line; empty lines and lines that begin with # are ignored. Prompts without an id are numbered from 001.
 
     Raises:
-        ValueError: the file is not readable, has no prompt, or has an id twice or one that cannot name a file.
+        ValueError: the file is not readable, has no prompt, or has an id that is repeated or not a valid file name.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -36,9 +36,9 @@ def read_prompts(path: Path) -> list[Prompt]:
     seen: set[str] = set()
     for prompt in prompts:
         if not re.fullmatch(r"[\w-][\w.-]*", prompt.id):
-            raise ValueError(f"{path}: the id {prompt.id!r} cannot name a file. Use letters, digits, - and _.")
+            raise ValueError(f"{path}: the id {prompt.id!r} is not a valid file name. Use letters, digits, - and _.")
         if prompt.id.lower() in seen:
-            raise ValueError(f"{path}: the id {prompt.id!r} is there twice. Give each prompt its own.")
+            raise ValueError(f"{path}: the id {prompt.id!r} occurs twice. Give each prompt a different id.")
         seen.add(prompt.id.lower())
     return prompts
 

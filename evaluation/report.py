@@ -1,4 +1,4 @@
-"""One HTML page without a server, and the same as JSON: videos side by side, a table of all scores, intervals."""
+"""Report as one static HTML page and as JSON: videos side by side, a table of all scores, intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEMPLATE = Path(__file__).with_name("report.html")
 PLOT_WIDTH, PLOT_ROW = 420, 22
 
 FEW_PROMPTS = 8
-"""Below this number of prompts bootstrap intervals are clearly too narrow, so differences are not coloured."""
+"""Number of prompts below which bootstrap intervals are clearly too narrow, so differences are not coloured."""
 
 
 def summarise(matched: Sequence[Sequence[Clip]], scores: Mapping[tuple[str, str], dict]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def summarise(matched: Sequence[Sequence[Clip]], scores: Mapping[tuple[str, str]
 
 
 def set_distances(matched: Sequence[Sequence[Clip]], scores: Mapping[tuple[str, str], dict]) -> dict[str, Any]:
-    """Return arm -> {frechet_distance, polynomial_mmd} to the first arm, where videos were embedded."""
+    """Return arm -> {frechet_distance, polynomial_mmd} to the first arm, if videos were embedded."""
     embedded = {
         clips[i].arm: [e for row in matched if (e := scores.get((row[i].arm, row[i].name), {}).get("embedding"))]
         for clips in matched[:1]
@@ -167,7 +167,7 @@ def _cell(entry: dict[str, Any], better: str, is_coloured: bool) -> str:
 
 
 def verdict(difference: dict[str, float], better: str) -> str:
-    """Return "better", "worse" or, where neither way is better, "apart"; "even" if the interval contains 0."""
+    """Return "better", "worse", "even" if the interval contains 0, or "apart" without a better direction."""
     if difference["low"] <= 0 <= difference["high"]:
         return "even"
     if not better:

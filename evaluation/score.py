@@ -1,4 +1,4 @@
-"""Score videos: all metrics that need no weights, and those whose encoders are given."""
+"""Score videos with all metrics that need no weights, and with those whose encoders are given."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .videos import Video
 
 @dataclass(frozen=True)
 class Encoders:
-    """Functions that embed; None where the user has no weights for them.
+    """Embedding functions; None if the user has no weights for one.
 
-    image: uint8 [T, H, W, 3] -> [T, D]. text: a prompt -> [D] in the same space. subject: as image, of another model
+    image: uint8 [T, H, W, 3] -> [T, D]. text: a prompt -> [D] in the same space. subject: like image, by another model
     such as DINO. video: uint8 [T, H, W, 3] -> [D]. key: names the files that were loaded.
     """
 
@@ -36,7 +36,7 @@ class Encoders:
 
 
 class Seen:
-    """A video with what several metrics need of it, each computed once."""
+    """A video with intermediate results that several metrics share, each computed once."""
 
     def __init__(self, video: Video, reference: np.ndarray | None, prompt: str, encoders: Encoders):
         self.video, self.reference, self.prompt, self.encoders = video, reference, prompt, encoders
@@ -63,7 +63,7 @@ class Seen:
 
 
 class Metric(NamedTuple):
-    """title: with the unit. better: which way is better, "" where neither is. needs: see Seen.has."""
+    """A metric. title: name and unit. better: the better direction, "" if there is none. needs: see Seen.has."""
 
     title: str
     better: str
@@ -208,7 +208,7 @@ def metrics_table() -> str:
 
 
 def score(seen: Seen) -> dict[str, float]:
-    """Return the value of each metric that can be measured of this video."""
+    """Return the value of each metric that can be measured for this video."""
     measured = {}
     for name, metric in METRICS.items():
         if len(seen.frames) >= metric.frames and seen.has(metric.needs):
@@ -217,7 +217,7 @@ def score(seen: Seen) -> dict[str, float]:
 
 
 def read_reference(path: Path, like: Video) -> np.ndarray:
-    """Return a conditioning image, scaled to the size of the video: the middle of it, where the shapes differ."""
+    """Return a conditioning image scaled to the size of the video. It is cropped to the middle if the shapes differ."""
     try:
         picture = pictures.decode(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -231,9 +231,9 @@ def read_reference(path: Path, like: Video) -> np.ndarray:
 
 
 def score_all(matched: Sequence[Sequence[Clip]], folder: Path, encoders: Encoders) -> tuple[dict, dict[str, str]]:
-    """Score the clips of each name in one common form; write one mp4 of each for the report.
+    """Score the clips of each name in a common form, and write each as mp4 for the report.
 
-    Scores are kept in scores.jsonl of `folder` as long as files, metrics and encoders are the same.
+    Scores in scores.jsonl of `folder` are reused while files, metrics and encoders are unchanged.
 
     Returns:
         (arm, name) -> {"metrics", "form", "measured as"}, and name -> reason for names whose files are unreadable.

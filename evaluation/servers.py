@@ -1,4 +1,4 @@
-"""One graph on one ComfyUI server: upload its input images, run it, fetch what it saved."""
+"""Run one graph on one ComfyUI server: upload its input images, run it, fetch the saved files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..launcher.environment import LauncherError
 from .graph import is_link
 
 ANSWER_SECONDS = 60
-"""Time limit for one answer that needs no computing."""
+"""Time limit in seconds for a response that needs no computation."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ async def run_job(url: str, job: Job) -> Outputs:
     """Run a job on the server at `url`.
 
     Raises:
-        ConnectionLost: the server went away, or does not answer as a ComfyUI does.
+        ConnectionLost: the server is lost, or its answer is not that of a ComfyUI server.
         LauncherError: ComfyUI refused the graph, a node failed, or a saved file is gone.
     """
     try:
@@ -59,7 +59,7 @@ async def run_job(url: str, job: Job) -> Outputs:
 
 
 def with_new_pictures(nodes: dict[str, dict]) -> dict[str, dict]:
-    """Return a graph whose temporary pictures are written again, even if ComfyUI has cached what they show.
+    """Return a graph whose temporary pictures are written again, even if ComfyUI has cached their nodes.
 
     Cached nodes name the files of an earlier run, which another server with the same folders deletes when it stops. An
     input that a node does not have is part of ComfyUI's cache key, and is otherwise ignored.
@@ -74,10 +74,10 @@ def files(output: dict[str, Any]) -> list[dict]:
 
 
 async def is_comfyui(url: str) -> bool:
-    """Whether a ComfyUI answers at `url`.
+    """Return whether a ComfyUI server answers at `url`.
 
     Raises:
-        ConnectionLost: something else answers.
+        ConnectionLost: another server answers.
     """
     try:
         answer = await _json(url, "/system_stats")
@@ -101,7 +101,7 @@ async def model_files(url: str) -> dict[str, list]:
 
 
 def files_used(nodes: dict[str, dict], offered: dict[str, list]) -> dict[str, list]:
-    """Return those of the offered model files that the widgets of a graph name."""
+    """Return the model files that the widgets of a graph refer to."""
     values = [value for node in nodes.values() for value in node["inputs"].values() if not is_link(value)]
     return {value: offered[value] for value in values if isinstance(value, str) and value in offered}
 

@@ -1,4 +1,4 @@
-"""Render prompts x seeds x arms on ComfyUI servers. What is rendered already is not rendered again."""
+"""Render prompts x seeds x arms on ComfyUI servers. Existing videos are not rendered again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REFERENCE_INPUTS = {
 
 
 class GraphArm(NamedTuple):
-    """One side of a comparison: a graph with changed widgets. about: how it was made, for the report."""
+    """One arm of a comparison: a graph with changed widgets. about: its description in the report."""
 
     name: str
     graph: Graph
@@ -60,7 +60,7 @@ def clip_of(folder: Path, arm: str, prompt: Prompt, seed: int) -> Clip:
 class Sweep:
     """Renders each prompt with each seed by each arm into `folder`: ARM/ID_SEED.mkv, lossless.
 
-    renders.jsonl beside them says which graph and which model files made each video.
+    renders.jsonl in `folder` records the graph and the model files of each video.
     """
 
     def __init__(self, folder: Path, arms: Sequence[GraphArm], prompts: Sequence[Prompt], seeds: Sequence[int]):
@@ -77,7 +77,7 @@ class Sweep:
 
     def _job(self, arm: GraphArm, prompt: Prompt, seed: int) -> Job:
         if not any(name in node["inputs"] for node in arm.graph.nodes.values() for name in ("seed", "noise_seed")):
-            raise ValueError(f"The graph of {arm.name!r} has no seed, so its videos would all be alike.")
+            raise ValueError(f"The graph of {arm.name!r} has no seed, so all its videos would be the same.")
         graph = arm.graph.filled(prompt.text, prompt.image, seed)
         self.rates[arm.name] = graph.fetch_frames()
         links = (
@@ -88,7 +88,7 @@ class Sweep:
         return Job(f"{arm.name}/{prompt.id}_{seed}", graph.nodes)
 
     def run(self, servers: Sequence[str]) -> dict[str, str]:
-        """Render what is missing; return key -> reason of what failed."""
+        """Render missing videos; return key -> reason for those that failed."""
         offered = asyncio.run(_offered(servers))
         stamps = {key: weights_of(job, offered) for key, job in self.jobs.items()}
         missing = [job for key, job in self.jobs.items() if not self._is_rendered(job, stamps[key])]
@@ -119,7 +119,7 @@ class Sweep:
         return row["graph"] == digest_of(job.nodes) and same_weights(row["weights"], weights)
 
     def clips(self) -> list[Clip]:
-        """Return what is rendered, arm by arm."""
+        """Return all rendered clips, arm by arm."""
         clips = [clip_of(self.folder, a.name, p, seed) for a in self.arms for p in self.prompts for seed in self.seeds]
         return [clip for clip in clips if clip.path.exists()]
 
@@ -137,7 +137,7 @@ def first_video(outputs: Outputs) -> Video:
             continue
         if len(video.frames) > 1:
             return video
-    raise ValueError("The graph saved no video. Let it end in Create Video and Save Video.")
+    raise ValueError("The graph saved no video. End it with Create Video and Save Video.")
 
 
 def digest_of(nodes: dict) -> str:
@@ -163,7 +163,7 @@ def weights_of(job: Job, offered: dict[str, dict[str, list]]) -> dict[str, dict[
 
 
 def same_weights(then: dict[str, dict[str, list]], now: dict[str, dict[str, list]]) -> bool:
-    """Whether model files are unchanged: equal sizes everywhere, and equal times on hosts that are in both."""
+    """Return whether model files are unchanged: the same sizes, and on hosts in both lists the same times."""
 
     def sizes(stamps: dict[str, dict[str, list]]) -> dict[str, int]:
         return {name: stamp[0] for files in stamps.values() for name, stamp in files.items()}
@@ -178,7 +178,7 @@ async def _offered(servers: Iterable[str]) -> dict[str, dict[str, list]]:
         try:
             found[urlparse(server).hostname or server] = await model_files(server)
         except ConnectionLost as error:
-            print(f"Changes of its model files will not be noticed: {error}", flush=True)
+            print(f"Changes of its model files cannot be detected: {error}", flush=True)
     return found
 
 

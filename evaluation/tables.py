@@ -1,4 +1,4 @@
-"""Write Markdown tables, and keep those of a README equal to the results that they show."""
+"""Write Markdown tables, and update those of a README from results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def replace_tables(text: str, tables: dict[str, str]) -> str:
 
 
 def stale_files(files: Iterable[Path], tables: dict[str, str], *, write: bool) -> list[Path]:
-    """Return the files whose tables differ from `tables`; with `write`, also bring them up to date."""
+    """Return the files whose tables differ from `tables`; with `write`, also update them."""
     stale = []
     for file in files:
         text = file.read_text("utf-8")

@@ -14,7 +14,7 @@ from av.error import FFmpegError
 
 SUFFIXES = ".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif"
 MOST_BYTES = 4 * 2**30
-"""Size of the decoded frames above which a video is refused, as memory would run out."""
+"""Bytes of decoded frames above which a video is refused, because they would not fit into memory."""
 
 
 class Video(NamedTuple):
@@ -47,7 +47,7 @@ def read(file: Path | BytesIO) -> Video:
     if not frames:
         raise ValueError(f"{name} has no frames.")
     if any(frame.shape != frames[0].shape for frame in frames):
-        raise ValueError(f"{name} changes its size on the way, which no measure here can follow.")
+        raise ValueError(f"{name} changes its frame size, which no metric supports. Encode it at one size.")
     return Video(np.stack(frames), fps or 1.0)
 
 
@@ -57,7 +57,7 @@ def write_lossless(path: Path, video: Video) -> None:
 
 
 def write_mp4(path: Path, video: Video) -> None:
-    """Write H.264 that every browser plays; an odd row or column at the edge is repeated."""
+    """Write H.264 that every browser plays. If a size is odd, the last row or column is repeated."""
     height, width = video.frames.shape[1:3]
     even = np.pad(video.frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge")
     _write(path, Video(even, video.fps), "mp4", "libx264", "yuv420p", {"crf": "12"})
@@ -85,10 +85,11 @@ def _write(path: Path, video: Video, container: str, codec: str, pixels: str, op
 
 
 def in_common(videos: list[Video]) -> list[Video]:
-    """Bring videos to one form, as the paper does before people compare them (appendix, post-processing).
+    """Convert videos to a common form, as the paper does before human evaluation (appendix, post-processing).
 
-    Frame rate: the lowest, by leaving frames out. Length: the shortest, around the middle. Size: where the shapes
-    differ, a square around the middle; then the smallest size. Videos that are alike are returned as they are.
+    Frame rate: the lowest, by dropping frames. Length: the shortest, around the middle. Size: cropped to a square
+    around the middle if the shapes differ, then scaled to the smallest size. Videos of the same form are returned
+    unchanged.
     """
     rate = min(video.fps for video in videos)
     slowed = [_at_rate(video, rate) for video in videos]

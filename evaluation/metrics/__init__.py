@@ -1,1 +1,1 @@
-"""Measures of videos. Each function states shape, range and source, and what fools it."""
+"""Measures of videos. Each docstring states shape, range, source and known weaknesses."""

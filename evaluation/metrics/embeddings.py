@@ -36,8 +36,8 @@ def image_similarity(frames: Tensor, image: Tensor) -> float:
 def text_alignment(frames: Tensor, text: Tensor) -> float:
     """Return 100 times the mean cosine of frames [T, D] to the prompt [D]; about 20 to 40 with CLIP.
 
-    Fooled by single frames that show all words: it does not see direction or order, and guided samples score above
-    real videos.
+    Fooled by single frames that show all words: it ignores direction and order, and guided samples score above real
+    videos.
     """
     return 100 * float(F.cosine_similarity(frames, text[None], dim=-1).mean())
 
@@ -46,8 +46,8 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     """Return the Fréchet distance of two sets of video embeddings [n, D] and [m, D], from 0; FVD with I3D's logits.
 
     Both are taken as Gaussian. Biased upwards with few videos: compare only equal counts, thousands for D = 400.
-    Insensitive to temporal faults with I3D (Ge et al., "On the Content Bias in Fréchet Video Distance", 2024), and
-    blind to captions.
+    With I3D it is insensitive to temporal faults (Ge et al., "On the Content Bias in Fréchet Video Distance", 2024). It
+    ignores captions.
     """
     one, other = _as_sets(one, other)
     mean = np.square(one.mean(0) - other.mean(0)).sum()
@@ -60,9 +60,9 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
 def polynomial_mmd(one: np.ndarray, other: np.ndarray, degree: int = 2, constant: float = 0.0) -> float:
     """Return the unbiased squared maximum mean discrepancy of two sets of embeddings [n, D] and [m, D].
 
-    Kernel (x·y / D + constant) ** degree. About 0 for two samples of one distribution, also below. With V-JEPA and the
-    defaults JEDi (Luo et al. 2024; times 100 there, and its estimate keeps a small bias); with degree 3 and constant 1
-    the kernel of KID. Needs far fewer videos than the Fréchet distance. Blind to captions.
+    Kernel (x·y / D + constant) ** degree. About 0, possibly negative, for two samples of one distribution. With V-JEPA
+    and the defaults JEDi (Luo et al. 2024; times 100 there, and its estimate keeps a small bias); with degree 3 and
+    constant 1 the kernel of KID. Needs far fewer videos than the Fréchet distance. It ignores captions.
     """
     one, other = _as_sets(one, other)
 

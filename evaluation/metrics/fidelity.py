@@ -1,4 +1,4 @@
-"""How close a picture or video is to a reference, pixel by pixel."""
+"""Similarity of a picture or video to a reference, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kornia.metrics import ssim as structural_similarity
 from torch import Tensor
 
 IDENTICAL_ERROR = 1e-3 / 255**2
-"""Squared error, of pixels in 0..1, that identical pictures count as: 78.13 dB, so that means stay finite."""
+"""Squared error of identical pictures with pixels in 0..1: 78.13 dB, so that means stay finite."""
 
 LUMINANCE = 0.299, 0.587, 0.114
 """Weights of red, green and blue (BT.601)."""
@@ -33,7 +33,7 @@ def psnr(video: Any, reference: Any) -> float:
     """Return the peak signal-to-noise ratio in dB of all pixels of two videos [..., H, W, C] together.
 
     Higher is closer; identical ones count as 78.13 dB. Fooled by blur, which it prefers to sharp detail that is
-    displaced by a pixel, and blind to where errors are seen.
+    displaced by a pixel. It ignores how visible an error is.
     """
     one, other = as_video(video), as_video(reference)
     same_size(one, other)
@@ -44,8 +44,8 @@ def psnr(video: Any, reference: Any) -> float:
 def ssim(video: Any, reference: Any) -> float:
     """Return the structural similarity of the luminance of two videos [..., H, W, 3], mean over frames; up to 1.
 
-    Gaussian window of 11 pixels, sigma 1.5 (Wang et al. 2004). Fooled by a shift of a pixel, and high wherever both
-    are flat: a small object on a plain background hardly counts. Hardly sees a loss of contrast.
+    Gaussian window of 11 pixels, sigma 1.5 (Wang et al. 2004). Fooled by a shift of a pixel. It is high wherever both
+    videos are flat, so a small object on a plain background hardly counts, nor does a loss of contrast.
     """
     one, other = as_video(video), as_video(reference)
     same_size(one, other)

@@ -1,4 +1,4 @@
-"""How much moves, and how smoothly."""
+"""Amount and smoothness of motion."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ X264 = {
     "threads": "1",
     "x264-params": "weightp=0:mbtree=0",
 }
-"""Every frame but the first is predicted from the one before, so that vectors are displacements between neighbours."""
+"""Options that predict every frame from the previous one, so that vectors are displacements between neighbours."""
 
 
 def flows(frames: np.ndarray) -> list[Flow]:
@@ -73,9 +73,9 @@ def motion_vectors(video: Video) -> list[np.ndarray]:
 def motion_score(video: Video) -> float:
     """Return the mean energy of H.264 motion vectors, in squared pixels of a 256-pixel picture at 8 frames a second.
 
-    From 0, nothing moves. The paper's measure of motion (section 4.1 and appendix), whose size and rate are not
-    published: compare only among videos measured here. Fooled by flicker and noise, whose blocks match at random, and
-    by a moving camera.
+    0 means no motion. The paper's measure of motion (section 4.1 and appendix), but its size and rate are not
+    published: compare only with values measured here. Fooled by flicker and noise, whose blocks match at random, and by
+    a moving camera.
     """
     if len(video.frames) < 2:
         raise ValueError("Motion needs a video of at least 2 frames.")
@@ -87,11 +87,11 @@ def motion_score(video: Video) -> float:
 
 
 def dynamic_degree(found: Sequence[Flow], fps: float) -> float:
-    """Return 1 if the video moves visibly, else 0.
+    """Return 1 if the video moves visibly, otherwise 0.
 
-    It does if the fastest 5 % of the pixels move by more than 6 pixels of a 256-pixel picture, at 8 frames a second,
-    in a quarter of the pairs of neighbours (VBench, with DIS flow instead of RAFT). Fooled by a moving camera and by
-    flicker of large areas; misses a small object: one below 5 % of the picture counts only by its share.
+    A video moves if the fastest 5 % of the pixels move by more than 6 pixels of a 256-pixel picture, at 8 frames a
+    second, in a quarter of the pairs of neighbours (VBench, with DIS flow instead of RAFT). Fooled by a moving camera
+    and by flicker of large areas; misses a small object: one below 5 % of the picture counts only by its share.
     """
     fast = 0
     for flow in found:

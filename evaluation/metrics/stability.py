@@ -1,4 +1,4 @@
-"""What should stay the same over a video: brightness, colours, background, sharpness."""
+"""Stability over a video of brightness, colours, background and sharpness."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def temporal_stability(frames: np.ndarray) -> float:
 
 
 def colour_drift(frames: np.ndarray, reference: np.ndarray | None = None) -> float:
-    """Return how far the mean colour is from the first frame's, or from the reference image's, of 255; mean over time.
+    """Return the distance of the mean colour from that of the first frame or reference image, 0..255, mean over time.
 
-    A model that does not keep to its conditioning image drifts towards the mean of its training data. Fooled by
+    A model that ignores its conditioning image drifts towards the mean of its training data. Fooled by
     objects that enter, leave or grow.
     """
     start = frames[0] if reference is None else reference
@@ -28,10 +28,10 @@ def colour_drift(frames: np.ndarray, reference: np.ndarray | None = None) -> flo
 
 
 def background_drift(frames: np.ndarray) -> float:
-    """Return how far the background is from that of the first frame, of 255; mean over time and channels.
+    """Return the distance of the background from that of the first frame, 0..255, mean over time and channels.
 
-    The background is what most pixels do: the median of their differences. Fooled by a moving camera over an uneven
-    scene, and by objects that cover more than half of the picture.
+    The background is the majority of pixels: the distance is the median of all differences. Fooled by a moving camera
+    over an uneven scene, and by objects that cover more than half of the picture.
     """
     first = frames[0].astype(np.int16)
     drifts = [np.abs(np.median(frame - first, axis=(0, 1))).mean() for frame in frames[1:].astype(np.int16)]
@@ -41,7 +41,7 @@ def background_drift(frames: np.ndarray) -> float:
 def sharpness_ratio(frames: np.ndarray, reference: np.ndarray | None = None) -> float:
     """Return the gradient energy of the frames over that of the first frame, or of the reference image; mean over time.
 
-    1: as sharp; below: blurred, or objects are gone. Fooled by noise, flicker and ringing, which raise it.
+    1: equally sharp. Below 1: blurred, or objects are gone. Fooled by noise, flicker and ringing, which raise it.
     """
     start = gradient_energy(frames[0] if reference is None else reference)
     later = frames[1:] if reference is None else frames

@@ -22,7 +22,10 @@ def run(monkeypatch, capsys, tmp_path):
 
 
 def test_mistakes_are_one_sentence(run, tmp_path):
-    assert run("--arm", "a", GRAPH) == (1, "\nrun.py evaluate: A comparison needs two arms. Give --arm twice.\n")
+    assert run("--arm", "a", GRAPH) == (
+        1,
+        "\nrun.py evaluate: A comparison needs at least two arms. Give --arm twice.\n",
+    )
     code, said = run("--arm", "a", GRAPH, "--arm", "b", GRAPH, "--clip", str(tmp_path))
     assert code == 1 and "is not a model folder" in said
     prompts = tmp_path / "prompts.txt"

@@ -176,7 +176,7 @@ def test_different_forms_are_measured_in_one_and_said(tmp_path, folders):
     report = json.loads((page.parent / "report.json").read_text())
     forms = report["videos"][0]["arms"]["other"]
     assert forms["form"] == "24 frames, 128 x 128, 24 fps" and forms["measured as"] == "8 frames, 64 x 64, 8 fps"
-    assert any("as length, size or rate differ: a_0." in note for note in report["notes"])
+    assert any("length and frame rate, because they differ: a_0." in note for note in report["notes"])
 
 
 def test_unreadable_file_leaves_the_others(tmp_path, folders):
@@ -236,12 +236,12 @@ def test_arm_of_which_everything_fails_is_named(tmp_path, arms):
     "words, said",
     [
         (["a"], "needs a name and a graph"),
-        (["a/b", GRAPH], "cannot name a folder"),
+        (["a/b", GRAPH], "is not a valid folder name"),
         (["report", GRAPH], "not 'report'"),
         (["a", "nothing.json"], "nothing.json cannot be read"),
         (["a", GRAPH, "steps"], "is not a change"),
         (["a", GRAPH, "KSampler.stepz=3"], "no input 'stepz'"),
-        (["a", str(ROOT), "KSampler.steps=3"], "cannot change"),
+        (["a", str(ROOT), "KSampler.steps=3"], "has no effect"),
     ],
 )
 def test_arms_that_cannot_be_are_refused(words, said):
@@ -288,8 +288,8 @@ def test_lists_of_prompts(tmp_path, name, content, expected):
         ("p.csv", "text\na dog\n", "entry 1 has no prompt"),
         ("p.jsonl", "{\n", "cannot be read"),
         ("p.jsonl", '["a dog"]\n', "entry 1 has no prompt"),
-        ("p.csv", "id,prompt\n../x,a dog\n", "cannot name a file"),
-        ("p.csv", "id,prompt\nx,a dog\nX,a cat\n", "there twice"),
+        ("p.csv", "id,prompt\n../x,a dog\n", "is not a valid file name"),
+        ("p.csv", "id,prompt\nx,a dog\nX,a cat\n", "occurs twice"),
         ("p.txt", b"\xff\xfe\x00", "cannot be read"),
     ],
 )
