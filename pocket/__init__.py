@@ -1,1 +1,1 @@
-"""The embedded default: a procedural world of moving shapes and the small models trained on it."""
+"""The built-in small model and its procedural world of moving shapes, on which it is trained."""

@@ -1,4 +1,4 @@
-"""Train every weight of the pocket by its recipe. Finished stages are skipped, an interrupted stage is resumed.
+"""Train all weights of the pocket by its recipe. Finished stages are skipped; an interrupted stage is resumed.
 
 All results stay in --folder; `python run.py pocket export` writes them as the files of the package.
 """
@@ -24,7 +24,7 @@ MAKERS = {
 
 
 def make(run: Run, until: str = STAGES[-1]) -> None:
-    """Make the stages of a run, up to and with `until`."""
+    """Train the stages of a run up to and including `until`."""
     for stage in STAGES[: STAGES.index(until) + 1]:
         if run.is_done(stage):
             print(f"{stage}: done, {run.path(stage)}", flush=True)
@@ -38,8 +38,8 @@ def make(run: Run, until: str = STAGES[-1]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", choices=RECIPES, default="first", help="a recipe of pocket/recipe.py")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything of this run is kept")
-    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to make")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of all files of this run")
+    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to train")
     parser.add_argument(
         "--checkpoint", type=Path, help="take autoencoder, text encoder and image model from this pocket checkpoint"
     )

@@ -1,6 +1,6 @@
-"""The recipe of the pocket on one page: data, seeds, steps, rates and laws of every training stage.
+"""The recipe of the pocket: data, seeds, steps, learning rates and timestep distributions of every training stage.
 
-`run.py pocket make` walks a recipe, and the exported files carry it in their metadata.
+`run.py pocket make` trains by a recipe, and the exported files contain it in their metadata.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ClipSet:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A share of each batch of pictures. Without captions, their text is always empty."""
+    """A share of each batch of pictures. Without captions, their text is empty."""
 
     clips: ClipSet
     share: float
@@ -38,7 +38,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class AutoencoderStage:
-    """Pictures to latents and back, on `crop` x `crop` pixels around shapes.
+    """Autoencoder training on crops of `crop` x `crop` pixels around shapes.
 
     width: channels inside; ComfyUI runs 64, narrower weights are padded. latent_noise: standard deviation of noise on
     the latents before they are decoded. colour_scale: factor on the three latent channels that hold the small picture's
@@ -56,7 +56,8 @@ class AutoencoderStage:
 
 @dataclass(frozen=True)
 class TextStage:
-    """Captions to their mean latent picture. It stands in for the pretrained text encoder of a larger model."""
+    """Text encoder training: captions to their mean latent picture. It replaces the pretrained text encoder of a larger
+    model."""
 
     seed: int
     settings: Settings
@@ -65,12 +66,13 @@ class TextStage:
 
 @dataclass(frozen=True)
 class ImageStage:
-    """Text to image: v-prediction with zero terminal SNR. The result is frozen for good.
+    """Text to image: v-prediction with zero terminal SNR. The result is frozen in all later stages.
 
-    timesteps: a law of training.objective.TIMESTEPS; last_timestep: share of pictures at the last one. drop_text: share
-    of pictures without text. near_weight: loss weight of latents near a shape, 1 elsewhere. word_weight: of the loss by
-    which a linear reading of the activations must name the caption's words; temporal layers can only use a word that
-    the frozen model passes on.
+    timesteps: a distribution of training.objective.TIMESTEPS; last_timestep: share of pictures at the last one.
+    drop_text: share
+    of pictures without text. near_weight: loss weight of latents near a shape, 1 elsewhere. word_weight: weight of the
+    loss of a linear probe that must find the caption's words in the activations, because temporal layers can only use
+    words that the frozen model passes on.
     """
 
     seed: int
@@ -85,10 +87,10 @@ class ImageStage:
 
 @dataclass(frozen=True)
 class LayersStage:
-    """Temporal layers on the frozen image model, by the trainer that users have.
+    """Temporal layers on the frozen image model, with the same trainer that users have.
 
-    start: "fresh", or the stage whose layers are continued. extra_convolution: fresh layers read known frames through a
-    convolution that starts at zero (Emu Video) or as a "copy" of the image model's first one.
+    start: "fresh", or the stage whose layers are trained further. extra_convolution: fresh layers read known frames
+    through a convolution that starts at zero (Emu Video) or as a "copy" of the image model's first one.
     """
 
     seed: int
@@ -101,7 +103,7 @@ class LayersStage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole recipe. base: the family that temporal layers are for; files of another one are refused."""
+    """A whole recipe. base: family of the image model, stated in the files of its temporal layers."""
 
     name: str
     base: str
@@ -114,12 +116,12 @@ class Recipe:
 
 
 STILLS = ClipSet(seed=11, count=16_000, scenes=Scenes(is_moving=False), frames=1)
-"""Single pictures with captions of what they show: places and sizes."""
+"""Single pictures whose captions describe positions and sizes."""
 STARTS = ClipSet(seed=12, count=16_000, frames=1)
 """First frames of clips with the clips' captions, which name the motion."""
 TURNED = ClipSet(seed=14, count=4_000, scenes=showing("spinning"), times=(2.0, 4.0, 7.0), frames=3)
-"""Later frames of spinning clips: a frozen model cannot draw what it never saw. They have no captions, so that the
-first frame of a spinning clip is still drawn upright."""
+"""Later frames of spinning clips, because the frozen model cannot draw rotations that it was not trained on. They have
+no captions, so that the first frame of a spinning clip is still drawn upright."""
 PICTURES = (Pictures(STILLS, 1 / 3), Pictures(STARTS, 1 / 2), Pictures(TURNED, 1 / 6, has_captions=False))
 
 LAYERS = Stage(
@@ -190,11 +192,11 @@ FIRST = Recipe(
 )
 
 MORE_SCENES = Scenes((*MOTIONS, "getting smaller"), pairs=0.3, free_pairs=0.5, dimming=0.2)
-"""More of what the first version gets wrong: two shapes in people's words, getting smaller, brightness."""
+"""More scenes of kinds that the first version gets wrong: two shapes in everyday words, getting smaller, brightness."""
 
 
 def second_clips(clips: ClipSet) -> ClipSet:
-    """Return a set of more scenes in place of one that shows all scenes."""
+    """Return the clip set of the second version that replaces a set of all scenes."""
     return replace(clips, scenes=MORE_SCENES) if clips.scenes == ALL else clips
 
 

@@ -1,1 +1,1 @@
-"""Measurements of the shipped pocket model, made through the shipped graphs on a ComfyUI server."""
+"""Measurements of the shipped pocket model, with the shipped graphs on a ComfyUI server."""

@@ -1,7 +1,7 @@
 """Measure long videos: five extensions of one clip, each with another prompt, through the shipped graph.
 
-The shape, its colour and the background stay in all six prompts, the motion changes. Interrupted runs go on where they
-were. Writes pocket/evaluate/measured/extension.jsonl and a contact sheet; prints the table of pocket/README.md.
+Shape, colour and background are the same in all six prompts; the motion changes. Interrupted runs continue. Writes
+pocket/evaluate/measured/extension.jsonl and a contact sheet; prints the table of pocket/README.md.
 """
 
 import argparse
@@ -28,13 +28,13 @@ GRAPH = ROOT / "workflows" / "api" / "extend_three_prompts_pocket.json"
 RESULT = Path(__file__).parent / "measured" / "extension.jsonl"
 FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, Path(reader.__file__))
 CLIPS = 6
-FRAMES = 8  # of a clip as it is sampled
+FRAMES = 8  # of a sampled clip
 
 
 def chains(seed: int, count: int) -> list[dict]:
     """Return `count` chains of prompts whose motions stay in view.
 
-    A direction and back, spinning (circles: still), bigger and smaller again, and the direction once more.
+    The motions are a direction and back, spinning (circles: still), bigger and smaller, and the direction again.
     """
     rng = np.random.default_rng(seed)
     chosen = []
@@ -57,7 +57,7 @@ def stage_of(graph: Graph, join: str) -> dict[str, str]:
 
 
 def repeated(graph: Graph, stage: dict[str, str], before: str, after: str, name: str) -> dict[str, str]:
-    """Copy a stage that goes on from the join `before`, to go on from the join `after`; return the new stage."""
+    """Copy a stage that continues the join `before`, so that it continues the join `after`; return the new stage."""
     new = {part: f"{part} {name}" for part in stage}
     renamed = {stage[part]: key for part, key in new.items()} | {before: after}
     for part, key in new.items():
@@ -69,9 +69,9 @@ def repeated(graph: Graph, stage: dict[str, str], before: str, after: str, name:
 
 
 def graph(chain: dict, seed: int, known: int | None) -> Graph:
-    """Return the shipped graph with its last stage repeated; the frames of each clip are fetched as they were sampled.
+    """Return the shipped graph with its last stage repeated, and with the sampled frames of each clip saved.
 
-    known: how many frames an extension knows; None leaves what the graph says.
+    known: number of frames that an extension knows; None keeps the graph's value.
     """
     filled = Graph.load(GRAPH).filled(chain["texts"][0])
     last = stage_of(filled, filled.source("CreateVideo", "images"))
@@ -94,10 +94,10 @@ def graph(chain: dict, seed: int, known: int | None) -> Graph:
 
 
 def judge(chain: dict, clips: list[np.ndarray], known: int) -> tuple[dict, np.ndarray]:
-    """Return what the joined video shows, and the video.
+    """Return figures of the joined video, and the video.
 
-    jump: pixels between the shape in the last known frame and in the same frame as the next clip sampled it, which is
-    how far the video jumps where it goes over from one to the other.
+    jump: distance in pixels between the shape in the last known frame and in the next clip's sample of this frame. The
+    video jumps by this distance at the seam.
     """
     video = np.concatenate([clips[0], *(clip[known:] for clip in clips[1:])])
     first = read_clip(clips[0])

@@ -1,7 +1,7 @@
 """Measure first-and-last-frame videos of the shipped layers, against the world itself.
 
-Of every clip of 8 frames the first and the last are given, pixel for pixel; a ComfyUI server makes the six between, and
-blending and optical flow make them, too. Interrupted runs go on where they were. Writes
+The first and the last frame of every clip of 8 frames are given, pixel for pixel. A ComfyUI server makes the six
+between; blending and optical flow also make them, for comparison. Interrupted runs continue. Writes
 pocket/evaluate/measured/first_last.jsonl and a contact sheet; prints the tables of pocket/README.md.
 """
 
@@ -29,7 +29,7 @@ BETWEEN = np.arange(1, FRAMES - 1)
 
 
 def graph(caption: str, seed: int) -> Graph:
-    """Return the shipped graph with a first and a last frame in place of the first one; its frames are lossless."""
+    """Return the shipped graph with a given first and last frame instead of only the first. Its frames are lossless."""
     filled = Graph.load(GRAPH).filled(caption, seed=seed)
     filled.remove("LoadImage", "ImageScale")
     conditioning = filled.nodes[filled.id("EmuVideoFirstFrame")]
@@ -53,7 +53,7 @@ def tables(rows: list[dict]) -> dict[str, str]:
 
 
 def judge(clip: Clip, truth: np.ndarray, sampled: np.ndarray) -> tuple[dict, list[np.ndarray]]:
-    """Compare what the model and the simpler ways made of the first and last frame with the truth [8, h, w, 3]."""
+    """Compare the frames of the model and of the simpler methods with the true frames [8, h, w, 3]."""
     videos = {MODEL: sampled, **simpler_ways(truth[[0, -1]], FRAMES - 1), CEILING: through_autoencoder(truth)}
     real, between = locate_bodies(truth, clip)[:, BETWEEN], select_frames(clip, BETWEEN)
     scores = {name: compare(video[BETWEEN], truth[BETWEEN], between, real) for name, video in videos.items()}

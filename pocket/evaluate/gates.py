@@ -1,9 +1,9 @@
-"""Quick looks between stages, outside ComfyUI: is the image model, is the video model good enough to go on?
+"""Quick checks between stages, outside ComfyUI: is a model good enough for the next stage?
 
-`python run.py pocket gates autoencoder`, `image`, `starts` or `video` prints accuracies, all but the first write a
-contact sheet; `starts` are first frames by the captions of videos. `words` prints, for both steps, the denoising error
-with the right caption and with one word replaced: a word whose replacement costs nothing is not heard. Unfinished work
-in `--folder` is looked at, or the shipped weights where there is none.
+`python run.py pocket gates autoencoder`, `image`, `starts` or `video` prints accuracies; all except the first write a
+contact sheet. `starts` checks first frames made from the captions of videos. `words` prints, for both steps, the
+denoising error with the right caption and with one word replaced: if the error does not rise, the model ignores this
+word. The unfinished run in `--folder` is checked, or the shipped weights if there is none.
 """
 
 import argparse
@@ -39,13 +39,13 @@ CHECK = ClipSet(seed=77, count=256)
 
 
 def run_with(folder: Path, stage: str) -> Run:
-    """Return the run in `folder` if it has begun the stage, or one with the image model of the package."""
+    """Return the run in `folder` if it has begun the stage, otherwise a run with the shipped image model."""
     run = Run(folder, FIRST)
     return run if run.has_begun(stage) else Run(folder, FIRST, CHECKPOINT)
 
 
 def image_model(run: Run) -> Denoiser:
-    """Return the run's image model as far as it is trained."""
+    """Return the run's image model at its last checkpoint."""
     if run.is_done("image"):
         return run.image_model()
     model = Denoiser(run.recipe.shape)
@@ -54,7 +54,7 @@ def image_model(run: Run) -> Denoiser:
 
 
 def video_model(run: Run) -> Denoiser:
-    """Return the run's video layers as far as they are trained, or the shipped ones, on their image model."""
+    """Return the run's video layers at their last checkpoint, or the shipped ones, on their image model."""
     model = run.image_model()
     layers = new_layers(run, "video", model)
     if run.has_begun("video"):
@@ -72,7 +72,7 @@ def tokens_of(captions: list[str]) -> Tensor:
 
 @torch.no_grad()
 def pictures_from_text(model: Denoiser, captions: list[str], steps: int, scale: float, seed: int) -> Tensor:
-    """Latents [n, 4, 16, 16]."""
+    """Sample latents [n, 4, 16, 16] from captions."""
     text, null = (model.encode(tokens_of(c)) for c in (captions, [""] * len(captions)))
     context, pooled = (torch.cat(pair) for pair in zip(text, null, strict=True))
 
@@ -91,7 +91,7 @@ def pictures_from_text(model: Denoiser, captions: list[str], steps: int, scale: 
 def videos_from_first(
     model: Denoiser, first: Tensor, captions: list[str], steps: int, text: float, image: float, seed: int
 ) -> Tensor:
-    """First-frame latents [n, 4, 16, 16] and captions -> latents [n, 8, 4, 16, 16]."""
+    """Sample latents [n, 8, 4, 16, 16] from first-frame latents [n, 4, 16, 16] and captions."""
     count = len(captions)
     encoded, null = (model.encode(tokens_of(c)) for c in (captions, [""] * count))
     context, pooled = (torch.cat([f, n, n]).repeat_interleave(FRAMES, 0) for f, n in zip(encoded, null, strict=True))
@@ -111,7 +111,7 @@ def videos_from_first(
 
 @torch.no_grad()
 def decode(run: Run, latents: Tensor) -> np.ndarray:
-    """[n, 4, h, w] -> uint8 [n, 8h, 8w, 3]."""
+    """Decode latents [n, 4, h, w] to pictures, uint8 [n, 8h, 8w, 3]."""
     autoencoder = run.autoencoder()
     pictures = torch.cat([autoencoder.decode(part) for part in latents.split(32)])
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).numpy()
@@ -122,7 +122,7 @@ def sheet(path: Path, rows: list[np.ndarray]) -> None:
 
 
 def single_shapes() -> list[int]:
-    """Those clips of the check that show one shape in steady light."""
+    """Return the clips of the check that show one shape in steady light."""
     clips = sample_clips(CHECK.seed, CHECK.count)
     return [i for i, c in enumerate(clips) if len(c.bodies) == 1 and c.light[0] == c.light[-1]]
 
@@ -206,7 +206,7 @@ def video_gate(run: Run, steps: int, text: float, image: float, count: int) -> N
 
 
 def other_word(caption: str, kind: str) -> str | None:
-    """The caption with its shape or its motion replaced; None where it has none to replace."""
+    """Return the caption with its shape or its motion replaced, or None if it has no such word."""
     cycle = dict(zip(SHAPES, (*SHAPES[1:], SHAPES[0]), strict=True))
     swaps = cycle if kind == "shape" else OPPOSITES | {"spinning": "bouncing", "bouncing": "spinning"}
     return next((caption.replace(word, other) for word, other in swaps.items() if word in caption), None)
@@ -214,7 +214,8 @@ def other_word(caption: str, kind: str) -> str | None:
 
 @torch.no_grad()
 def errors(model: Denoiser, x0: Tensor, weight: Tensor, captions: list[str], t: int) -> Tensor:
-    """[n]: the denoising error of latents [n, frames, 4, 16, 16] with their captions, the first frame known."""
+    """Return the denoising errors [n] of latents [n, frames, 4, 16, 16] with their captions and the first frame
+    known."""
     count, frames = x0.shape[:2]
     context, pooled = (z.repeat_interleave(frames, 0) for z in model.encode(tokens_of(captions)))
     known = first_frames(x0, torch.zeros(count, dtype=torch.bool)).flatten(0, 1) if frames > 1 else None

@@ -1,9 +1,9 @@
 """Measure the shipped interpolation layers through the shipped graph, against the world itself at the finer rate.
 
-Of every clip 8 frames are given, pixel for pixel; a ComfyUI server makes 37 of them, and between the given ones three
-simpler ways make frames, too: repetition, linear blending, optical flow. The true frames, encoded and decoded, show
-what the autoencoder alone costs. Interrupted runs go on where they were. Writes
-pocket/evaluate/measured/interpolation.jsonl and a contact sheet; prints the tables of pocket/README.md.
+8 frames of every clip are given, pixel for pixel. A ComfyUI server makes 37 of them. Three simpler methods make the
+frames between the given ones: repetition, linear blending, optical flow. The true frames, encoded and decoded, show the
+error of the autoencoder. Interrupted runs continue. Writes pocket/evaluate/measured/interpolation.jsonl and a contact
+sheet; prints the tables of pocket/README.md.
 """
 
 import argparse
@@ -44,11 +44,11 @@ FILES = (
 KINDS = (*MOTIONS, *CROSSING)
 
 Judge = Callable[[Clip, np.ndarray, np.ndarray], tuple[dict, list[np.ndarray]]]
-"""(clip, true frames, frames that the model made) -> figures, and videos [frames, h, w, 3] to look at."""
+"""(clip, true frames, the model's frames) -> figures, and videos [frames, h, w, 3] for the contact sheet."""
 
 
 def chosen_clips(seed: int, count: int, times: np.ndarray = FINE_TIMES) -> list[tuple[str, bool, Clip]]:
-    """Return (kind, unseen, clip): motions in turn, every other clip with a combination that training never showed."""
+    """Return (kind, unseen, clip): motions in turn, every other clip with a combination held out of training."""
     clips = []
     for i in range(count):
         kind, unseen = KINDS[i // 2 % len(KINDS)], i % 2 == 1
@@ -58,7 +58,7 @@ def chosen_clips(seed: int, count: int, times: np.ndarray = FINE_TIMES) -> list[
 
 
 def with_held_out_shape(clip: Clip, seed: int) -> Clip:
-    """Return the same scene with another colour and shape of its first body, held out together with its motion."""
+    """Return the scene with a colour and shape of its first body whose combination with its motion is held out."""
     body, *others = clip.bodies
     taken = {clip.background} | {word for other in others for word in (other.colour, other.shape)}
     options = [
@@ -104,9 +104,9 @@ def through_autoencoder(frames: np.ndarray) -> np.ndarray:
 
 
 def graph(caption: str, files: list[str], seed: int, settings: dict) -> Graph:
-    """Return the second half of the shipped graph, fed with `files` of the input folder; its frames are lossless.
+    """Return the second half of the shipped graph with `files` of the input folder as its frames. Results are lossless.
 
-    settings: values of its nodes that replace the graph's own (steps, text_guidance, image_guidance, noise_level).
+    settings: overrides of the graph's values (steps, text_guidance, image_guidance, noise_level).
     """
     filled = Graph.load(GRAPH).filled(caption)
     conditioning, join = filled.id("EmuVideoInterpolation"), filled.id("EmuVideoJoin")

@@ -21,8 +21,8 @@ def locate_bodies(video: np.ndarray, clip: Clip) -> np.ndarray:
     """Return [bodies, frames, 3]: centroid x and y, and area, in pixels, of each body of `clip` in each frame.
 
     video: uint8 [frames, h, w, 3], RGB, at the clip's times. A pixel belongs to the background or to the body whose
-    colour, in the light of the frame, is nearest; of a body its largest connected part counts. A body of fewer than
-    40 pixels is not there: its centroid is nan, its area 0.
+    colour, in the light of the frame, is most similar; only its largest connected part counts. A body of fewer than 40
+    pixels counts as missing: its centroid is nan, its area 0.
     """
     ground = render_clips([replace(clip, bodies=[])])[0][0].movedim(1, -1).numpy().astype(np.float32)
     tints = [(body.rgb * clip.light[:, None]).astype(np.float32)[:, None, None] for body in clip.bodies]
@@ -48,8 +48,8 @@ def flicker(video: np.ndarray, truth: np.ndarray) -> float:
 def compare(video: np.ndarray, truth: np.ndarray, clip: Clip, real: np.ndarray) -> dict[str, float | None]:
     """Compare frames of `video` with those of `truth`, at the clip's times; real: `locate_bodies` of the truth.
 
-    centroid: mean distance in pixels of bodies that both show. present: share of the bodies that the truth shows
-    which the video shows, at half their area at least.
+    centroid: mean distance in pixels of bodies that both show. present: share of the true bodies that the video shows
+    with at least half of their area.
     """
     seen = locate_bodies(video, clip)
     shown = real[..., 2] > 0
@@ -69,7 +69,7 @@ def select_frames(clip: Clip, frames: np.ndarray) -> Clip:
 
 
 def score(clip: Clip, truth: np.ndarray, videos: dict[str, np.ndarray]) -> dict:
-    """Score each method's new frames between the given ones; of the model also the given and the outer frames.
+    """Score each method's new frames between the given ones, and the model's given and outer frames.
 
     truth: uint8 [37, h, w, 3]; videos: the model's is [37, h, w, 3], with the given frames as it sampled them, all
     others [29, h, w, 3], from the first given frame to the last.
@@ -80,7 +80,7 @@ def score(clip: Clip, truth: np.ndarray, videos: dict[str, np.ndarray]) -> dict:
     real = locate_bodies(truth, clip)
     sampled = videos[MODEL]
     pasted = sampled.copy()
-    pasted[list(GIVEN)] = truth[list(GIVEN)]  # as Join Video does when it is given them
+    pasted[list(GIVEN)] = truth[list(GIVEN)]  # as Join Video does with given frames
     scores = {}
     for method, video in (videos | {MODEL: pasted[INNER]}).items():
         scores[method] = compare(video[new - inner[0]], truth[new], select_frames(clip, new), real[:, new])

@@ -8,7 +8,7 @@ from .interpolation_score import METHODS
 
 
 def groups(rows: list[dict]) -> dict[str, list[dict]]:
-    """Return rows by motion, and all that move: without still clips, where repeating a frame is perfect."""
+    """Return rows by motion, and the rows of all moving clips. In still clips repeating a frame is perfect."""
     kinds = {kind: [r for r in rows if r["kind"] == kind] for kind in dict.fromkeys(r["kind"] for r in rows)}
     moving = [r for r in rows if r["kind"] != "still"]
     together = {
@@ -29,7 +29,8 @@ def table(rows: list[dict], title: str, columns: dict[str, Callable[[dict], floa
 
 
 def tables(rows: list[dict]) -> dict[str, str]:
-    """Return tables by name: one for each figure, a short one of the rest, and one of what only the model makes."""
+    """Return tables by name: one for each figure, a short one of the others, and one of frames that only the model
+    makes."""
 
     def by_method(figure: str) -> dict[str, Callable[[dict], float | None]]:
         return {method: lambda row, m=method: row["methods"][m][figure] for method in METHODS}

@@ -1,8 +1,8 @@
-"""Measure the shipped pocket through the shipped graph: every clip is made by a ComfyUI server, then read back.
+"""Measure the shipped pocket with the shipped graph: a ComfyUI server makes every clip, and a reader recognises its
+content.
 
 Writes pocket/evaluate/measured/text_to_video.jsonl and a contact sheet; prints the table of the README. Interrupted
-runs go on where they were, and a larger --count begins with the clips of a smaller one, as long as the graph and the
-weights stay the same.
+runs continue. A larger --count reuses the clips of a smaller one while graph and weights are unchanged.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def prompts(seed: int, count: int) -> list[dict]:
 
 
 def opposite_prompts(seed: int, count: int) -> list[dict]:
-    """Return pairs of prompts that share a first frame, a shape in the middle, and name opposite motions."""
+    """Return pairs of prompts with the same first frame, a shape in the middle, and opposite motions."""
     rng = np.random.default_rng(seed)
     chosen: list[dict] = []
     for i in range(count // 2):
@@ -60,14 +60,14 @@ def opposite_prompts(seed: int, count: int) -> list[dict]:
 
 
 def graph(prompt: dict, seed: int) -> Graph:
-    """Return the demo's graph; it leaves its first frame and its frames as lossless pictures."""
+    """Return the demo's graph, changed to save its first frame and its frames as lossless pictures."""
     filled = Graph.load(GRAPH).filled(prompt["text"], prompt.get("image"), prompt.get("seed", seed))
     filled.fetch_frames()
     return filled
 
 
 def judge(prompt: dict, first: np.ndarray, frames: np.ndarray) -> dict:
-    """Return what a clip, uint8 [8, h, w, 3], shows; `first`: the picture [h, w, 3] that it was made from."""
+    """Return figures of a clip, uint8 [8, h, w, 3]. first: the picture [h, w, 3] that it was made from."""
     reading: Reading = read_clip(frames)
     begin, end = reading.sights[0], reading.sights[-1]
     return {
@@ -117,7 +117,7 @@ def keyed(chosen: list[dict], name: str) -> dict[str, dict]:
 
 def main(count: int, pairs: int, seed: int, result: Path, servers: list[str] | None) -> None:
     chosen = keyed(prompts(seed, count), "clip") | keyed(opposite_prompts(seed + 1, pairs), "pair")
-    graphs = {key: graph(prompt, i) for i, (key, prompt) in enumerate(chosen.items())}  # pairs carry their own seeds
+    graphs = {key: graph(prompt, i) for i, (key, prompt) in enumerate(chosen.items())}  # pairs have their own seeds
 
     def judge_outputs(key: str, outputs: Outputs) -> tuple[dict, list[np.ndarray]]:
         first = pictures.decode(outputs[graphs[key].id("First frame")][0])

@@ -1,7 +1,7 @@
 """The pocket's autoencoder: the layer layout of TAESD (8x smaller) at any width and number of latent channels.
 
 ComfyUI recognises TAESD inside a checkpoint, reads its latent channels off the weights and always builds it 64 channels
-wide. `widen` pads narrower weights with channels that stay zero, so the stock loader runs the same function.
+wide. `widen` pads narrower weights with zero channels, so the stock loader computes the same function.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def of(cls, state_dict: dict[str, Tensor]) -> Autoencoder:
-        """Return an autoencoder with these weights, as wide as they are."""
+        """Return an autoencoder with these weights and their width."""
         width, latent_channels = state_dict["taesd_decoder.1.weight"].shape[:2]
         model = cls(width, latent_channels)
         model.load_state_dict(state_dict)

@@ -1,4 +1,4 @@
-"""The pocket's text encoder and UNet as one trainable function, at the precision that the processor is fast at."""
+"""The pocket's text encoder and UNet as one trainable function, in the precision that is fast on the processor."""
 
 from __future__ import annotations
 

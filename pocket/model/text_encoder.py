@@ -31,11 +31,11 @@ class Vocabulary:
         return [self.aliases.get(word, word) for word in re.findall(r"[a-z]+", text.lower())]
 
     def unknown(self, text: str) -> list[str]:
-        """Return the words of `text` that the pocket never learned."""
+        """Return the words of `text` that are not in the vocabulary."""
         return [word for word in self.split(text) if word not in self.ids]
 
     def complaint(self, text: str) -> str:
-        """Return a sentence about the unknown words of `text` that names near misses, or "" if all are known."""
+        """Return a sentence about the unknown words of `text` with similar known words, or "" if all are known."""
         known = sorted({*self.words[len(SPECIAL) :], *self.aliases})
         words = [f'"{word}"{self._hint(word, known)}' for word in sorted(set(self.unknown(text)))]
         return f"The pocket model does not know {', '.join(words)}." if words else ""
@@ -89,7 +89,7 @@ class TextEncoder(nn.Module):
     """Encode token ids [n, 32] to features [n, 32, 128] and a pooled vector [n, 256].
 
     One half of the pooled vector is the normalised sum of the features, the other one that of the word embeddings. In
-    the first half a word like "star" is easily lost among its neighbours, in the second every word counts the same.
+    the first half a word like "star" is easily lost among its neighbours; in the second all words have the same weight.
     """
 
     def __init__(self, vocabulary_size: int, width: int = WIDTH, layers: int = 2, operations: Any = nn, **where):

@@ -99,7 +99,8 @@ class Attention(nn.Module):
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Attention without a fused kernel: on CPUs its backward pass is several times faster. All [n, length, width]."""
+    """Compute attention without a fused kernel, as its backward pass is several times faster on CPUs. All [n, length,
+    width]."""
     batch, length, width = q.shape
     q, k, v = (x.reshape(batch, -1, heads, width // heads).transpose(1, 2) for x in (q, k, v))
     weights = torch.softmax(q * (width // heads) ** -0.5 @ k.transpose(-1, -2), -1)
@@ -177,7 +178,7 @@ class Upsample(nn.Module):
 
 
 class Block(nn.Sequential):
-    """Modules in turn; each is given what it takes besides the features: time and text, or the text's words."""
+    """Modules in sequence. Each gets the features and its conditioning: time and text, or the text's words."""
 
     def forward(self, x: Tensor, emb: Tensor, context: Tensor) -> Tensor:
         for layer in self:
@@ -228,7 +229,7 @@ class UNet(nn.Module):
         self.out = nn.Sequential(
             nn.GroupNorm(GROUPS, low), nn.SiLU(), nn.Conv2d(low, shape.latent_channels, 3, padding=1)
         )
-        first.append(TextDrivenMaps(low, emb))  # last, so that seeds keep their initial weights
+        first.append(TextDrivenMaps(low, emb))  # last, so that the initial weights of a seed do not change
         module: Any
         for name, module in self.named_modules():
             if name == "out.2" or name.endswith(("out_layers.3", "proj_out")):
@@ -237,7 +238,7 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, pooled: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Predict v, and return the features that enter each output block besides.
+        """Predict v. Also return the features that enter each output block.
 
         Args:
             x: noisy latents [n, C, h, w], with conditioning channels behind them if temporal layers read them.
@@ -261,5 +262,5 @@ class UNet(nn.Module):
 
     @property
     def feature_channels(self) -> int:
-        """The channels of all features that enter output blocks, added up."""
+        """Sum of the channels of all features that enter output blocks."""
         return 7 * self.shape.channels

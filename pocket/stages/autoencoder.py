@@ -1,7 +1,7 @@
 """Stage 1: the autoencoder, on crops around the shapes, since all detail is at their edges.
 
-Three latent channels are held close to the small picture's own colours, the others are free. Left to itself the
-autoencoder invents a code in which grey lies beside red, and a diffusion model's small errors change colours.
+A loss keeps three latent channels close to the colours of the downscaled picture; the others are free. Without it
+similar latents have different colours, so small errors of the diffusion model change colours.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class LatentClips:
 
 
 def latent_clips(run: Run, clips: ClipSet, echo: bool = True) -> LatentClips:
-    """Return the clips of a set, from the run's folder if they are there, or else made and written."""
+    """Return the clips of a set from the run's folder. Missing clips are made and written first."""
     path = run.clips_path(clips)
     if not path.exists():
         made = encode_clips(run, clips, echo)
@@ -69,7 +69,7 @@ def draw_pictures(
     """Draw a batch of single frames from several sets.
 
     Args:
-        sets: of each set, its clips, how many frames of it, and whether they keep their captions.
+        sets: for each set its clips, the number of frames to draw, and whether they keep their captions.
 
     Returns:
         Latents [n, C, h, w], which latents are near a shape [n, h, w], and tokens [n, 32].
@@ -86,5 +86,5 @@ def draw_pictures(
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return the random numbers of one training step, a function of (seed, step) alone."""
+    """Return the random generator of one training step, which depends only on (seed, step)."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)

@@ -1,7 +1,7 @@
-"""Stage 3: text to image. v-prediction with zero terminal SNR; afterwards these weights are frozen for good.
+"""Stage 3: text to image. v-prediction with zero terminal SNR; these weights are frozen in all later stages.
 
 Temporal layers can only use a word that the frozen model passes on, and a word like "spinning" hardly changes a
-picture. So a linear reading of the activations must name the caption's words; the reading itself is thrown away.
+picture. So a linear probe must find the caption's words in the activations; the probe is discarded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..model.text_encoder import Vocabulary, pad_tokens
 from .clips import draw_pictures, latent_clips, step_generator
 from .run import Run
 
-NOISY = 900  # timestep from which on the error is logged apart
+NOISY = 900  # timesteps above it are logged separately
 
 
 def make(run: Run, compile_model: bool = True, **options) -> None:
@@ -26,7 +26,7 @@ def make(run: Run, compile_model: bool = True, **options) -> None:
     stage = run.recipe.image
     batch = stage.settings.batch
     sets = [(latent_clips(run, p.clips), round(p.share * batch), p.has_captions) for p in stage.pictures]
-    torch.manual_seed(stage.seed)  # only now: making clips that are not cached draws random numbers, too
+    torch.manual_seed(stage.seed)  # seeded after the clips, because making uncached clips also draws random numbers
     model = Denoiser(run.recipe.shape)
     model.text.load_state_dict(run.load("text"))
     words = nn.Linear(model.unet.feature_channels, len(Vocabulary()))
@@ -66,7 +66,7 @@ def make(run: Run, compile_model: bool = True, **options) -> None:
 
 
 def timesteps(law: str, last: float, count: int, steps: int, generator: torch.Generator) -> Tensor:
-    """Draw timesteps [count] by a law of TIMESTEPS; a "mixed" batch is half noisy, half uniform."""
+    """Draw timesteps [count] from a distribution of TIMESTEPS; a "mixed" batch is half noisy, half uniform."""
     if TIMESTEPS[law]:
         return sample_timesteps(count, steps, generator, TIMESTEPS[law], last)
     half = count // 2

@@ -1,4 +1,4 @@
-"""Stages 4 and 5: temporal layers on the frozen image model, trained as users train theirs (training/trainer.py)."""
+"""Stages 4 and 5: temporal layers on the frozen image model, trained with the users' trainer (training/trainer.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .run import Run
 def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
     """Train the stage "video" or "interpolation". options: see `training.trainer.train_layers`.
 
-    The result in the run's folder is written at every checkpoint; the stage is done when it has all steps.
+    The result in the run's folder is written at every checkpoint; the stage is complete after all steps.
     """
     made = getattr(run.recipe, name)
     stage = replace(made.stage, name=run.name(name), compile=made.stage.compile and compile_model)
@@ -66,7 +66,7 @@ def new_layers(run: Run, name: str, model: Denoiser) -> TemporalLayers:
         return layers
     layers.load_state_dict(layers.fresh_state_dict(made.seed))
     if made.extra_convolution == "copy":
-        # The frozen network then sees known frames as pictures that it understands.
+        # The frozen network then sees known frames like its ordinary input.
         conv_in = model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight")
         layers.conditioning_conv.weight.data[:, :channels] = conv_in
     return layers
@@ -105,7 +105,7 @@ class Network:
             encoded = self.model.encode(torch.stack([text["tokens"] for text in texts]))
         context, pooled = (each.repeat_interleave(frames, 0) for each in encoded)
         x = noisy if given is None else torch.cat([noisy, given], 2)
-        # Checks have other batches than training: compiling again for each would take longer than they do.
+        # Checks use other batch sizes than training, and compiling for them would take longer than the checks.
         run = self.compiled if torch.is_grad_enabled() else self.model
         out = run(x.flatten(0, 1), t.repeat_interleave(frames), context, pooled)
         return out.float().unflatten(0, (count, frames))

@@ -1,7 +1,7 @@
 """One run of a recipe: its folder, and cache keys of everything in it.
 
-The name of each result holds its key: a hash of the part of the recipe that made it, of the code that made it, and of
-the keys of what it was made from. A changed recipe or program therefore never finds an old result.
+The file name of each result contains its key: a hash of its part of the recipe, of its code, and of the keys of its
+inputs. So results of a changed recipe or program are not reused.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ CODE = {
     "image": ("model/text_encoder.py", "model/unet.py", "model/denoiser.py", "stages/image.py"),
     "layers": ("stages/layers.py",),
 }
-"""The program of each stage, below pocket/. The training room is not part of it: its loop says what it can resume."""
+"""Source files of each stage, below pocket/. The training package is not included, because its loop checks what it can
+resume."""
 
 
 class Run:
-    """The results of `recipe` in `folder`.
+    """A run: the results of `recipe` in `folder`.
 
-    checkpoint: a pocket checkpoint whose autoencoder, text encoder and image model are used in place of trained ones.
+    checkpoint: a pocket checkpoint whose autoencoder, text encoder and image model are used instead of training them.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, checkpoint: Path | None = None):
@@ -54,7 +55,7 @@ class Run:
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """Stage -> key, and "clips" -> key of what makes clips out of a set's description."""
+        """Cache keys: stage -> key, and "clips" -> key of the code that makes clips."""
         recipe, keys = self.recipe, {}
         if self.checkpoint:
             given = key_of(hashlib.sha256(self.checkpoint.read_bytes()).hexdigest())
@@ -76,14 +77,14 @@ class Run:
         return f"{stage}-{self.keys[stage]}"
 
     def path(self, stage: str) -> Path:
-        """Return where the averaged weights of a stage are once it is done."""
+        """Return the path of the averaged weights of a finished stage."""
         return self.folder / f"{self.name(stage)}.safetensors"
 
     def clips_path(self, clips: ClipSet) -> Path:
         return self.folder / f"clips-{clips.seed}-{key_of(clips, self.keys['clips'])}.safetensors"
 
     def is_done(self, stage: str) -> bool:
-        """Return whether the result of a stage is there, or comes with the checkpoint."""
+        """Return whether a stage has a result, in the run or in the checkpoint."""
         if stage in IMAGE_STAGES:
             return self.checkpoint is not None or self.path(stage).exists()
         # The trainer writes layers at every checkpoint, not only at the end.
@@ -105,13 +106,13 @@ class Run:
         return load_file(self.path(stage))
 
     def has_begun(self, stage: str) -> bool:
-        """Return whether there is a checkpoint or a result of a stage, made by this run itself."""
+        """Return whether this run has a checkpoint or a result of a stage."""
         return self.path(stage).exists() or (self.folder / f"{self.name(stage)}.pt").exists()
 
     def so_far(self, stage: str, module: str) -> States:
         """Return the averaged weights of a stage at its last checkpoint.
 
-        module: which of the modules that are trained together.
+        module: name of one of the modules that are trained together.
         """
         state = torch.load(self.folder / f"{self.name(stage)}.pt", weights_only=True)
         named = {key.partition(".")[2]: v for key, v in state["average"].items() if key.startswith(f"{module}.")}
@@ -130,25 +131,25 @@ class Run:
 
 
 def save_tensors(path: Path, tensors: States, made: dict[str, Any]) -> None:
-    """Write tensors with what made them. The file appears complete or not at all."""
+    """Write tensors with the settings that made them, atomically."""
     with written_whole(path) as temporary:
         contiguous = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
         save_file(contiguous, temporary, metadata={METADATA_KEY: json.dumps(made)})
 
 
 def read_made(path: Path) -> dict[str, Any]:
-    """Return what made a file, as `save_tensors` wrote it."""
+    """Return the settings that `save_tensors` wrote into a file."""
     with safe_open(path, framework="pt") as file:
         return json.loads(file.metadata()[METADATA_KEY])
 
 
 def plain(value: Any) -> Any:
-    """Return a dataclass, or several values, as JSON would give them back."""
+    """Convert dataclasses and collections to plain JSON values."""
     return json.loads(json.dumps(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value))
 
 
 def key_of(*parts: Any) -> str:
-    """Return a key of values, dataclasses among them, that changes with each of them."""
+    """Return a cache key of values and dataclasses."""
     text = json.dumps([plain(each) for each in parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -1,6 +1,6 @@
-"""Stage 2: the text encoder learns what captions look like, by predicting the mean latent picture of each.
+"""Stage 2: the text encoder, trained to predict the mean latent picture of each caption.
 
-It stands in for the pretrained encoders of larger image models: the UNet starts with words that mean something.
+It replaces the pretrained text encoders of larger image models, so that the UNet starts with meaningful text features.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def make(run: Run, **options) -> None:
     batch = stage.settings.batch
     sets = [(latent_clips(run, p.clips), round(p.share * batch), p.has_captions) for p in stage.pictures]
     shape = sets[0][0].latents.shape[2:]
-    torch.manual_seed(stage.seed)  # only now: making clips that are not cached draws random numbers, too
+    torch.manual_seed(stage.seed)  # seeded after the clips, because making uncached clips also draws random numbers
     encoder = TextEncoder(len(Vocabulary()))
     painter = nn.Sequential(
         nn.Linear(3 * WIDTH, INNER), nn.SiLU(), nn.Linear(INNER, INNER), nn.SiLU(), nn.Linear(INNER, shape.numel())

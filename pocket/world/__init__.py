@@ -1,4 +1,4 @@
-"""The procedural world of moving shapes: scenes, captions, pictures, and a reader of pictures. Holds no models."""
+"""The procedural world of moving shapes: scenes, captions, pictures, and a reader of pictures. Contains no models."""
 
 from .render import SIZE, render_clips
 from .scene import (

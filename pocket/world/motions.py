@@ -1,4 +1,4 @@
-"""Trajectories of shapes in the pocket world, from the words of their motion."""
+"""Trajectories of shapes in the pocket world for each motion word."""
 
 from typing import NamedTuple
 

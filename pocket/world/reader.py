@@ -1,4 +1,4 @@
-"""Reads a clip of the pocket world back by segmentation: colour, shape and motion, without seeing the caption."""
+"""Reader of pocket clips: recognises colour, shape and motion by segmentation, without the caption."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +20,7 @@ SMALLEST = 40  # pixels; what is smaller is no shape
 
 @dataclass(frozen=True)
 class Sight:
-    """What one frame shows. Lengths are in units of the frame."""
+    """Content of one frame. Lengths are in units of the frame."""
 
     colour: str
     shape: str
@@ -33,7 +33,7 @@ class Sight:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a clip shows. `sights` holds None for frames without a shape."""
+    """Content of a clip. `sights` is None for frames without a shape."""
 
     sights: list[Sight | None]
     motion: str
@@ -69,7 +69,7 @@ def read_motion(sights: list[Sight | None]) -> str:
     if np.ptp(y) > 0.1 and abs(net[1]) < 0.4 * np.ptp(y) and abs(net[0]) < 0.1:
         return "bouncing"
     turns = abs(_turned(seen)) > 35
-    # A triangle's centre of area circles about the point that it turns about.
+    # A triangle's centroid moves on a circle while the triangle spins.
     if turns and max(map(abs, net)) < 0.1:
         return "spinning"
     if max(map(abs, net)) > 0.06:

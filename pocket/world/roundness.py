@@ -1,4 +1,4 @@
-"""How far a drawn shape is from an ideal one: corners that are rounded, circles that are not round."""
+"""Error of a drawn shape against an ideal one: rounded corners, circles that are not round."""
 
 from __future__ import annotations
 

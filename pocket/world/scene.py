@@ -20,12 +20,12 @@ CROSSING = ("crossing",)
 
 @dataclass(frozen=True)
 class Scenes:
-    """What scenes show, as shares of them.
+    """Distribution of scenes, as shares.
 
-    motions: drawn evenly; a motion that stands twice is drawn twice as often. CROSSING shows two shapes that cross.
-    is_moving: captions name the motion; False: they describe a single picture of shapes that stand still.
-    pairs: two shapes in place of one. free_pairs: of these, pairs as people describe them: the caption may leave out
-    where the shapes are and that one stands still, and shapes may bounce or have the same colour.
+    motions: drawn evenly; a motion listed twice is drawn twice as often. CROSSING shows two shapes that cross.
+    is_moving: captions name the motion; False: they describe a single picture of still shapes.
+    pairs: two shapes instead of one. free_pairs: share of pairs in everyday words: the caption may omit positions and a
+    still shape, and shapes may bounce or have the same colour.
     dimming: the whole frame gets darker or brighter. It needs is_moving.
     """
 
@@ -98,7 +98,7 @@ def _leaves_room(place: str, motion: str) -> bool:
 
 
 def _body(rng, motion: str, place: str, taken: set[str], times: np.ndarray, is_moving: bool) -> Body:
-    """Return one shape without the colours and shapes in `taken`. Its words name the motion only if `is_moving`."""
+    """Return one body whose colour and shape are not in `taken`. Its words name the motion only if `is_moving`."""
     while True:
         colour, shape = _pick(rng, COLOURS), _pick(rng, SHAPES)
         visible = motion != "spinning" or spins_visibly(shape)
@@ -119,7 +119,7 @@ def _body(rng, motion: str, place: str, taken: set[str], times: np.ndarray, is_m
 
 
 def _pair(rng, times: np.ndarray, taken: set[str], scenes: Scenes) -> list[Body]:
-    """Return two shapes side by side or above each other, whose motions keep them apart."""
+    """Return two shapes side by side or above each other whose motions do not collide."""
     row = rng.random() < 0.5
     places = ("on the left", "on the right") if row else ("at the top", "at the bottom")
     motions = ("moving up", "moving down") if row else ("moving left", "moving right")
@@ -178,7 +178,7 @@ def _crossing(rng, times: np.ndarray, taken: set[str]) -> list[Body]:
 def sample_clip(rng: np.random.Generator, times: np.ndarray = TIMES, scenes: Scenes = ALL) -> Clip:
     """Return one scene, seen at `times` (in frames of a clip).
 
-    The same random numbers make the same scene, whatever the times.
+    The same random numbers make the same scene for all `times`.
     """
     background = _pick(rng, BACKGROUNDS)
     if scenes.motions == CROSSING:

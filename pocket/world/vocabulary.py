@@ -1,4 +1,4 @@
-"""The words of the pocket world, its colours, and the combinations that training never shows."""
+"""The words of the pocket world, its colours, and the combinations held out of training."""
 
 import hashlib
 from collections.abc import Iterable
@@ -108,5 +108,5 @@ def held_out(colour: str, shape: str, motion: str) -> bool:
 
 
 def spins_visibly(shape: str) -> bool:
-    """Return whether a turning shape can be seen to turn. The world shows no other shape that turns."""
+    """Return whether the rotation of a shape is visible. Only such shapes turn in the world."""
     return shape != "circle"
