@@ -1,1 +1,1 @@
-"""Diffusion in plain torch: schedule, known frames, guidance, sampler. Knows no network."""
+"""Diffusion in plain torch: schedule, known frames, guidance, sampler. Independent of the network."""

@@ -27,8 +27,8 @@ PRESETS = ("small motion", "medium motion", "large motion", *LOOPS, *[name for n
 def affinities(preset: str, frames: int) -> Tensor:
     """Return the affinities [frames] of a preset, for an image at the first frame.
 
-    Loops return to the image in the last frame at any length: shorter ones skip the middle of the published list,
-    longer ones hold it. At 16 frames they are the published lists.
+    Loops return to the image in the last frame at any length. At 16 frames they are the published lists. Shorter loops
+    skip the middle of the list, longer ones repeat its middle value.
 
     Raises:
         ValueError: for an unknown preset.
@@ -46,18 +46,20 @@ def affinities(preset: str, frames: int) -> Tensor:
 
 
 def check_affinities(affinity: Tensor, frames: int) -> Tensor:
-    """Return own affinities [frames] or [frames, H, W] for a video of `frames` frames.
+    """Return a user's affinities as [frames] or [frames, H, W].
 
-    affinity: one value per frame [n], or per frame and place [n, H, W], in 0..1. A single one serves all frames.
+    affinity: values in 0..1, per frame [n] or per frame and pixel [n, H, W]. With n = 1 it applies to all frames.
 
     Raises:
         ValueError: for another number of values, or values outside of 0..1.
     """
     if affinity.ndim not in (1, 3) or len(affinity) not in (1, frames):
-        raise ValueError(f"There are {len(affinity)} affinities for {frames} frames: give one, or one for each frame.")
-    wrong = affinity[~((affinity >= 0) & (affinity <= 1))]  # NaN is wrong, too
+        raise ValueError(
+            f"There are {len(affinity)} affinities for {frames} frames: give one for all frames, or one for each frame."
+        )
+    wrong = affinity[~((affinity >= 0) & (affinity <= 1))]  # written so that NaN is refused, too
     if len(wrong):
-        raise ValueError(f"An affinity is {wrong[0].item():g}: use values from 0 (free) to 1 (as the image).")
+        raise ValueError(f"An affinity is {wrong[0].item():g}: use values from 0 (free) to 1 (same as the image).")
     return affinity.expand(frames, *affinity.shape[1:])
 
 

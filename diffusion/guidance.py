@@ -6,16 +6,16 @@ from torch import Tensor
 
 
 def emu_guidance(uncond: Tensor, image: Tensor, full: Tensor, image_guidance: float, text_guidance: float) -> Tensor:
-    """Emu Video, equation 1: uncond + w_i (image - uncond) + w_p (full - image).
+    """Return uncond + w_i (image - uncond) + w_p (full - image) (Emu Video, equation 1).
 
-    `uncond` saw neither condition, `image` the image with a null text, `full` both. Written as a weighted
-    sum, so that weights (1, 1) give `full` and (0, 0) give `uncond` bit for bit.
+    `uncond` is predicted without both conditions, `image` with the image and a null text, `full` with both. It is
+    computed as a weighted sum, so that weights (1, 1) give `full` and (0, 0) give `uncond` bit for bit.
     """
     return (1 - image_guidance) * uncond + (image_guidance - text_guidance) * image + text_guidance * full
 
 
 def rescale_guidance(guided: Tensor, full: Tensor, phi: float, frames: int) -> Tensor:
-    """Pull the spread of each video back to the conditional one's, by phi in [0, 1].
+    """Rescale the standard deviation of each video towards the conditional output's, by phi in [0, 1].
 
     Lin et al. 2023, section 3.4. Both are the network's output (v or eps), [videos * frames, C, h, w]. The
     standard deviation runs over all dimensions of a video, so that its frames keep their relative brightness.
@@ -29,9 +29,9 @@ def rescale_guidance(guided: Tensor, full: Tensor, phi: float, frames: int) -> T
 
 
 def as_two(image_guidance: float, text_guidance: float) -> tuple[float, float]:
-    """Write equation 1 as guidance with two estimates, for functions that know a positive and a negative one.
+    """Rewrite equation 1 as guidance with a positive and a negative estimate, as CFG hooks expect.
 
-    Returns (share, rest): with negative = share uncond + (1 - share) image, equation 1 is
+    Returns (share, rest). With negative = share uncond + (1 - share) image, equation 1 is
     negative + text_guidance (full - negative) + rest (image - uncond). share lies in [0, 1]; rest is 0 for an
     image_guidance between 1 and text_guidance.
     """

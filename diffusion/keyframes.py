@@ -24,9 +24,9 @@ class Blend:
 
 
 def read_prompts(text: str, frames: int) -> dict[int, str]:
-    """Read prompts by frame number, in order of the frames.
+    """Read a prompt schedule; return frame number -> prompt, in order of the frames.
 
-    Two forms are read: lines `8: text`, where a line without a number continues the one above, and the JSON-like
+    Two forms are accepted: lines `8: text`, where a line without a number continues the one above, and the JSON-like
     `"8": "text",` of older packs. A negative number counts from the end of the video.
 
     Raises:
@@ -39,14 +39,14 @@ def read_prompts(text: str, frames: int) -> dict[int, str]:
     for frame, prompt in pairs:
         for mark, what in (("`", "expressions between backticks"), ("--neg", "negative prompts behind --neg")):
             if mark in prompt:
-                raise ValueError(
-                    f"The prompt at frame {frame} has {what}, which this schedule does not read: remove them."
-                )
+                raise ValueError(f"The prompt at frame {frame} has {what}, which are not supported: remove them.")
     return _by_frame(pairs, frames)
 
 
 def read_values(text: str, frames: int) -> dict[int, float]:
-    """Read numbers by frame number, from `8: 0.5` or `8:(0.5)`, separated by lines or commas.
+    """Read a value schedule; return frame number -> number.
+
+    Entries have the form `8: 0.5` or `8:(0.5)` and are separated by line breaks or commas.
 
     Raises:
         ValueError: for another form, or a frame named twice.
@@ -65,7 +65,7 @@ def read_values(text: str, frames: int) -> dict[int, float]:
 def blends(keys: Sequence[int], frames: int, is_loop: bool = False) -> list[Blend]:
     """Return the blend of each frame 0..frames-1 between keyframes at `keys`, in ascending order.
 
-    Frames before the first key and after the last one hold it. In a loop they blend between the last key and the
+    Frames before the first key and after the last one keep its value. In a loop they blend from the last key to the
     first key of the next round, so that the last frame leads to frame 0.
 
     Raises:
@@ -119,7 +119,7 @@ def _read_json(text: str) -> list[tuple[int, str]]:
         pairs = json.loads("{" + body + "}", object_pairs_hook=lambda pairs: pairs, strict=False)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f'The schedule is not readable near "{("{" + body + "}")[max(0, error.pos - 20) : error.pos + 20]}": write '
+            f'The schedule cannot be read at "{("{" + body + "}")[max(0, error.pos - 20) : error.pos + 20]}": write '
             '"0": "text", with a comma after each prompt but the last, or plain lines like 0: text.'
         ) from None
     for frame, prompt in pairs:

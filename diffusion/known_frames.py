@@ -1,6 +1,6 @@
 """Known frames: their latents, zero-padded to the length of the video, and a mask, 1 = known (Emu Video, section 3.2).
 
-One vocabulary serves all rooms: `known_latents` [T, C, h, w] and `mask` [T, 1, h, w] concatenate to `conditioning`
+All packages use these names: `known_latents` [T, C, h, w] and `mask` [T, 1, h, w] concatenate to `conditioning`
 [T, C + 1, h, w], the channels that follow the noisy latent.
 """
 
@@ -47,7 +47,7 @@ def interleave(count: int, factor: int, margins: tuple[int, int]) -> tuple[range
     if factor < 2:
         raise ValueError(f"A factor of {factor} adds no frames: set it to 2 or more.")
     if min(margins) < 0:
-        raise ValueError(f"A margin is a number of new frames, 0 or more, but the margins are {list(margins)}.")
+        raise ValueError(f"The margins are {list(margins)}, but a margin is a number of new frames: use 0 or more.")
     before, after = margins
     last = before + (count - 1) * factor
     return range(before, last + 1, factor), last + 1 + after
@@ -57,8 +57,8 @@ def add_known_noise(latents: Tensor, level: int, schedule: Schedule, generator: 
     """Apply noise augmentation to given frames [n, C, h, w]: return their x_t at t = `level`.
 
     Level 0 returns the frames unchanged. Emu Video trains interpolation with levels drawn from 0..250 and samples at
-    100. The noise is independent for every frame. The paper does not say whether the network is given the level: see
-    `mask_with_noise_level`.
+    100. The noise is independent for every frame. The paper does not say whether the level is an input of the network:
+    see `mask_with_noise_level`.
     """
     if level == 0:
         return latents
@@ -67,7 +67,7 @@ def add_known_noise(latents: Tensor, level: int, schedule: Schedule, generator: 
 
 
 def mask_with_noise_level(mask: Tensor, level: int, schedule: Schedule) -> Tensor:
-    """Return the mask for layers that read the noise level in it: known frames have alphas_cumprod[level], not 1.
+    """Return the mask for layers trained to read the noise level from it: alphas_cumprod[level] instead of 1.
 
     At level 0 the mask stays binary, so these layers also accept ordinary masks.
     """

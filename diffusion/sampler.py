@@ -18,10 +18,10 @@ def ddim_step(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return x at the next noise level from the estimates at one (Song et al. 2021, equations 12 and 16).
+    """Return x at the next noise level from the estimates at the present one (Song et al. 2021, equations 12 and 16).
 
-    eta 0 is deterministic and goes either way, 1 is as random as DDPM. Noise is drawn on the generator's device.
-    Raises ValueError for eta above 0 towards more noise (DDIM inversion), which has no such step.
+    eta 0 is deterministic and works in both directions, 1 is as random as DDPM. Noise is drawn on the generator's
+    device. Raises ValueError for a step towards more noise (DDIM inversion) with eta above 0, which is undefined.
     """
     if eta and next_alpha_cumprod < alpha_cumprod:
         raise ValueError(f"DDIM with eta {eta:g} cannot step towards more noise: use eta 0.")
@@ -49,7 +49,7 @@ def ddim(
     """Denoise x, unit Gaussian noise when timesteps start at N-1, to x0.
 
     `model(x_t, t)` returns v (or eps), guidance included; `timesteps` descend and the last step goes to x0;
-    `callback(step, x0, x_t)` sees each step's estimate.
+    `callback(step, x0, x_t)` is called with each step's estimate.
     """
     levels = [schedule.alphas_cumprod[t].item() for t in timesteps] + [1.0]
     for step, t in enumerate(timesteps):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def betas(schedule: str = "scaled_linear", start: float = 0.00085, end: float = 0.012, steps: int = 1000) -> Tensor:
-    """Float64 [steps]. "linear" is linear in beta, "scaled_linear" in sqrt(beta) (Stable Diffusion's)."""
+    """Return betas, float64 [steps]. "linear" is linear in beta, "scaled_linear" (Stable Diffusion) in sqrt(beta)."""
     if schedule == "linear":
         return torch.linspace(start, end, steps, dtype=torch.float64)
     if schedule == "scaled_linear":
@@ -23,7 +23,8 @@ def betas(schedule: str = "scaled_linear", start: float = 0.00085, end: float = 
 
 
 def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
-    """Rescale so that the first value is kept and the last is exactly 0 (Lin et al. 2023, algorithm 1)."""
+    """Rescale alphas_cumprod so that the last value is exactly 0 and the first is unchanged (Lin et al. 2023, algorithm
+    1)."""
     alpha = alphas_cumprod.to(torch.float64).sqrt()
     first, last = alpha[0], alpha[-1]
     rescaled = ((alpha - last) * first / (first - last)) ** 2
@@ -32,17 +33,17 @@ def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
 
 
 def trailing_timesteps(total: int, steps: int) -> list[int]:
-    """`steps` timesteps from total - 1 downwards, evenly spaced (Lin et al. 2023, section 3.3)."""
+    """Return `steps` evenly spaced timesteps from total - 1 downwards (Lin et al. 2023, section 3.3)."""
     if not 1 <= steps <= total:
         raise ValueError(f"Steps must be between 1 and {total}, got {steps}.")
     return [round(total - i * total / steps) - 1 for i in range(steps)]
 
 
 def euler_spread(levels: Sequence[float], spread: float = 0.5) -> float:
-    """Return the standard deviation of what Euler's method makes of noise with an exact network.
+    """Return the standard deviation of the samples that Euler's method makes with an exact network.
 
     levels: shares of noise s in x = (1 - s) x0 + s eps, falling from 1. spread: standard deviation of the data, which
-    is normal; exact sampling returns it, and a list with too large steps a smaller one.
+    is assumed normal. Exact sampling returns `spread`; too large steps return less.
     """
     scale = 1.0
     for s, s_next in itertools.pairwise(levels):
@@ -72,7 +73,7 @@ class Schedule:
         return native.rescaled() if zero_terminal_snr else native
 
     def rescaled(self) -> Schedule:
-        """The same schedule with zero terminal SNR."""
+        """Return this schedule rescaled to zero terminal SNR."""
         return Schedule(zero_terminal_snr(self.alphas_cumprod))
 
     def __len__(self) -> int:
@@ -83,11 +84,11 @@ class Schedule:
         return self.alphas_cumprod[-1].item() == 0.0
 
     def alpha(self, t: int | Tensor) -> Tensor:
-        """Signal scale sqrt(alphas_cumprod) at t, float64, in t's shape."""
+        """Return the signal scale sqrt(alphas_cumprod) at t, float64, in t's shape."""
         return self._alpha[_index(t)]
 
     def sigma(self, t: int | Tensor) -> Tensor:
-        """Noise scale sqrt(1 - alphas_cumprod) at t, float64, in t's shape."""
+        """Return the noise scale sqrt(1 - alphas_cumprod) at t, float64, in t's shape."""
         return self._sigma[_index(t)]
 
     def trailing_timesteps(self, steps: int) -> list[int]:
@@ -95,7 +96,7 @@ class Schedule:
 
 
 def add_noise(x0: Tensor, noise: Tensor, t: int | Tensor, schedule: Schedule) -> Tensor:
-    """x_t. Here and below t is one timestep or one per item of the first dimension."""
+    """Return x_t. Here and below t is one timestep, or one per item of the first dimension."""
     alpha, sigma = _scales(t, schedule, x0)
     return alpha * x0 + sigma * noise
 
@@ -116,7 +117,7 @@ def eps_from_v(x_t: Tensor, v: Tensor, t: int | Tensor, schedule: Schedule) -> T
 
 
 def x0_from_eps(x_t: Tensor, eps: Tensor, t: int | Tensor, schedule: Schedule) -> Tensor:
-    """Raises ValueError where alpha is 0: there x_t is eps and says nothing of x0."""
+    """Return x0. Raises ValueError where alpha is 0, because x_t is then pure noise."""
     alpha, sigma = _scales(t, schedule, x_t)
     if not alpha.all():
         raise ValueError("An eps-prediction model cannot be used at zero SNR: use v-prediction or the native schedule.")
@@ -128,7 +129,7 @@ def _index(t: int | Tensor) -> int | Tensor:
 
 
 def _scales(t: int | Tensor, schedule: Schedule, like: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha and sigma in like's dtype and device, with trailing dimensions to broadcast over it."""
+    """Return alpha and sigma in like's dtype and device, with trailing dimensions to broadcast over it."""
 
     def fit(scale: Tensor) -> Tensor:
         return scale.to(like.device, like.dtype).reshape(scale.shape + (1,) * (like.ndim - scale.ndim))

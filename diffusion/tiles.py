@@ -21,14 +21,15 @@ class TiledLayout:
 
     @property
     def windows(self) -> list[tuple[Window, Window, Window]]:
-        """Windows of frames, rows and columns, in the order in which `join` takes them."""
+        """Return the windows of frames, rows and columns, in the order that `join` expects."""
         return list(itertools.product(self.time.windows, self.rows.windows, self.columns.windows))
 
     def join(self, videos: Sequence[Tensor], given: Tensor | None = None) -> Tensor:
         """Join the windows' frames [T, H, W, C] to the whole video, with linear cross-fades where windows overlap.
 
         Raises:
-            ValueError: for another number or size of windows, and for `given` frames, which are smaller than the video.
+            ValueError: for a wrong number or size of windows, and for any `given` frames, because they are smaller than
+            the video.
         """
         if given is not None:
             raise ValueError("The given frames are smaller than the video, so they cannot replace its frames.")
@@ -48,17 +49,18 @@ def tiled(
 ) -> TiledLayout:
     """Cut a video into windows of at most `window` frames and tiles of at most `tile` pixels along each side.
 
-    tile: 0 keeps the whole picture in one tile.
+    tile: 0 means one tile for the whole picture.
 
     Raises:
-        ValueError: where windows or tiles do not reach beyond their overlap.
+        ValueError: if windows or tiles are not larger than their overlap.
     """
     rows, columns = (all_known(side, tile or side, tile_overlap if tile else 0) for side in (height, width))
     return TiledLayout(all_known(frames, window, overlap), rows, columns)
 
 
 def all_known(count: int, window: int, overlap: int) -> Layout:
-    """Lay out `count` known frames in windows of at most `window`, of which neighbours share at least `overlap`."""
+    """Lay out `count` known frames in windows of at most `window` frames. Neighbours share at least `overlap`
+    frames."""
     if not 0 <= overlap < window:
         raise ValueError(f"Windows of {window} cannot overlap by {overlap}: use an overlap from 0 to {window - 1}.")
     size = min(window, count)

@@ -1,4 +1,4 @@
-"""Layouts: where the given frames and the sampled windows of a video lie, and how the windows are joined."""
+"""Layouts: positions of the given frames and of the sampled windows in a video, and the joining of windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ WINDOW = 8  # given frames of one window, as in Emu Video's interpolation
 
 @dataclass(frozen=True)
 class Window:
-    """`frames` frames that are sampled together, from frame `start` of the video on. They know the frames `given`."""
+    """`frames` frames that are sampled together, starting at frame `start` of the video. given: indices of their known
+    frames."""
 
     start: int
     frames: int
@@ -24,20 +25,20 @@ class Window:
 
     @property
     def span(self) -> slice:
-        """The window's frames in the whole video."""
+        """Return the window's frame numbers in the whole video."""
         return slice(self.start, self.start + self.frames)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A video of `frames` frames: given frame i lies at positions[i], and the windows are sampled one by one."""
+    """A video of `frames` frames. Given frame i is at positions[i], and the windows are sampled one by one."""
 
     frames: int
     positions: tuple[int, ...]
     windows: tuple[Window, ...]
 
     def place(self, latents: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-        """Return known latents and mask of a window, whose given frames have the latents [n, C, h, w]."""
+        """Return known latents and mask of a window. latents: [n, C, h, w] of its given frames."""
         return place(latents, [self.positions[i] - window.start for i in window.given], window.frames)
 
     def join(self, videos: Sequence[Tensor], given: Tensor | None = None) -> Tensor:
@@ -46,7 +47,7 @@ class Layout:
         given: frames [n, ...] that replace the sampled ones at their positions.
 
         Raises:
-            ValueError: for another number or size of frames than the layout has.
+            ValueError: for frames whose number or size differs from the layout's.
         """
         self._check(videos, given)
         joined = videos[0].new_zeros(self.frames, *videos[0].shape[1:])
@@ -73,8 +74,8 @@ class Layout:
     def _takeovers(self) -> list[int]:
         """Return the first frame that each window contributes.
 
-        A window takes over half-way between the last frame that the previous window knows and the first frame that it
-        knows itself. So every new frame comes from the window whose given frames are closer.
+        A window takes over half-way between the previous window's last given frame and its own first one. So every new
+        frame comes from the window whose given frames are closer.
         """
         last_known = [self.positions[window.given[-1]] for window in self.windows[:-1]]
         first_known = [self.positions[window.given[0]] for window in self.windows[1:]]
@@ -92,7 +93,7 @@ class Layout:
         sizes = {tuple(video.shape[1:]) for video in (*videos, *(() if given is None else (given,)))}
         if len(sizes) > 1:
             found = " and ".join(sorted("x".join(map(str, reversed(size[:2]))) for size in sizes))
-            raise ValueError(f"All frames must have one size, but there are {found}.")
+            raise ValueError(f"All frames must have the same size, but there are {found}.")
 
 
 def interpolated(
@@ -103,7 +104,7 @@ def interpolated(
     All windows hold the same number of given frames, so the last one may overlap the one before it.
 
     paper: join as Emu Video words it (the last five frames of the first half and the first four of the second are
-    dropped): 8 + 8 frames give 65 instead of 69, a given frame is lost, and time jumps by 5 frames at the seam.
+    dropped): 8 + 8 frames give 65 instead of 69, one given frame is lost, and time jumps by 5 frames at the seam.
     """
     if count < 2:
         raise ValueError(f"Interpolation needs at least 2 frames, got {count}.")
@@ -113,10 +114,10 @@ def interpolated(
     positions, frames = interleave(size, factor, margins)
     if paper and count % size:
         raise ValueError(f"The paper's seam needs a multiple of {size} frames, got {count}: use the continuous seam.")
-    # Margins below half of the gap leave frames between two windows unsampled, unless these share a given frame.
+    # With margins below half of the gap, frames between two windows are not sampled, unless the windows share a frame.
     margins_fill_the_gap = margins[0] >= factor // 2 and margins[1] >= (factor - 1) // 2
     shared = 0 if paper or margins_fill_the_gap else 1
-    # The last window ends with the last given frame, even where it then overlaps the one before it.
+    # The last window ends with the last given frame, even if it then overlaps the window before it.
     first_given = [*range(0, count - size, size - shared), count - size]
     # In the paper's seam, each window begins one factor earlier than continuous time would have it.
     windows = tuple(
@@ -134,17 +135,24 @@ def known_at(positions: Sequence[int], frames: int) -> Layout:
         raise ValueError(f"A video of {frames} frames has no frame {wrong[0]}: use positions from 0 to {frames - 1}.")
     places = tuple(p % frames for p in positions)
     if len(set(places)) < len(places):
-        raise ValueError(f"The positions {', '.join(map(str, positions))} name a frame twice: name each once.")
+        raise ValueError(
+            f"The positions {', '.join(map(str, positions))} contain a frame twice: write each frame once."
+        )
     if not 1 <= len(places) < frames:
-        raise ValueError(f"{len(places)} of {frames} frames are given: give at least one, and leave one to be made.")
+        raise ValueError(
+            f"{len(places)} of {frames} frames are given: give at least one, and leave at least one to be sampled."
+        )
     return Layout(frames, places, (Window(0, frames, range(len(places))),))
 
 
 def extended(count: int, known: int, frames: int) -> Layout:
-    """Lay out a video of `count` frames whose last `known` ones are the first of a new window of `frames` frames."""
+    """Lay out a video of `count` frames and its continuation: its last `known` frames begin a new window of `frames`
+    frames."""
     if not 1 <= known <= count:
-        choice = "1" if count == 1 else f"1 to {count}"
-        raise ValueError(f"The video has {count} frame{'s' * (count != 1)}, but known is {known}: set it to {choice}.")
+        choice = "1" if count == 1 else f"a number from 1 to {count}"
+        raise ValueError(
+            f"The video has {count} frame{'s' * (count != 1)}, but known is {known}: set known to {choice}."
+        )
     if frames <= known:
         raise ValueError(f"A clip of {frames} frames, {known} of them known, adds nothing: set frames above {known}.")
     start = count - known
@@ -166,12 +174,12 @@ def join_all(layouts: Sequence[Joinable], videos: Sequence[Tensor], given: Seque
     given: frames for each video, one set for all videos, or none.
 
     Raises:
-        ValueError: where windows or given frames are missing, or too many.
+        ValueError: if there are too few or too many windows or given frames.
     """
     if len(given) == 1:
         given = [*given] * len(layouts)
     if given and len(given) != len(layouts):
-        raise ValueError(f"There are {len(layouts)} layouts, but the given frames of {len(given)} videos.")
+        raise ValueError(f"There are {len(layouts)} layouts, but given frames for {len(given)} videos.")
     joined, begin = [], 0
     for i, layout in enumerate(layouts):
         end = len(videos) if i == len(layouts) - 1 else begin + len(layout.windows)

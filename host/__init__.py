@@ -1,1 +1,1 @@
-"""The only room that touches ComfyUI's internals (`comfy.*`, `folder_paths`): when ComfyUI changes, this changes."""
+"""The only package that uses ComfyUI's internals (`comfy.*`, `folder_paths`), so changes in it affect nothing else."""

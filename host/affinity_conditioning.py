@@ -1,4 +1,4 @@
-"""The conditionings of a video that PIA's layers make of an image: affinities, and the image on every frame."""
+"""Conditionings for PIA's layers: affinities, and the image on every frame."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def affinity_conditioning(
     motion: str,
     own: Sequence[float] | float | Tensor | None = None,
 ) -> tuple[list, list, dict[str, Any]]:
-    """Make (positive, negative, empty LATENT of `frames` frames). Both texts know the image, as PIA was guided.
+    """Return (positive, negative, empty LATENT of `frames` frames). Both conditionings contain the image, as in PIA.
 
-    image: IMAGE [1, H, W, 3] in 0..1. motion: a preset of diffusion.affinity. own: affinities that replace it, one or
-    a list of numbers, or a MASK [n, H, W].
+    image: IMAGE [1, H, W, 3] in 0..1. motion: a preset of diffusion.affinity. own: affinities that override it: a
+    number, a list of numbers, or a MASK [n, H, W].
     """
     check_frame_count(frames)
     check_role(model, "video")

@@ -1,8 +1,7 @@
 """CFG hooks of other nodes (pre-CFG, CFG and post-CFG functions) at a zero-terminal-SNR schedule.
 
-ComfyUI gives hooks the noisy latent x and its sigma. Most hooks use only estimates of x0. Some expect
-x = x0 + sigma eps, which the flow view of `schedule.ZeroSNRFlow` is not: they get x and sigma in that form, or are
-refused.
+ComfyUI gives hooks the noisy latent x and its sigma. Most hooks use only estimates of x0. Some expect x = x0 + sigma
+eps, but `schedule.ZeroSNRFlow` uses a flow. They get converted x and sigma, or are refused.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .notices import notice
 
 CFG, PRE_CFG, POST_CFG = "sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"
 LARGEST = 4518.76  # ComfyUI's sigma of the last timestep at zero terminal SNR, where the exact one is infinite
-NOISE_OVER_SIGNAL = ("RescaleCFG", "TCFG")  # node classes whose hooks are right when they see x0 + sigma eps
+NOISE_OVER_SIGNAL = ("RescaleCFG", "TCFG")  # node classes whose hooks are correct with x0 + sigma eps
 ESTIMATES_ONLY = (
     "APG", "CFGNorm", "CFGZeroStar", "FreSca", "LatentApplyOperationCFG", "Mahiro", "PerpNeg",
     "PerturbedAttentionGuidance", "RenormCFG", "SkipLayerGuidanceDiT", "SkipLayerGuidanceDiTSimple",
@@ -28,8 +27,8 @@ ONE_LATENT = ("RenormCFG", "TemporalScoreRescaling")  # node classes whose hooks
 REFUSED = {
     "SelfAttentionGuidance": "Self-Attention Guidance does not work with zero terminal SNR, because it adds a blurred "
     "image to the noise of another schedule: use PerturbedAttentionGuidance",
-    "EpsilonScaling": "Epsilon Scaling does not work with zero terminal SNR, because the last timestep holds "
-    "nothing but the noise that it divides: remove the node",
+    "EpsilonScaling": "Epsilon Scaling does not work with zero terminal SNR, because it divides the noise, and the "
+    "last timestep is pure noise: remove the node",
 }
 
 
@@ -68,15 +67,15 @@ def frame_by_frame(function: Callable[[dict[str, Any]], Tensor]) -> Callable[[di
 
 
 def adapt_hooks(model_options: dict[str, Any]) -> None:
-    """Make hooks right at zero terminal SNR, in place. Raises ValueError for those that cannot be."""
+    """Adapt hooks to zero terminal SNR, in place. Raises ValueError for hooks that cannot be adapted."""
     for function in hooks(model_options):
         node = node_of(function)
         if node in REFUSED:
             raise ValueError(f"{REFUSED[node]}.")
         if node not in NOISE_OVER_SIGNAL + ESTIMATES_ONLY and reads_sigma(function):
             notice(
-                f"The guidance of {node} reads sigma, which runs from 1 to 0 in zero-terminal-SNR models and not from "
-                "about 15: compare the result with and without this node."
+                f"The guidance of {node} reads sigma, which starts at 1 in zero-terminal-SNR models instead of about "
+                f"15: compare the result with and without this node."
             )
     if CFG in model_options and node_of(model_options[CFG]) in NOISE_OVER_SIGNAL:
         model_options[CFG] = with_noise_over_signal(model_options[CFG])
@@ -88,7 +87,7 @@ def adapt_hooks(model_options: dict[str, Any]) -> None:
 
 
 def reads_sigma(function: Callable) -> bool:
-    """Whether a hook's code, or a function inside it, names sigma or timestep."""
+    """Return whether a hook's code, or a function inside it, uses sigma or timestep."""
     return _names_sigma(getattr(function, "__code__", None))
 
 

@@ -1,4 +1,4 @@
-"""Scores of pictures by CLIP, for the filters of the preparation of clips."""
+"""CLIP scores of pictures, for filters in the preparation of clips."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LINEAR = re.compile(r"(?<![^.])(\d+)\.weight$")
 
 
 def clip_score(vision: Any, clip: Any) -> Callable[[np.ndarray, str], float]:
-    """Return a function that tells how well a picture fits a caption: cosine of CLIP's two embeddings, -1 to 1.
+    """Return a function that scores a picture against a caption: cosine of CLIP's two embeddings, -1 to 1.
 
     Raises:
-        ValueError: CLIP and CLIP vision are not two halves of one model.
+        ValueError: CLIP and CLIP vision do not belong to the same model.
     """
     image_width = image_embedding(vision, np.zeros((8, 8, 3), np.uint8)).shape[-1]
     key, tower = _projecting_tower(clip, image_width)
@@ -38,7 +38,7 @@ def clip_score(vision: Any, clip: Any) -> Callable[[np.ndarray, str], float]:
 
 
 def _projecting_tower(clip: comfy.sd.CLIP, width: int) -> tuple[str, Any]:
-    """The text encoder in CLIP whose embedding compares with pictures, and the key of its tokens."""
+    """Return the text encoder whose embedding has the width of the picture's, and the key of its tokens."""
     seen = []
     for key in tokens(clip, ""):
         tower = getattr(clip.cond_stage_model, f"clip_{key}", None)
@@ -52,12 +52,13 @@ def _projecting_tower(clip: comfy.sd.CLIP, width: int) -> tuple[str, Any]:
             return key, tower
     raise ValueError(
         f"The CLIP vision model gives {width} numbers, but no text encoder fits it ({'; '.join(seen) or 'none'}). "
-        "SD1.5 checkpoints lack the text projection: name a complete CLIP-L file, such as clip_l.safetensors."
+        "SD1.5 checkpoints do not contain the text projection: choose a complete CLIP-L file, such as "
+        "clip_l.safetensors."
     )
 
 
 def image_embedding(vision: Any, picture: np.ndarray) -> Tensor:
-    """CLIP's projected embedding [D] float32 of a picture uint8 [h, w, 3]."""
+    """Return CLIP's projected embedding [D] float32 of a picture uint8 [h, w, 3]."""
     return vision.encode_image(torch.from_numpy(np.ascontiguousarray(picture)).float()[None] / 255)["image_embeds"][
         0
     ].float()
@@ -67,7 +68,7 @@ def aesthetic_score(vision: Any, head: dict[str, Tensor], name: str) -> Callable
     """Return a function that rates a picture, about 1 to 10, by LAION's linear layers on CLIP ViT-L/14 embeddings.
 
     Raises:
-        ValueError: `head` is not such a file, or made for another CLIP vision model.
+        ValueError: `head` is not such a file, or is made for another CLIP vision model.
     """
     names = sorted((int(found[1]), found[0]) for found in map(LINEAR.search, head) if found)
     keys = [next(key for key in head if key.endswith(weight)) for _, weight in names]

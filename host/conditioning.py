@@ -1,4 +1,4 @@
-"""The three conditionings of a video some of whose frames are given, and the empty latent to sample it in."""
+"""The three conditionings of a video with given frames, and its empty latent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .memory import bytes_in_words, check_memory
 from .prompt_schedule import text_of_window
 from .videos import PURPOSE, Purpose
 
-KNOWN_NOISE = 0x6B6E6F776E  # keeps the given frames' noise apart from the initial noise of the same seed
+KNOWN_NOISE = 0x6B6E6F776E  # makes the given frames' noise independent of the initial noise of the same seed
 NOISE_CONCAT = "noise_concat"  # the conditioning key that ComfyUI appends to the noisy latent's channels
 SOURCE = "emu_video_source"  # key of a conditioning's options, see `Source`
 # How to make a video that does not fit into memory fit, by role.
@@ -50,7 +50,7 @@ class NoiseAugmentation:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a conditioning was made of: given frames, and the function from their latents at any size to its channels.
+    """Inputs of a conditioning: given frames, and the function from their latents at any size to its channels.
 
     channels: latents [n, C, h, w] in the network's scale -> [T, C + 1, h, w].
     """
@@ -71,7 +71,7 @@ def first_frame_conditioning(
     """Make the conditionings of `frames` frames that start with `image`; `negative` is the null text.
 
     image: IMAGE [1, H, W, 3] in 0..1. Without an image the known frames and their mask are all zeros.
-    The LATENT has no `batch_index`, so that a seed keeps the video that it had before layouts existed.
+    The LATENT has no `batch_index`, so that a seed gives the same video as in versions without layouts.
     """
     check_frame_count(frames)
     given = GivenFrames(one_image(image, "first frame"))
@@ -93,10 +93,10 @@ def layout_conditioning(
 ) -> list[Conditionings]:
     """Make one set of conditionings for each window of `layout`; the windows are sampled one by one.
 
-    role: role that the temporal layers must have. noise: is drawn once for each given frame, so that a frame known to
-    two windows has the same noise in both. is_joined: whether Join Video follows. The LATENTs then carry
-    `batch_index`, the place of each frame in the whole video, by which ComfyUI draws the initial noise: one seed
-    serves all windows, and where windows overlap their noise is the same.
+    role: role that the temporal layers must have. noise: drawn once for each given frame, so that a frame known to two
+    windows has the same noise in both. is_joined: whether Join Video follows. The LATENTs then have `batch_index`, the
+    position of each frame in the whole video, from which ComfyUI draws the initial noise. So overlapping windows have
+    the same noise.
     """
     info = check_role(model, role)
     sampled = sum(window.frames for window in layout.windows)
@@ -125,7 +125,7 @@ class Augmented:
 
     @property
     def used(self) -> range:
-        """The given frames that a window knows."""
+        """Return the given frames that a window knows."""
         return range(self.layout.windows[0].given.start, self.layout.windows[-1].given.stop)
 
     @property
@@ -191,7 +191,8 @@ def network_latents(model: comfy.model_patcher.ModelPatcher, latents: Tensor, or
     order: order of the conditioning channels that the caller makes of them.
 
     Raises:
-        ValueError: for latents of another model, and for temporal layers that read no known frames, or another order.
+        ValueError: for latents of another model, and for temporal layers that read no known frames or use another
+        order.
     """
     latent_format: Any = model.get_model_object("latent_format")
     if latents.shape[1] != latent_format.latent_channels:
@@ -208,14 +209,14 @@ def network_latents(model: comfy.model_patcher.ModelPatcher, latents: Tensor, or
         )
     if info.conditioning != order:
         raise ValueError(
-            f"These temporal layers ({info.family}) take their image in another way: "
-            f"use {CONDITIONING_NODES[info.conditioning]}."
+            f"These temporal layers ({info.family}) read the image in another form: use "
+            f"{CONDITIONING_NODES[info.conditioning]}."
         )
     return latent_format.process_in(latents)
 
 
 def check_role(model: comfy.model_patcher.ModelPatcher, role: str) -> LayersInfo:
-    """Return the info of the MODEL's temporal layers. Raises ValueError where they were trained for another role."""
+    """Return the info of the MODEL's temporal layers. Raises ValueError if they were trained for another role."""
     info = check_layers(model)
     if info.role != role:
         raise ValueError(
@@ -226,7 +227,7 @@ def check_role(model: comfy.model_patcher.ModelPatcher, role: str) -> LayersInfo
 
 
 def check_frame_count(frames: int) -> None:
-    """Raises ValueError for a video of one frame."""
+    """Raise ValueError for a video of one frame."""
     if frames < 2:
         raise ValueError(
             f"A video needs at least 2 frames, got {frames}: set frames to the number that the temporal "
@@ -235,12 +236,12 @@ def check_frame_count(frames: int) -> None:
 
 
 def check_room(frames: int, in_memory: int, size: tuple[int, int], advice: str) -> None:
-    """Log the memory of a decoded video. Raises ValueError where less than that is free.
+    """Log the memory of a decoded video. Raises ValueError if less is free.
 
-    in_memory: frames that are in memory at once: the video's, and those of its windows before they are joined.
+    in_memory: frames that are in memory at the same time: the video's, and its windows' before they are joined.
     size: height and width in pixels.
     """
     needed = in_memory * size[0] * size[1] * 3 * 4  # float32, as an IMAGE is
     what = f"{frames} frames of {size[1]}x{size[0]}"
-    logging.info(f"Emu Video: {what} take about {bytes_in_words(needed)} when they are decoded.")
+    logging.info(f"Emu Video: {what} need about {bytes_in_words(needed)} of memory after decoding.")
     check_memory(needed, what, advice, comfy.model_management.intermediate_device())

@@ -1,6 +1,6 @@
-"""Encoders for `run.py evaluate`, from files that the user has. Nothing is downloaded.
+"""Encoders for `run.py evaluate`, loaded from the user's files. Nothing is downloaded.
 
-Frames are uint8 [T, H, W, 3]; embeddings are float32 [T, D] of frames and [D] of texts and videos.
+Frames are uint8 [T, H, W, 3]. Embeddings are float32: [T, D] for frames, [D] for texts and videos.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def load_image_encoder(file: Path) -> Embed:
 
     try:
         model = comfy.clip_vision.load(str(file))
-    except Exception as error:  # ComfyUI raises many kinds
+    except Exception as error:  # ComfyUI raises many kinds of exceptions
         raise ValueError(f"{file} cannot be loaded as an image encoder: {error}") from error
     if model is None:
         raise ValueError(f"{file} is not an image encoder that ComfyUI knows.")
@@ -119,7 +119,7 @@ def _pretrained(loader: Any, folder: Path) -> Any:
 
 
 def _features(output: Any) -> Tensor:
-    """Return the embeddings: newer versions of transformers wrap them."""
+    """Return the embeddings, which newer versions of transformers wrap in an object."""
     return output if isinstance(output, Tensor) else output.pooler_output
 
 

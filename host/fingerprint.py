@@ -1,4 +1,4 @@
-"""Digests that tell models apart without reading all of their weights."""
+"""Digests that identify models without reading all of their weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import comfy.model_patcher
 import torch
 from torch import Tensor, nn
 
-SAMPLES = 16  # numbers read of every tensor
+SAMPLES = 16  # values read from every tensor
 
 
 def fingerprint(module: nn.Module, patcher: comfy.model_patcher.ModelPatcher | None = None) -> str:
     """Return a digest of names, shapes and sixteen evenly spaced numbers of every weight of `module`.
 
-    patcher: Its patches (LoRAs) count, too. Finetunes of one base differ everywhere, so samples tell them apart.
+    patcher: its patches (LoRAs) are included. A few values per weight are enough, because finetunes differ in all
+    weights.
     """
     state = hashlib.sha256()
     for key, tensor in sorted(module.state_dict().items()):
@@ -38,7 +39,7 @@ def _add(state: Any, key: str, value: object) -> None:
 
 
 def _leaves(value: Any) -> Iterator[object]:
-    """Tensors, numbers and strings inside lists, tuples, dicts and weight adapters."""
+    """Yield tensors, numbers and strings inside lists, tuples, dicts and weight adapters."""
     if isinstance(value, (Tensor, str, int, float, bool, type(None))):
         yield value
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The model folders that the pack reads beside ComfyUI's own."""
+"""The model folders of this pack, in addition to ComfyUI's."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SOURCES = {
     TEMPORAL_LAYERS: (TEMPORAL_LAYERS, "animatediff_models"),
     MOTION_LORAS: ("loras", "animatediff_motion_lora"),
 }
-"""Folder type -> the types whose folders it lists: this pack's or ComfyUI's, then AnimateDiff-Evolved's."""
-EXTENSIONS = {".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin"}  # pickles are read as weights alone
+"""Folder type -> types whose folders it includes: this pack's or ComfyUI's, then AnimateDiff-Evolved's."""
+EXTENSIONS = {".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin"}  # pickles are read without running code
 
 
 def register() -> None:
     """Make `models/temporal_layers` and the weights shipped with the pack visible to ComfyUI's file lists.
 
-    Folders that extra_model_paths.yaml names are kept, and stay first.
+    Folders named in extra_model_paths.yaml are kept and come first.
     """
     folder_paths.add_model_folder_path(TEMPORAL_LAYERS, os.path.join(folder_paths.models_dir, TEMPORAL_LAYERS))
     for folder in (TEMPORAL_LAYERS, "checkpoints"):
@@ -50,7 +50,8 @@ def copy_input_pictures() -> None:
 
 
 def update(folder: str) -> None:
-    """List the folders of all sources under `folder`. Other packs may register theirs at any time.
+    """Add the folders of all sources to `folder`. Call it before each use, because other packs register folders at any
+    time.
 
     AnimateDiff-Evolved's default folders are read even when that pack is not installed.
     """
@@ -72,9 +73,9 @@ def model_files(folder: str) -> list[str]:
 
 
 def layer_files() -> list[str]:
-    """Return the files of temporal layers, with those that make videos from scratch first.
+    """Return the files of temporal layers. Those that make videos from scratch come first.
 
-    The first file is what a new Load Temporal Layers begins with.
+    The first file is the default of Load Temporal Layers.
     """
     return sorted(model_files(TEMPORAL_LAYERS), key=lambda name: _needs_a_video(full_path(TEMPORAL_LAYERS, name)))
 
@@ -98,7 +99,7 @@ def full_path(folder: str, name: str) -> str:
 def fingerprint(folder: str, name: str | None) -> tuple[int, int]:
     """Return the cache key of a model file (mtime, size). ComfyUI reloads the file when the key changes.
 
-    A name that another node gives is unknown here (None): the file is then read again only when the name changes.
+    A name from a linked input is not known yet (None). The file is then read again only when the name changes.
     """
     if name is None:
         return 0, 0

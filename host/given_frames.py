@@ -1,4 +1,4 @@
-"""Frames that a user gives to a conditioning node, as images or as latents, and how they become latents."""
+"""Given frames of a conditioning node, as images or latents, and their conversion to latents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class GivenFrames:
 
     @classmethod
     def read(cls, frames: Tensor | dict[str, Any]) -> GivenFrames:
-        """Read an IMAGE or a LATENT. Raises ValueError for the latent of a video model, and for other channels."""
+        """Read an IMAGE or a LATENT. Raises ValueError for the latent of a video model or wrong channels."""
         if not isinstance(frames, dict):
             return cls(images=rgb(frames))
         samples = frames["samples"]
@@ -62,7 +62,7 @@ class GivenFrames:
 
 
 def rgb(images: Tensor) -> Tensor:
-    """Return images [n, H, W, C] with three channels: alpha is dropped, grey is repeated."""
+    """Return images [n, H, W, C] as RGB: alpha is dropped, grey is repeated."""
     channels = images.shape[-1]
     if channels not in (1, 3, 4):
         raise ValueError(f"The image has {channels} channels: connect one with 1 (grey), 3 (RGB) or 4 (RGBA).")
@@ -70,9 +70,11 @@ def rgb(images: Tensor) -> Tensor:
 
 
 def one_image(image: Tensor, name: str) -> Tensor:
-    """Return the single RGB image [1, H, W, 3] called `name` in messages. Raises ValueError for another number."""
+    """Return a single RGB image [1, H, W, 3]. Raises ValueError for several images; the message calls them `name`."""
     if len(image) != 1:
-        raise ValueError(f"The {name} is one image, but {len(image)} were given: pick one with Get Image from Batch.")
+        raise ValueError(
+            f"The {name} must be one image, but {len(image)} are connected: pick one with Get Image from Batch."
+        )
     return rgb(image)
 
 
@@ -97,7 +99,7 @@ def encode(vae: comfy.sd.VAE | None, images: Tensor) -> Tensor:
         )
     latents = checked(vae).encode(images)
     if latents.ndim != 4:
-        raise ValueError("This VAE is for whole videos: use the image VAE of the checkpoint.")
+        raise ValueError("This VAE encodes whole videos: use the image VAE of the checkpoint.")
     return latents
 
 
@@ -107,7 +109,7 @@ def compression(vae: comfy.sd.VAE | None) -> int:
 
 
 def checked(vae: comfy.sd.VAE | None) -> comfy.sd.VAE:
-    """Return the VAE. Raises ValueError where the checkpoint has none."""
+    """Return the VAE. Raises ValueError if there is none."""
     if vae is None:
-        raise ValueError("There is no VAE: this checkpoint has none, so load one with Load VAE.")
+        raise ValueError("There is no VAE, because this checkpoint contains none: load one with Load VAE.")
     return vae

@@ -1,4 +1,4 @@
-"""ComfyUI's loaders in a process of our own, without its server: for commands."""
+"""ComfyUI's loaders without its server, for commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def start() -> None:
-    """Make ComfyUI's modules usable, on the CPU where there is no GPU, and the pack's models known to them.
+    """Set up ComfyUI's modules, on the CPU if there is no GPU, and register the pack's models and folders.
 
     Call it before anything else imports a module of ComfyUI.
     """
@@ -25,7 +25,7 @@ def find(folder: str, name: str) -> str:
     """Return the path of a model file: a path, or a name in ComfyUI's `folder`, such as "checkpoints".
 
     Raises:
-        ValueError: It is neither; the message lists what there is.
+        ValueError: for another name. The message lists the available files.
     """
     import folder_paths
 
@@ -34,5 +34,5 @@ def find(folder: str, name: str) -> str:
     path = folder_paths.get_full_path(folder, name)
     if path is None:
         known = ", ".join(folder_paths.get_filename_list(folder)) or "no file"
-        raise ValueError(f"{name} is neither a file nor one of models/{folder}, which has {known}.")
+        raise ValueError(f"{name} is neither a file nor a name in models/{folder}, which contains {known}.")
     return path

@@ -1,4 +1,4 @@
-"""Optical-flow interpolation inside ComfyUI, with its device, memory, progress bar and stop button."""
+"""Optical-flow interpolation inside ComfyUI, with its device, memory check, progress bar and Cancel."""
 
 from __future__ import annotations
 

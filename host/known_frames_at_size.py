@@ -1,4 +1,4 @@
-"""Conditionings made again at another size, for a second pass over an upscaled latent."""
+"""Conditionings at another size, for a second pass over an upscaled latent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .videos import PURPOSE
 def conditionings_at_size(
     model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE | None, samples: Tensor, *made: list
 ) -> list[list]:
-    """Return the conditionings `made`, with their known frames scaled to the size of the latent `samples`.
+    """Return the conditionings `made` with their known frames scaled to the size of the latent `samples`.
 
     The known frames are scaled as images and encoded again, because scaled latents are blurred.
 

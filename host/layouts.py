@@ -1,4 +1,4 @@
-"""Layouts of videos for the nodes: reading their settings, joining their windows, and advice that names nodes."""
+"""Layouts for the nodes: reads settings, joins windows, and adds node names to error messages."""
 
 from __future__ import annotations
 

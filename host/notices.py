@@ -1,4 +1,4 @@
-"""Notices: sentences about a graph that runs, but perhaps not as its user intends."""
+"""Notices: warnings about a graph that runs, but perhaps not as its user intends."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ UNET_CONFIG = {
 
 
 class _TextDrivenMaps(TextDrivenMaps, TimestepBlock):
-    """ComfyUI's UNet passes the embedding of time and text to a TimestepBlock."""
+    """Text-driven maps as a TimestepBlock, to which ComfyUI's UNet passes the embedding of time and text."""
 
 
 class PocketUNet(UNetModel):
@@ -73,14 +73,14 @@ class _PocketLatent(comfy.latent_formats.LatentFormat):
     scale_factor = 1.0
 
     def __init__(self, colours: Tensor | None = None):
-        """colours: the linear map from latents to RGB in -1..1, [C + 1, 3], bias last."""
+        """Set the latent format. colours: linear map from latents to RGB in -1..1, [C + 1, 3], bias last."""
         colours = torch.zeros(UNetShape.latent_channels + 1, 3) if colours is None else colours
         *self.latent_rgb_factors, self.latent_rgb_factors_bias = colours.tolist()
         self.latent_channels = len(self.latent_rgb_factors)
 
 
 class _PocketTokenizer:
-    """Words to token ids, with ComfyUI's (word:1.2) weights."""
+    """Tokenizer from words to token ids, with ComfyUI's (word:1.2) weights."""
 
     def __init__(self, embedding_directory=None, tokenizer_data=None):
         self.stored = (tokenizer_data or {})["vocabulary"]
@@ -114,7 +114,7 @@ class _PocketTokenizer:
 
 
 class _PocketTextModel(nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
-    """TextEncoder behind the interface of ComfyUI's text encoders."""
+    """The pocket's TextEncoder with the interface of ComfyUI's text encoders."""
 
     special_tokens = {"start": START, "end": END, "pad": PAD}
 
@@ -144,7 +144,7 @@ class _PocketTextModel(nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
 
 
 class EmuVideoPocket(comfy.supported_models_base.BASE):
-    """A checkpoint is recognised by a signature tensor, so no other checkpoint is taken for it."""
+    """The pocket checkpoint. A signature tensor identifies it, so no other checkpoint is mistaken for it."""
 
     unet_config = {
         "context_dim": 128,
@@ -159,7 +159,7 @@ class EmuVideoPocket(comfy.supported_models_base.BASE):
 
     @classmethod
     def matches(cls, unet_config, state_dict=None, **_):
-        """Look for the signature in all keys, because ComfyUI before 0.27 does not tell the UNet's prefix."""
+        """Look for the signature in all keys, because ComfyUI before 0.27 does not pass the UNet's prefix."""
         return super().matches(unet_config) and any(key.endswith(SIGNATURE) for key in state_dict or ())
 
     def get_model(self, state_dict, prefix="", device=None):

@@ -13,7 +13,7 @@ from ..diffusion.keyframes import Blend, blends, read_prompts, scheduled_values
 
 __all__ = ["prompt_schedule", "scheduled_values"]
 
-MAX_CHUNKS = 64  # of a blended text; one chunk of CLIP is 77 tokens
+MAX_CHUNKS = 64  # tokens of a blended text; one chunk of CLIP has 77
 
 
 def prompt_schedule(
@@ -21,11 +21,12 @@ def prompt_schedule(
 ) -> list:
     """Encode the prompts of a schedule, see `read_prompts`, and return a CONDITIONING of `frames` text embeddings.
 
-    prefix, suffix: are put around every prompt. Each distinct prompt is encoded once. Frames at a keyframe have the
-    embedding of its prompt alone; frames between two have ComfyUI's weighted average of both (Conditioning Average).
+    prefix, suffix: added before and after every prompt. Each distinct prompt is encoded once. Frames at a keyframe have
+    the embedding of its prompt alone; frames between two have ComfyUI's weighted average of both (Conditioning
+    Average).
     """
     if clip is None:
-        raise ValueError("There is no CLIP: this checkpoint has none, so load one with Load CLIP.")
+        raise ValueError("There is no CLIP, because this checkpoint contains none: load one with Load CLIP.")
     keys = read_prompts(text, frames)
     prompts = [" ".join(filter(None, (prefix.strip(), prompt, suffix.strip()))) for prompt in keys.values()]
     encoded = {prompt: clip.encode_from_tokens_scheduled(clip.tokenize(prompt)) for prompt in dict.fromkeys(prompts)}
@@ -41,7 +42,7 @@ def text_of_window(conditioning: list, *, start: int, frames: int, total: int) -
     A CONDITIONING with one text for all frames, or with `frames` texts, is returned unchanged.
 
     Raises:
-        ValueError: for texts of another number of frames.
+        ValueError: if the texts are for another number of frames.
     """
     return [_of_window(text, options, start, frames, total) for text, options in conditioning]
 

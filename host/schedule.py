@@ -1,6 +1,6 @@
-"""The noise schedule of a MODEL: zero terminal SNR exactly, or the native one, for v- and eps-prediction.
+"""The noise schedule of a MODEL: exact zero terminal SNR, or the native one, for v- and eps-prediction.
 
-ComfyUI's own sigmas are noise over signal, infinite at zero SNR. Here the same process is seen as a flow:
+ComfyUI's own sigmas are noise over signal, infinite at zero SNR. Here the same process is written as a flow:
 with s = sigma / (alpha + sigma) and x = x_vp / (alpha + sigma), x = (1 - s) x0 + s eps. s ends at exactly 1,
 and ComfyUI's samplers for flow models solve it unchanged; Euler's step is DDIM's.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..diffusion.schedule import Schedule
 
-SCHEDULE = "emu_video_schedule"  # attachment of a MODEL whose schedule was set here: a `Stated`
+SCHEDULE = "emu_video_schedule"  # attachment of a MODEL whose schedule this module set: a `Stated`
 
 
 class Stated(NamedTuple):
@@ -74,11 +74,11 @@ class ZeroSNRFlow(torch.nn.Module, comfy.model_sampling.CONST):
 
 
 class NativeEPS(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
-    """ComfyUI's own, for eps-prediction."""
+    """ComfyUI's own model_sampling for eps-prediction."""
 
 
 class NativeV(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.V_PREDICTION):
-    """ComfyUI's own, for v-prediction."""
+    """ComfyUI's own model_sampling for v-prediction."""
 
 
 def model_sampling(schedule: Schedule, prediction: str) -> ZeroSNRFlow | NativeEPS | NativeV:
@@ -88,7 +88,7 @@ def model_sampling(schedule: Schedule, prediction: str) -> ZeroSNRFlow | NativeE
     if schedule.zero_snr:
         if prediction == "eps":
             raise ValueError(
-                "An eps-prediction model cannot use zero terminal SNR: at the last timestep its output says "
+                "An eps-prediction model cannot use zero terminal SNR: at the last timestep its output contains "
                 "nothing of the image. Turn zero_terminal_snr off, or use a v-prediction checkpoint."
             )
         return ZeroSNRFlow(schedule)
@@ -113,7 +113,7 @@ def lcm_sampling(sampling: Any, schedule: Schedule) -> Any:
 def set_schedule(
     model: comfy.model_patcher.ModelPatcher, prediction: str, betas: dict[str, Any], zero_terminal_snr: bool
 ) -> None:
-    """Set prediction ("v", "eps") and schedule on a MODEL clone. An LCM sampling that it has keeps its type.
+    """Set prediction ("v", "eps") and schedule on a MODEL clone. LCM sampling is kept.
 
     betas: the arguments of diffusion.schedule.betas. Raises ValueError for eps with zero terminal SNR.
     """
@@ -128,13 +128,13 @@ def set_schedule(
 
 
 def predicts_v(model: comfy.model_patcher.ModelPatcher) -> bool:
-    """Whether a MODEL's present schedule is one of v-prediction."""
+    """Return whether a MODEL's present schedule is for v-prediction."""
     sampling = model.get_model_object("model_sampling")
     return isinstance(sampling, (ZeroSNRFlow, comfy.model_sampling.V_PREDICTION))
 
 
 def native_schedule(model: comfy.model_patcher.ModelPatcher) -> tuple[str, dict[str, Any]]:
-    """Return prediction and betas of a MODEL: those of its temporal layers, or those that ComfyUI found.
+    """Return prediction and betas of a MODEL: those of its temporal layers, or those that ComfyUI detected.
 
     Raises ValueError for a flow or EDM model, which has no betas.
     """
@@ -146,9 +146,7 @@ def native_schedule(model: comfy.model_patcher.ModelPatcher) -> tuple[str, dict[
     else:
         prediction = ""
     if not prediction or not isinstance(sampling, (ZeroSNRFlow, comfy.model_sampling.ModelSamplingDiscrete)):
-        raise ValueError(
-            "This model has no noise schedule of betas (it is a flow or EDM model): use it without this node."
-        )
+        raise ValueError("This model has no betas, because it is a flow or EDM model: use it without this node.")
     stated: Stated | None = model.get_attachment(SCHEDULE)
     if stated is not None:
         return prediction, stated.betas
@@ -163,5 +161,5 @@ def native_schedule(model: comfy.model_patcher.ModelPatcher) -> tuple[str, dict[
 
 
 def signal_and_noise(sampling: Any, sigma: float) -> tuple[float, float]:
-    """(a, b) of x = a x0 + b eps at one of a MODEL's sigmas: a flow's, or noise over signal."""
+    """Return (a, b) of x = a x0 + b eps at a sigma of a MODEL, which is a flow's or noise over signal."""
     return (1.0 - sigma, sigma) if isinstance(sampling, comfy.model_sampling.CONST) else (1.0, sigma)

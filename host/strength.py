@@ -1,4 +1,4 @@
-"""Strength of temporal layers: over steps, frames and places."""
+"""Strength of temporal layers over steps, frames and pixels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .videos import SAMPLED, window_frames
 
 @dataclass(frozen=True)
 class Setting:
-    """Strength that one node sets.
+    """Settings of one strength node.
 
-    attention, convolution: share of the change of a group of modules, 1 = as trained.
-    key_scale: factor of the keys of attentions over frames.
-    start, end: range of sampling in which it acts, 0 = first step, 1 = last.
+    attention, convolution: share of the change of a module group that is kept, 1 = as trained.
+    key_scale: factor on the keys of temporal attention.
+    start, end: range of sampling in which it applies, 0 = first step, 1 = last step.
     per_frame: factors of both shares, one for each frame of the video; empty = 1.
-    mask: [frames or 1, h, w], factors of both shares at each place; None = 1.
+    mask: [frames or 1, h, w], factors of both shares at each pixel; None = 1.
     """
 
     attention: float = 1.0
@@ -39,10 +39,10 @@ class Setting:
         check_finite(**numbers, start_percent=self.start, end_percent=self.end)
         check_finite(**{f"per_frame[{frame}]": value for frame, value in enumerate(self.per_frame)})
         if self.start > self.end:
-            raise ValueError(f"start_percent {self.start:g} is behind end_percent {self.end:g}: exchange them.")
+            raise ValueError(f"start_percent {self.start:g} is greater than end_percent {self.end:g}: swap them.")
 
     def is_active(self, sampling: Any, sigma: float) -> bool:
-        """Whether it acts at a noise level of a MODEL's model_sampling."""
+        """Return whether the setting applies at a noise level of a MODEL's model_sampling."""
         return sampling.percent_to_sigma(self.end) <= sigma <= sampling.percent_to_sigma(self.start)
 
     def strengths(self, batch: int, frames: int, options: Mapping[str, Any]) -> dict[str, Strength]:
@@ -68,20 +68,22 @@ class Setting:
         numbers = self.per_frame or (1.0,) * frames
         if len(numbers) != frames:
             raise ValueError(
-                f"per_frame has {len(numbers)} numbers, but the video has {frames} frames: give one for each frame."
+                f"per_frame has {len(numbers)} numbers, but the video has {frames} frames: give one number for each "
+                "frame."
             )
         each = torch.tensor(numbers)
         if self.mask is None:
             return each
         if len(self.mask) not in (1, frames):
             raise ValueError(
-                f"The mask has {len(self.mask)} frames, but the video has {frames}: give one, or one for each frame."
+                f"There are {len(self.mask)} masks, but the video has {frames} frames: connect one mask, or one for "
+                "each frame."
             )
         return each[:, None, None, None] * self.mask.float()[:, None]
 
 
 def active_setting(settings: Sequence[Setting], sampling: Any, options: Mapping[str, Any]) -> Setting:
-    """Return the last setting that acts at the present noise level; as trained where none does."""
+    """Return the last setting that applies at the present noise level. Without one, return the strength as trained."""
     sigmas = options.get("sigmas")
     for setting in reversed(settings):
         if (setting.start, setting.end) == (0.0, 1.0) or (

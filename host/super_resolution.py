@@ -1,4 +1,4 @@
-"""The conditionings of a video at a higher resolution: all frames known, upsampled, with noise (Ho et al. 2022)."""
+"""Conditionings for super-resolution: all frames known, upsampled and with noise (Ho et al. 2022)."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def super_resolution_conditioning(
 ) -> tuple[list[Conditionings], TiledLayout]:
     """Make one set of conditionings for each window in time and tile in space, and the layout that joins them.
 
-    factor: how many times larger the frames become; must be the one in the layers' file, where it states one.
-    window: frames, 0 for as many as the layers were trained with.
+    factor: upscaling factor. It must equal the factor in the layers' file, if the file states one.
+    window: frames per window; 0 = the number that the layers were trained with.
     tile: pixels of the larger video along each side, 0 for the whole picture.
     is_noise_shared: give all frames of a tile the same initial noise (Make-A-Video, section 3.2.3).
 
-    The LATENTs carry `batch_index`, by which ComfyUI draws the initial noise: frames in two windows have the same
+    The LATENTs have `batch_index`, from which ComfyUI draws the initial noise: a frame in two windows has the same
     noise, tiles have different noise.
     """
     info = check_role(model, ROLE)
@@ -81,7 +81,7 @@ def super_resolution_conditioning(
             for text in (positive, negative)
         ]
         made = conditionings(noisy.channels(latents[..., y, x], frames), *texts, role=ROLE)
-        first = index % tiles * given.count  # of the tile's noise
+        first = index % tiles * given.count  # seed of the tile's noise
         made[-1]["batch_index"] = [
             first if is_noise_shared else first + frame for frame in range(given.count)[frames.span]
         ]

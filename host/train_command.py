@@ -1,7 +1,8 @@
 """Train temporal layers on prepared clips: python run.py train RECIPE DATASET --checkpoint FILE.
 
 On several GPUs: torchrun --nproc-per-node 2 -m emu_video.host.train_command RECIPE DATASET --checkpoint FILE. Run the
-same command again to go on after a stop. Ctrl-C ends after the present step and saves; twice ends at once.
+same command again to continue after a stop. Ctrl-C stops after the present step and saves; a second Ctrl-C stops
+immediately.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         prog="run.py train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipe", help=f"a TOML file, or one of {', '.join(names())}")
-    parser.add_argument("dataset", type=Path, help="folder that run.py prepare made")
+    parser.add_argument("dataset", type=Path, help="folder written by run.py prepare")
     parser.add_argument("--checkpoint", required=True, help="image checkpoint: a file, or a name in models/checkpoints")
     parser.add_argument("--layers", help="temporal layers to start from: a file, or a name in models/temporal_layers")
     parser.add_argument("--output", type=Path, help="folder of the run (default: runs/ and the dataset's name)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe")
     return parser.parse_args(given)
 
 
@@ -43,7 +44,7 @@ def main(given: list[str] | None = None) -> None:
 
 
 def _train(args: argparse.Namespace, recipe) -> str:
-    """Train in this process, one of those that torchrun started or the only one; returns what to print."""
+    """Train in this process, which may be one of several that torchrun started. Return the line to print."""
     import comfy.model_management
     import comfy.sd
     import torch
@@ -81,12 +82,12 @@ def _train(args: argparse.Namespace, recipe) -> str:
         )
     if not group.is_first:
         return ""
-    how = "Stopped; run this again to go on." if trained.stopped else "Done."
+    how = "Stopped. Run this command again to continue." if trained.stopped else "Done."
     return f"\n{how} {trained.file}: temporal layers after {trained.info.training['steps']} steps."
 
 
 class _Stop:
-    """Ctrl-C asks for a stop after the present step; a second one ends the program."""
+    """Handler of Ctrl-C: stop after the present step. A second Ctrl-C ends the program."""
 
     def __init__(self):
         self.wanted = False
@@ -95,11 +96,11 @@ class _Stop:
     def _asked(self, *_: object) -> None:
         self.wanted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nStopping after this step; Ctrl-C again ends at once.", file=sys.stderr, flush=True)
+        print("\nStopping after this step. Press Ctrl-C again to stop immediately.", file=sys.stderr, flush=True)
 
 
 class _Progress:
-    """One bar for each stage, with the last figures of the log."""
+    """Progress bar for each stage, with the last figures of the log."""
 
     SHOWN = ("loss", "check_loss", "motion", "clips_per_second", "memory")
 

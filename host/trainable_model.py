@@ -1,7 +1,7 @@
 """A MODEL as a function that gradients flow through: a deep copy of the checkpoint with temporal layers attached.
 
-The copy is necessary: weights that ComfyUI's nodes load are inference tensors, which no gradient passes. The session's
-own MODEL is never touched.
+The copy is necessary because ComfyUI's nodes load weights as inference tensors, which have no gradients. The session's
+MODEL is not changed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ..training.clips import Conds, stacked_text
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 RECOMPUTED = (ResBlock, SpatialTransformer, Downsample, Upsample)
-"""Blocks whose activations gradient checkpointing computes again. The whole UNet as one block would save nothing."""
+"""Blocks whose activations gradient checkpointing recomputes. The whole UNet as one block would save no memory."""
 
 
 class NetworkOutput(nn.Module):
-    """A model_sampling that hands the network its input and timesteps as they are, and returns its own output.
+    """A model_sampling that passes input, timesteps and output of the network unchanged.
 
-    The loss is then in what the network predicts, eps or v, whatever scale ComfyUI samples in.
+    The loss is then on the network's prediction, eps or v, independent of ComfyUI's scale.
     """
 
     def calculate_input(self, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class NetworkOutput(nn.Module):
 class TrainableModel:
     """A copy of a MODEL with temporal layers attached, as the trainer's Network.
 
-    Calling it: see `training.trainer.Network`.
+    For its arguments see `training.trainer.Network`.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class TrainableModel:
             module.__dict__["forward"] = _Recomputed(module.forward)
 
     def take_off(self) -> None:
-        """Leave the copy as the plain checkpoint."""
+        """Detach the layers, so that the copy is the plain checkpoint."""
         for module in self._recomputed:
             module.__dict__["forward"] = module.__dict__["forward"].forward
         self._recomputed = []
         detach(self.unet, owner=self.layers)
 
     def _model_conds(self, text: Conds, latents: Tensor, frames: int) -> dict[str, Tensor]:
-        """Return the model's own conditioning of some texts as in sampling, [clips * frames, ...]."""
+        """Return the model's conditioning of texts as in sampling, [clips * frames, ...]."""
         ratio = 8  # as encode_model_conds of comfy.samplers
         conds = self.base.extra_conds(
             **{name: value.to(self.device) for name, value in text.items()},
@@ -127,7 +127,7 @@ class TrainableModel:
 
 
 class _Recomputed:
-    """A forward whose activations are computed again in the backward pass."""
+    """A `forward` whose activations are recomputed in the backward pass."""
 
     def __init__(self, forward: Callable[..., Any]):
         self.forward = forward
@@ -139,7 +139,7 @@ class _Recomputed:
 
 
 def attention(_: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
-    """One attention function for the whole run.
+    """Return one attention function for the whole run.
 
     ComfyUI's choice depends on free memory, so that a recomputed forward may differ from the first. On CPUs the plain
     one is several times faster in the backward pass than the fused one.
@@ -183,7 +183,7 @@ def trainable(
 
 
 def deep_copy(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """Return a MODEL with weights of its own, loaded again from the checkpoint's file, with the same patches."""
+    """Return a MODEL with separate weights, loaded again from the checkpoint's file, with the same patches."""
     if getattr(model, "cached_patcher_init", None) is None:
         raise ValueError(
             "This model cannot be copied for training, because ComfyUI does not know its file: load it with Load "

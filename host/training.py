@@ -37,7 +37,7 @@ DISTILLED = ("lcm", "turbo", "lightning", "hyper", "dmd", "schnell", "distill")
 
 @dataclass(frozen=True)
 class Trained:
-    """Averaged weights and what they are, their file, and the log's curves. stopped: before the last step."""
+    """Result of a training run: averaged weights, info, file and curves. stopped: whether before the last step."""
 
     state_dict: dict[str, Tensor]
     info: LayersInfo
@@ -63,14 +63,14 @@ def train_recipe(
     """Train temporal layers by a recipe and write their files into `folder`. The MODEL is not changed.
 
     Args:
-        clips: a dataset in memory, or the folder of one; a stage's `dataset` is a folder in it.
-        given: layers to start from; a recipe that starts from given ones needs them.
+        clips: a dataset in memory, or a dataset folder; a stage's `dataset` is a folder in it.
+        given: layers to start from, required by recipes with start = given.
         on_step: called with the stage and its progress after each step.
         on_samples: called with the sample videos that the recipe asks for, and their frame rate.
-        encode: text encoder for the recipe's prompts; without it captions of the dataset are sampled.
+        encode: text encoder for the recipe's prompts. Without it captions of the dataset are used.
 
     Raises:
-        ValueError: the recipe, the clips, the layers and the checkpoint do not fit each other, or into memory.
+        ValueError: recipe, clips, layers and checkpoint do not match, or do not fit into memory.
     """
     base = {"name": identify_base(model.model.diffusion_model), "hash": fingerprint(model.model.diffusion_model)}
     state_dict, info = start(model, recipe, base["name"], given)
@@ -124,7 +124,7 @@ def train_recipe(
 
 
 def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, given: Layers | None) -> Layers:
-    """Return the layers that a recipe starts from. Raises ValueError for ones that cannot be trained, or none."""
+    """Return the layers that a recipe starts from. Raises ValueError if they are missing or cannot be trained."""
     unet = model.model.diffusion_model
     if recipe.base and recipe.base != base:
         raise ValueError(
@@ -141,8 +141,8 @@ def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, gi
         check_fits(unet, info, f"the layers to start from ({info.family})")
         if info.conditioning_channels and info.conditioning != KNOWN_FRAMES:
             raise ValueError(
-                f"These temporal layers ({info.family}) read their image in another way than known frames, which the "
-                "trainer cannot make: start from AnimateDiff, ModelScope, FancyVideo or Emu Video layers."
+                f"These temporal layers ({info.family}) do not read known frames, so the trainer cannot make their "
+                f"conditioning: start from AnimateDiff, ModelScope, FancyVideo or Emu Video layers."
             )
         return dict(state_dict), info
     backbone = backbone_of(base)
@@ -181,8 +181,8 @@ def check_checkpoint(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, ba
     name = file_name(model)
     if any(word in name.lower() for word in DISTILLED):
         logging.warning(
-            "Emu Video: %s looks like a distilled checkpoint (few steps). Layers trained on it learn from predictions "
-            "that it does not make well: train on the undistilled one, and use the layers on both.",
+            "Emu Video: %s looks like a distilled checkpoint (few steps). Its predictions are too poor for training: "
+            "train on the undistilled checkpoint, and use the layers with both.",
             name,
         )
 
@@ -194,14 +194,14 @@ def file_name(model: comfy.model_patcher.ModelPatcher) -> str:
 
 
 def plain(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """Return a clone with the checkpoint's own noise schedule, without that of temporal layers or of other nodes."""
+    """Return a clone with the checkpoint's own noise schedule instead of one set by temporal layers or other nodes."""
     clone = model.clone()
     clone.object_patches.pop("model_sampling", None)
     return clone
 
 
 def check_sizes(clips: Clips, info: LayersInfo) -> None:
-    """Raise ValueError for latents with other channels than the layers' known frames."""
+    """Raise ValueError if the latents' channels differ from those of the layers' known frames."""
     channels, expected = clips.shape(0)[1], backbone_of(info.base).latent_channels
     if channels != expected or info.conditioning_channels not in (0, channels + 1):
         raise ValueError(
@@ -213,34 +213,34 @@ def check_sizes(clips: Clips, info: LayersInfo) -> None:
 def check_memory(
     model: comfy.model_patcher.ModelPatcher, recipe: Recipe, stage: Stage, info: LayersInfo, clips: Clips
 ) -> None:
-    """Raise ValueError if a stage needs clearly more memory than the device has; says what to lower."""
+    """Raise ValueError, with advice, if a stage needs clearly more memory than the device has."""
     device = comfy.model_management.get_torch_device()
     needed, parts = memory_estimate(model, recipe, stage, info, clips)
-    logging.info("Emu Video: training takes about %.1f GiB (%s).", needed / GIB, parts)
+    logging.info("Emu Video: training needs about %.1f GiB (%s).", needed / GIB, parts)
     if device.type == "cpu":
         free = cast(int, comfy.model_management.get_free_memory(device))
     else:
-        free = cast(int, comfy.model_management.get_total_memory(device))  # other models are moved away
+        free = cast(int, comfy.model_management.get_total_memory(device))  # other models can be offloaded
     if needed > free:
         advice = "smaller or shorter clips, clips_at_once 1"
         advice += "" if stage.gradient_checkpointing else ", gradient_checkpointing true"
         advice += "" if stage.precision == "bfloat16" else ", precision bfloat16"
         advice += "" if stage.optimiser == "adamw8bit" else ", optimiser adamw8bit"
         raise ValueError(
-            f"Training takes about {needed / GIB:.1f} GiB ({parts}), but {device} has {free / GIB:.1f} GiB. "
-            f"What lowers it: {advice}, or fewer layers (train attention, or low_rank)."
+            f"Training needs about {needed / GIB:.1f} GiB ({parts}), but {device} has {free / GIB:.1f} GiB. "
+            f"Use {advice}, or fewer layers (train attention, or low_rank)."
         )
 
 
 ACTIVATIONS = 0.61 * 2**20
-"""Bytes that the backward pass keeps for each latent pixel of each frame: SD1.5 with all layers, float32, measured."""
+"""Bytes that the backward pass keeps per latent pixel and frame, measured for SD1.5 with all layers in float32."""
 RECOMPUTE = 0.2  # share of it at the peak with gradient checkpointing
 
 
 def memory_estimate(
     model: comfy.model_patcher.ModelPatcher, recipe: Recipe, stage: Stage, info: LayersInfo, clips: Clips
 ) -> tuple[int, str]:
-    """Return about how many bytes a stage takes, and what for."""
+    """Return an estimate of a stage's memory in bytes, by purpose."""
     with torch.device("meta"):
         layers = TemporalLayers.of(info)
         if recipe.low_rank:
@@ -271,8 +271,8 @@ def _clips(clips: Clips | Path, stage: Stage) -> Clips:
     if not isinstance(clips, Path):
         if stage.dataset:
             raise ValueError(
-                f"Stage {stage.name} takes its clips from the folder {stage.dataset}: give a dataset's name in place "
-                "of latents."
+                f"Stage {stage.name} reads its clips from the folder {stage.dataset}: give the name of a dataset "
+                f"instead of latents."
             )
         return clips
     return ShardedClips(clips / stage.dataset if stage.dataset else clips)

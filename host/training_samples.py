@@ -1,4 +1,4 @@
-"""Sample videos of a training run as files: a contact sheet and a video for each moment."""
+"""Sample videos of a training run as files: a contact sheet and a video for each checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..training.samples import Samples
 
 
 def decode(model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE | None, latents: Tensor) -> Tensor:
-    """Return frames [n, T, H, W, 3] in 0..1 of latents [n, T, C, h, w]: by the VAE, or as ComfyUI's small preview."""
+    """Decode latents [n, T, C, h, w] to frames [n, T, H, W, 3] in 0..1, by the VAE or as ComfyUI's small preview."""
     latent_format = model.model.latent_format
     videos, frames = latents.shape[:2]
     flat = latents.flatten(0, 1)

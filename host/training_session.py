@@ -1,4 +1,4 @@
-"""A training run inside ComfyUI: inputs of nodes as clips, the bar, the preview, Cancel, and files where nodes look."""
+"""A training run inside ComfyUI: clips from node inputs, progress bar, preview, Cancel, and the result's file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PREVIEW = 512  # pixels along the longer side
 
 @dataclass(frozen=True)
 class Outcome:
-    """MODEL with the trained layers, their file in models/temporal_layers, curves and last samples as IMAGE."""
+    """Node outputs: MODEL with the layers, their file in models/temporal_layers, curves and last samples as IMAGE."""
 
     model: comfy.model_patcher.ModelPatcher
     file: str
@@ -71,7 +71,7 @@ def train_in_session(
             picture = ("PNG", Image.fromarray(curves(progress.log.rows, CURVES)), PREVIEW)
         try:
             bar.update_absolute(before + progress.done, steps, picture)
-        except comfy.model_management.InterruptProcessingException:  # the server's bar raises it; first save
+        except comfy.model_management.InterruptProcessingException:  # raised by the server's progress bar; save first
             nonlocal cancelled
             cancelled = True
 
@@ -100,11 +100,13 @@ def train_in_session(
 
 
 def run_folder(name: str) -> Path:
-    """Return the folder of a run in ComfyUI's output folder. Raises ValueError for a name that leads out of it."""
+    """Return the folder of a run in ComfyUI's output folder. Raises ValueError for a name that points outside of it."""
     root = Path(folder_paths.get_output_directory()).resolve() / RUNS
     folder = (root / name.strip()).resolve()
     if not name.strip() or root not in folder.parents:
-        raise ValueError(f'"{name}" is not a name for temporal layers: use letters and digits, for example my_motion.')
+        raise ValueError(
+            f'"{name}" is not a valid name for temporal layers: use letters, digits and _, for example my_motion.'
+        )
     return folder
 
 
@@ -120,7 +122,7 @@ def publish(trained: Trained, name: str) -> str:
 
 
 def given_layers(model: comfy.model_patcher.ModelPatcher) -> Layers | None:
-    """Return the temporal layers that a MODEL carries, as their file has them; None if it carries none.
+    """Return the temporal layers of a MODEL as in their file, or None if it has none.
 
     Raises ValueError for layers with a motion LoRA.
     """
@@ -142,7 +144,7 @@ def recipe_names() -> list[str]:
 
 
 def session_recipe(name: str, *, steps: int, learning_rate: float, seed: int, prompts: str, settings: str) -> Recipe:
-    """Return a shipped recipe with what a node changes; 0 and empty texts leave it. settings: lines of key = value."""
+    """Return a shipped recipe with a node's overrides; 0 and "" keep its values. settings: lines of key = value."""
     changes = [line.strip() for line in settings.splitlines() if line.strip()]
     changes += [f"steps = {steps}"] * (steps > 0) + [f"learning_rate = {learning_rate!r}"] * (learning_rate > 0)
     lines = tuple(line.strip() for line in prompts.splitlines() if line.strip())
@@ -171,9 +173,7 @@ def session_clips(
             "conditioning of Make Training Dataset."
         )
     if clip is None:
-        raise ValueError(
-            "Connected latents need a CLIP for the empty text, which guidance compares with: connect clip."
-        )
+        raise ValueError("Connected latents need a CLIP to encode the empty text for guidance: connect clip.")
     return listed_clips(model, latents, conditioning, encoded(clip, ""), fps)
 
 
@@ -187,8 +187,8 @@ def listed_clips(
     """Return clips from one LATENT [T, C, h, w] each, in the scale of the VAE, and one CONDITIONING each or for all."""
     if len(conditioning) not in (1, len(latents)):
         raise ValueError(
-            f"There are {len(latents)} clips, but {len(conditioning)} conditionings: connect one for each, or one for "
-            "all."
+            f"There are {len(latents)} clips, but {len(conditioning)} conditionings: connect one conditioning for "
+            f"each clip, or one for all."
         )
     clips = []
     for number, latent in enumerate(latents, start=1):

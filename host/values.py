@@ -1,4 +1,4 @@
-"""Checks of numbers that a graph or an API prompt gives."""
+"""Checks of numbers from a graph or an API prompt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def check_finite(**values: float) -> None:
-    """Raise ValueError for a value that is NaN or infinite, which ComfyUI's own limits let pass."""
+    """Raise ValueError for NaN or infinity, which ComfyUI's own limits accept."""
     for name, value in values.items():
         if not math.isfinite(value):
             raise ValueError(f"{name} is {value}: enter a finite number.")

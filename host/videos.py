@@ -1,4 +1,4 @@
-"""Facts about the videos in a batch: their frame count, and what a CONDITIONING was made for."""
+"""Frame counts of the videos in a batch, and the purpose of a CONDITIONING."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PURPOSE = "emu_video_purpose"  # key of a conditioning's options, beside noise_c
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a conditioning was made for. Every entry of a CONDITIONING of this pack's nodes has one under `PURPOSE`.
+    """Purpose of a conditioning. Every entry of a CONDITIONING from this pack's nodes has one under `PURPOSE`.
 
     A conditioning without one was not made by this pack, or was saved by an older version.
 
     role: role of the temporal layers, as in `LayersInfo.role`.
-    part: what it knows: text and known frames, known frames only, or neither.
+    part: its contents: text and known frames, known frames only, or neither.
     frames: frames of the video.
     order: order of the conditioning channels, as in `LayersInfo.conditioning`.
     """
@@ -42,7 +42,8 @@ def purposes(conditioning: Sequence[Mapping[str, Any]]) -> list[Purpose]:
 
 
 def check_parts(conditionings: Mapping[str, list], info: LayersInfo) -> None:
-    """Refuse conditionings at the wrong input of a guider, and ones without the known frames that the layers read.
+    """Refuse conditionings at the wrong input of a guider, and conditionings without the known frames that the layers
+    read.
 
     conditionings: a CONDITIONING for each input of the guider: positive, image_only, negative.
     """
@@ -78,7 +79,7 @@ def check_conditionings(
         if known and len(known) < len(entries):
             raise ValueError(
                 f"The conditioning {name} combines entries with and without known frames: combine the texts before "
-                "First Frame Conditioning, not behind it."
+                f"First Frame Conditioning, not after it."
             )
         for purpose in purposes(entries):
             check_purpose(purpose, info)
@@ -106,17 +107,17 @@ def check_purpose(purpose: Purpose, info: LayersInfo) -> None:
     if purpose.role != info.role:
         raise ValueError(
             f"The conditionings were made for temporal layers of the role {purpose.role}, but the MODEL has ones of "
-            f"the role {info.role}: connect the MODEL that the conditioning node got."
+            f"the role {info.role}: connect the MODEL that is connected to the conditioning node."
         )
     if purpose.order != info.conditioning:
         raise ValueError(
             f"The conditionings have the channel order {purpose.order}, but these temporal layers ({info.family}) "
-            f"read {info.conditioning}: connect the MODEL that the conditioning node got."
+            f"read {info.conditioning}: connect the MODEL that is connected to the conditioning node."
         )
 
 
 def check_channels(channels: int, info: LayersInfo) -> None:
-    """Refuse conditioning channels of another count than the temporal layers read."""
+    """Refuse a number of conditioning channels that differs from the temporal layers'."""
     if not info.conditioning_channels:
         raise ValueError(
             f"The conditionings carry known frames, but these temporal layers ({info.family}) read none: connect CLIP "
@@ -130,7 +131,7 @@ def check_channels(channels: int, info: LayersInfo) -> None:
 
 
 def check_frame_count(batch: int, frames: int) -> None:
-    """Refuse a latent of one frame, at the noise schedule of temporal layers that then change nothing.
+    """Refuse a latent of one frame, because temporal layers have no effect on it.
 
     frames: of one video.
     """
@@ -140,16 +141,14 @@ def check_frame_count(batch: int, frames: int) -> None:
             "Latent Image to the frame count, for example 16. For a single image connect the MODEL of the checkpoint."
         )
     if frames == 1:
-        raise ValueError(
-            "Videos of 1 frame were asked for: set frames of Load Temporal Layers to 0, or to the frames of one video."
-        )
+        raise ValueError("The frames of Load Temporal Layers are 1: set them to 0, or to the frames of one video.")
 
 
 def frames_in_call(batch: int, frames: int, transformer_options: Mapping[str, Any]) -> int:
     """Return the frames of one clip in one call of the model, which may hold a window of the video or tiles of it.
 
     batch: latents of one conditioning in the call. frames: of one video, 0 = the whole latent. Raises ValueError for a
-    call that holds no whole clip.
+    call without a whole clip.
     """
     if frames:
         return frames_per_video(batch, frames)
@@ -187,7 +186,7 @@ def with_window(transformer_options: dict[str, Any]) -> dict[str, Any]:
 
 
 def frames_per_video(batch: int, frames: int) -> int:
-    """Frames of one video in a latent batch of `batch` frames; `frames` = 0 takes them all for one video."""
+    """Return the frames of one video in a latent batch of `batch` frames; 0 = the batch is one video."""
     if frames and batch % frames:
         raise ValueError(
             f"The latent batch holds {batch} frames, which is not a whole number of {frames}-frame videos; set frames "
@@ -197,7 +196,10 @@ def frames_per_video(batch: int, frames: int) -> int:
 
 
 def check_known_frames(known: torch.Size, latent: torch.Size, frames: int) -> None:
-    """frames: of one video; its known frames serve all videos of the batch, or there are known ones for each."""
+    """Refuse known frames that do not fit the latent.
+
+    frames: of one video. The known frames apply to all videos of the batch, or each video has its own.
+    """
     if known[0] not in (frames, latent[0]):
         raise ValueError(
             f"The conditioning is for videos of {known[0]} frames, but the latent has {latent[0]} in videos of "

@@ -1,4 +1,4 @@
-"""The nodes a user sees, one module per theme."""
+"""The nodes of the pack, one module per topic."""
 
 from comfy_api.latest import ComfyExtension, io
 

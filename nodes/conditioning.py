@@ -1,4 +1,4 @@
-"""Nodes that make the conditionings of a video with known frames, and join a video that was sampled in windows."""
+"""Nodes that make conditionings from known frames, and a node that joins a video sampled in windows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def frames_input(
 
 
 def conditioning_outputs(listed: bool = False) -> list[io.Output]:
-    """Return the outputs. listed: each is a list with one item per window; ComfyUI runs the next nodes per item."""
+    """Return the outputs. listed: each is a list with one item per window, and ComfyUI runs the next nodes per item."""
     return [
         io.Conditioning.Output("positive", tooltip="Prompt and known frames.", is_output_list=listed),
         io.Conditioning.Output("image_only", tooltip="Negative prompt and known frames.", is_output_list=listed),
@@ -49,7 +49,7 @@ def conditioning_outputs(listed: bool = False) -> list[io.Output]:
 
 
 def layout_output() -> io.Output:
-    return VideoLayout.Output("layout", tooltip="Places of the given and the new frames. Connect it to Join Video.")
+    return VideoLayout.Output("layout", tooltip="Positions of the given and the new frames. Connect it to Join Video.")
 
 
 class FirstFrameConditioning(io.ComfyNode):
@@ -112,7 +112,8 @@ class KnownFramesConditioning(io.ComfyNode):
             node_id="EmuVideoKnownFrames",
             display_name="Known Frames Conditioning",
             category=CATEGORY,
-            description="Makes the conditionings of a video with your images at any frames; the rest is sampled.",
+            description="Makes the conditionings of a video with your images at any frames. The other frames are "
+            "sampled.",
             search_aliases=["keyframes", "key frames", "inpainting in time", "middle frame", "storyboard", "morph"],
             inputs=[
                 *model_inputs(),
@@ -151,8 +152,8 @@ class ExtendVideoConditioning(io.ComfyNode):
                 frames_input("Frames of the next clip, including the known ones."),
                 io.Int.Input(
                     "known", default=2, min=1, max=1023,
-                    tooltip="How many last frames of the video the next clip starts with. 1 keeps positions, 2 keeps "
-                    "motion as well.",
+                    tooltip="Number of last frames of the video that the next clip starts with. 1 keeps positions, 2 "
+                    "also keeps motion.",
                 ),
             ],
             outputs=[*conditioning_outputs(), layout_output()],
@@ -174,8 +175,8 @@ class InterpolationConditioning(io.ComfyNode):
             display_name="Interpolation Conditioning",
             category=CATEGORY,
             description=(
-                "Makes the conditionings of a smoother video with new frames between and around the given ones: 8 "
-                "become 37. Long videos are cut into windows, sampled one by one and joined by Join Video."
+                "Adds new frames between and around the given ones for smoother motion: 8 become 37. Long videos are "
+                "sampled in windows, which Join Video joins."
             ),
             search_aliases=["frame interpolation", "more fps", "smooth", "slow motion", "tsr"],
             inputs=[
@@ -202,7 +203,7 @@ class InterpolationConditioning(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "seam", options=["continuous", PAPER], default="continuous", advanced=True,
-                    tooltip="How windows meet. The paper's way loses a given frame and skips time at each seam.",
+                    tooltip="How windows are joined. The paper's way loses a given frame and skips time at each seam.",
                 ),
             ],
             outputs=[*conditioning_outputs(listed=True), layout_output()],
@@ -228,8 +229,7 @@ class JoinVideo(io.ComfyNode):
             display_name="Join Video",
             category="Emu Video/video",
             description=(
-                "Joins sampled windows to one video without repeating or losing a frame, and puts the given frames "
-                "back in their places."
+                "Joins sampled windows to one video without repeating or losing a frame, and restores the given frames."
             ),
             search_aliases=["append video", "concatenate frames", "merge video", "paste frames"],
             inputs=[
@@ -240,8 +240,8 @@ class JoinVideo(io.ComfyNode):
                 io.Image.Input(
                     "frames",
                     optional=True,
-                    tooltip="The frames that the conditioning node was given. They replace the sampled ones, and an "
-                    "extension needs them.",
+                    tooltip="The frames connected to the conditioning node. They replace the sampled ones. Required "
+                    "after Extend Video Conditioning.",
                 ),
             ],
             outputs=[io.Image.Output("images", tooltip="The whole video.", is_output_list=True)],

@@ -1,4 +1,4 @@
-"""The node that makes new frames between given ones by optical flow."""
+"""Node that makes new frames between given ones by optical flow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class InterpolateFramesOpticalFlow(io.ComfyNode):
             node_id="EmuVideoInterpolateFlow",
             display_name="Interpolate Frames (Optical Flow)",
             category="Emu Video/interpolation",
-            description="Makes motion smoother: new frames between each two, by optical flow. It needs no model.",
+            description="Makes motion smoother with new frames between each two, by optical flow. Needs no model.",
             search_aliases=["frame interpolation", "smooth", "slow motion", "fps", "rife", "film", "vfi", "tween"],
             inputs=[
                 io.Image.Input("images", tooltip="The frames of a video, two or more."),

@@ -39,7 +39,7 @@ class LoadMotionLoRA(io.ComfyNode):
                     min=-10.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="Strength of the motion; 0 is off, 1 as trained.",
+                    tooltip="Strength of the motion: 0 is off, 1 is as trained.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model with the motion LoRA.")],
@@ -72,26 +72,28 @@ class TemporalLayerStrength(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "convolution", default=1.0, min=0.0, max=2.0, step=0.05,
-                    tooltip="Strength of temporal convolutions, which Emu Video's own layers and ModelScope have.",
+                    tooltip="Strength of temporal convolutions. Only Emu Video's own layers and ModelScope have them.",
                 ),
                 io.Float.Input(
                     "start_percent", default=0.0, min=0.0, max=1.0, step=0.001, optional=True, advanced=True,
-                    tooltip="Part of sampling at which this strength begins. Before it, an earlier node's counts.",
+                    tooltip="Point of sampling at which this strength begins: 0 is the first step. Before it, an "
+                    "earlier strength node applies.",
                 ),
                 io.Float.Input(
                     "end_percent", default=1.0, min=0.0, max=1.0, step=0.001, optional=True, advanced=True,
-                    tooltip="Part of sampling at which this strength ends.",
+                    tooltip="Point of sampling at which this strength ends: 1 is the last step.",
                 ),
                 io.Float.Input(
                     "key_scale", default=1.0, min=0.0, max=4.0, step=0.01, optional=True, advanced=True,
-                    tooltip="Multiplies the keys of temporal attention, as scale in AnimateDiff-Evolved. Try 1.1.",
+                    tooltip="Multiplies the keys of temporal attention, like scale in AnimateDiff-Evolved. Try 1.1 "
+                    "for more motion.",
                 ),
                 Floats.Input(
                     "per_frame", optional=True,
                     tooltip="A factor for each frame, for example from Value Schedule.",
                 ),
                 io.Mask.Input(
-                    "mask", optional=True, tooltip="Where the layers act: one mask, or one for each frame."
+                    "mask", optional=True, tooltip="Area in which the layers act: one mask, or one for each frame."
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model with this strength.")],
@@ -158,8 +160,8 @@ class ImageAndAffinityConditioning(io.ComfyNode):
                 ),
                 io.MultiType.Input(
                     "affinities", types=[Floats, io.Float, io.Mask], optional=True, advanced=True,
-                    tooltip="Replaces motion by your own similarity to the image, from 0 (free) to 1 (the same): one "
-                    "number, one per frame (Value Schedule) or a mask.",
+                    tooltip="Similarity to the image, from 0 (free) to 1 (the same), used instead of motion. One "
+                    "number, a Value Schedule, or a mask.",
                 ),
             ],
             outputs=[

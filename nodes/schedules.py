@@ -43,13 +43,13 @@ class PromptSchedule(io.ComfyNode):
                 io.String.Input(
                     "prompts", multiline=True, default=EXAMPLE_PROMPTS,
                     tooltip='One prompt per line, after the number of its frame: "8: a dog". '
-                    'Schedules of older packs ("8": "a dog",) work as well.',
+                    'Schedules of older packs ("8": "a dog",) also work.',
                 ),
                 frames_input(),
                 io.String.Input(
-                    "prefix", default="", optional=True, tooltip="Text in front of every prompt, for example a style."
+                    "prefix", default="", optional=True, tooltip="Text added before every prompt, for example a style."
                 ),
-                io.String.Input("suffix", default="", optional=True, tooltip="Text behind every prompt."),
+                io.String.Input("suffix", default="", optional=True, tooltip="Text added after every prompt."),
                 loop_input(),
             ],
             outputs=[
@@ -85,7 +85,8 @@ class ValueSchedule(io.ComfyNode):
             ],
             outputs=[
                 Floats.Output(
-                    "values", tooltip="One number per frame, for Temporal Layer Strength or affinities of PIA."
+                    "values", tooltip="One number per frame, for Temporal Layer Strength or Image and Affinity "
+                    "Conditioning."
                 )
             ],
         )  # fmt: skip

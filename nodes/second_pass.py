@@ -1,4 +1,4 @@
-"""Nodes that make a video larger: super-resolution layers, and a second pass with the layers of the first."""
+"""Nodes that make a video larger: with super-resolution layers, or in a second pass with the same layers."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ class SuperResolutionConditioning(io.ComfyNode):
                 *text_inputs(),
                 io.Int.Input(
                     "factor", default=2, min=2, max=8,
-                    tooltip="How many times as wide and high: the factor that the layers were trained for, mostly 2.",
+                    tooltip="How many times wider and higher. Use the factor that the layers were trained for, "
+                    "usually 2.",
                 ),
                 io.Int.Input(
                     "noise_level", default=100, min=0, max=999,
-                    tooltip="Noise on the small video, as a timestep. More noise mends more of its faults, but keeps "
-                    "less of it.",
+                    tooltip="Noise on the small video, as a timestep. More noise removes more of its faults, but "
+                    "also more of its detail.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
@@ -47,11 +48,11 @@ class SuperResolutionConditioning(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "window", default=0, min=0, max=1024, advanced=True,
-                    tooltip="Frames that are sampled together; 0 takes as many as the layers were trained with.",
+                    tooltip="Frames that are sampled together. 0 uses the number that the layers were trained with.",
                 ),
                 io.Int.Input(
                     "tile", default=0, min=0, max=8192, step=64, advanced=True,
-                    tooltip="Pixels of a tile along each side, for pictures that do not fit into memory; 0 is off.",
+                    tooltip="Side of a tile in pixels, for pictures that do not fit into memory. 0 is off.",
                 ),
                 io.Combo.Input(
                     "initial_noise", options=[EACH_FRAME, SAME], default=EACH_FRAME, advanced=True,
@@ -89,8 +90,8 @@ class ResizeKnownFrames(io.ComfyNode):
             display_name="Resize Known Frames",
             category=CATEGORY,
             description=(
-                "Makes conditionings again at the size of an upscaled latent, for a second pass: connect it between "
-                "the conditioning node and the second sampler."
+                "Resizes conditionings to an upscaled latent, for a second pass. Connect it between the conditioning "
+                "node and the second sampler."
             ),
             search_aliases=["second pass", "hires fix", "latent upscale", "upscale video", "resize conditioning"],
             inputs=[
@@ -98,10 +99,10 @@ class ResizeKnownFrames(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="The positive output of the conditioning node."),
                 io.Latent.Input("latent", tooltip="The upscaled latent of the sampled video."),
                 io.Conditioning.Input(
-                    "image_only", optional=True, tooltip="The image_only output, where the second sampler needs it."
+                    "image_only", optional=True, tooltip="The image_only output, if the second sampler needs it."
                 ),
                 io.Conditioning.Input(
-                    "negative", optional=True, tooltip="The negative output, where the second sampler needs it."
+                    "negative", optional=True, tooltip="The negative output, if the second sampler needs it."
                 ),
             ],
             outputs=[
@@ -120,8 +121,7 @@ class ResizeKnownFrames(io.ComfyNode):
             zip(connected, conditionings_at_size(model, vae, latent["samples"], *connected.values()), strict=True)
         )
         outputs = [
-            made.get(name)
-            or ExecutionBlocker(f"Resize Known Frames has nothing connected to {name}: connect it there.")
+            made.get(name) or ExecutionBlocker(f"Resize Known Frames has no input {name}: connect it.")
             for name in named
         ]
         return io.NodeOutput(*outputs, latent)

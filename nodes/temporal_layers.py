@@ -1,4 +1,4 @@
-"""The node that adds temporal layers to a checkpoint."""
+"""Node that adds temporal layers to a checkpoint."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class LoadTemporalLayers(io.ComfyNode):
                     default=AS_TRAINED,
                     optional=True,
                     advanced=True,
-                    tooltip="Whether group norms of public layers average over one frame or the whole video. Change it "
+                    tooltip="Group norms of public layers average over one frame or over the whole video. Change it "
                     "only to match another program.",
                 ),
             ],

@@ -1,4 +1,4 @@
-"""Training of temporal layers."""
+"""Node that trains temporal layers."""
 
 from __future__ import annotations
 
@@ -15,59 +15,64 @@ class TrainTemporalLayers(io.ComfyNode):
             display_name="Train Temporal Layers",
             category="Emu Video/training",
             description=(
-                "Trains temporal layers on your clips and puts them into models/temporal_layers. The checkpoint stays "
-                "as it is, so the layers work with every finetune of it."
+                "Trains temporal layers on your clips and saves them in models/temporal_layers. The checkpoint is not "
+                "changed, so the layers work with all its finetunes."
             ),
             search_aliases=["train motion", "motion module training", "finetune video", "animatediff training"],
             is_input_list=True,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The checkpoint, or the model of Load Temporal Layers to continue its layers."
+                    "model", tooltip="The checkpoint, or the model output of Load Temporal Layers to train its layers "
+                    "further."
                 ),
                 io.Combo.Input(
-                    "recipe", options=recipe_names(), tooltip="How to train. Settings below change parts of it."
+                    "recipe", options=recipe_names(), tooltip="Preset for all training settings. The inputs below "
+                    "override parts of it."
                 ),
                 io.String.Input(
                     "name", default="my_motion",
-                    tooltip="Name of the new file. The same name and settings continue a run that was cancelled.",
+                    tooltip="Name of the new file. Run again with the same name and settings to continue a cancelled "
+                    "run.",
                 ),
                 io.String.Input(
                     "dataset", default="",
                     tooltip="Name of a dataset of prepared clips, or its folder. Leave it empty to connect latents.",
                 ),
                 io.Int.Input(
-                    "steps", default=0, min=0, max=1_000_000, tooltip="Training steps of each stage; 0: the recipe's."
+                    "steps", default=0, min=0, max=1_000_000, tooltip="Training steps of each stage. 0 uses the "
+                    "recipe's number."
                 ),
                 io.Float.Input(
                     "learning_rate", default=0.0, min=0.0, max=1.0, step=0.000001, round=False,
-                    tooltip="0: the recipe's. Halve it if the loss jumps.",
+                    tooltip="Learning rate. 0 uses the recipe's. Halve it if the loss jumps.",
                 ),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Another seed gives another run."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the training."),
                 io.String.Input(
                     "prompts", default="", multiline=True,
-                    tooltip="Sample videos to make while training, one prompt a line. Empty: captions of the clips.",
+                    tooltip="Prompts of sample videos made during training, one per line. Leave it empty to use "
+                    "captions of the clips.",
                 ),
                 io.String.Input(
                     "settings", default="", multiline=True, optional=True, advanced=True,
-                    tooltip="Further settings of the recipe, one a line, like batch = 8.",
+                    tooltip="Further settings of the recipe, one per line, for example batch = 8.",
                 ),
                 io.Float.Input(
                     "fps", default=8.0, min=0.1, max=240.0, optional=True, advanced=True,
-                    tooltip="Frames per second of connected latents. A dataset has its own.",
+                    tooltip="Frames per second of connected latents. Ignored for a dataset, which states its own.",
                 ),
                 io.Latent.Input(
                     "latents", optional=True,
-                    tooltip="Clips in place of a dataset: one latent for each, from Make Training Dataset.",
+                    tooltip="Clips instead of a dataset, one latent each, from Make Training Dataset.",
                 ),
                 io.Conditioning.Input("conditioning", optional=True, tooltip="Caption of each connected latent."),
                 io.Clip.Input("clip", optional=True, tooltip="Text encoder for the prompts."),
-                io.Vae.Input("vae", optional=True, tooltip="Decodes sample videos. Without it you get small previews."),
+                io.Vae.Input("vae", optional=True, tooltip="Decodes sample videos. Otherwise they are small previews."),
             ],
             outputs=[
                 io.Model.Output("model", tooltip="The checkpoint with the trained layers."),
-                io.String.Output("file", tooltip="File name in models/temporal_layers."),
+                io.String.Output("file", tooltip="Name of the trained file in models/temporal_layers."),
                 io.Image.Output("loss", tooltip="Curves of the loss."),
-                io.Image.Output("samples", tooltip="The last sample videos, one a row."),
+                io.Image.Output("samples", tooltip="The last sample videos, one per row."),
             ],
         )  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""Frame interpolation without weights: optical flow, warping, blending. Torch, OpenCV and kornia only."""
+"""Frame interpolation without weights: optical flow, warping, blending. Needs only torch, OpenCV and kornia."""

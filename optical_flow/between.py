@@ -1,8 +1,8 @@
 """New frames between two frames: both are warped along the flow to the time in between, and blended.
 
 The flow at that time is splatted from both frames (as in Baker et al., "A Database and Evaluation Methodology for
-Optical Flow", 2011, section 3.3.2). A pixel that is visible in one frame only is taken from that frame. Where the flow
-explains nothing, the two frames are blended unwarped.
+Optical Flow", 2011, section 3.3.2). A pixel that is visible in only one frame is taken from that frame. Where the flow
+is wrong, the two frames are blended unwarped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .flow import Flow, estimate
 from .warp import fill, splat, warp
 
 OCCLUDED_WEIGHT = 1e-3
-"""Weight of a pixel that fails the forward-backward check. It only counts where no other pixel lands."""
+"""Weight of a pixel that fails the forward-backward check. It matters only where no other pixel lands."""
 
 NOISE_DIFFERENCE = 3e-4
 """Squared colour difference (0..1) that counts as noise: about (4.4 / 255) squared."""
@@ -50,7 +50,8 @@ def frame_at(first: Tensor, second: Tensor, flow: Flow, time: float) -> Tensor:
 def explained(first: Tensor, second: Tensor, moved_first: Tensor, moved_second: Tensor) -> Tensor:
     """Return the share of the difference between two frames that the motion explains, [1, 1, H, W] in 0..1.
 
-    It is low where warping brings the frames no closer, and where they differ only by noise. Blending is better there.
+    It is low where warping does not bring the frames closer, and where they differ only by noise. Blending is better
+    there.
     """
     before, after = (
         local_mean((one - other).square().mean(1, keepdim=True))
@@ -67,7 +68,8 @@ def local_mean(values: Tensor, size: int = 7) -> Tensor:
 def frames_between(frames: Tensor, factor: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
     """Yield the factor - 1 new frames of each gap, in order, one [H, W, C] at a time.
 
-    Only one gap is held in memory. Across a scene cut the closer frame is repeated, and the earlier one in the middle.
+    Only one gap is held in memory. Across a scene cut the closer frame is repeated; exactly in the middle, the earlier
+    one.
 
     Args:
         frames: [n, H, W, C] in 0..1.

@@ -11,7 +11,7 @@ PIXEL_DIFFERENCE = 0.1
 """Colour difference (0..1) above which a pixel counts as mismatched."""
 
 CUT_SHARE = 0.5
-"""Fraction of mismatched pixels above which we report a scene cut."""
+"""Fraction of mismatched pixels above which two frames count as a scene cut."""
 
 
 def is_cut(first: Tensor, second: Tensor, flow: Flow) -> bool:
@@ -20,6 +20,6 @@ def is_cut(first: Tensor, second: Tensor, flow: Flow) -> bool:
 
 
 def mismatch(frame: Tensor, other: Tensor, flow: Tensor) -> float:
-    """Return the fraction of the frame's pixels that differ from the pixel that the flow finds in the other frame."""
+    """Return the fraction of pixels whose colour differs from that of the matching pixel in the other frame."""
     difference = (frame - warp(other, flow)).abs().amax(1)
     return float((difference > PIXEL_DIFFERENCE).float().mean())

@@ -16,7 +16,7 @@ def positions(flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
-    """Sample the picture [1, C, H, W] at p + flow(p) for each pixel p. Its border repeats outside.
+    """Sample the picture [1, C, H, W] at p + flow(p) for each pixel p. Outside the picture its border repeats.
 
     mode: "bilinear", or "bicubic", which keeps frames sharp but may overshoot their range.
     """

@@ -102,8 +102,8 @@ def test_a_seed_keeps_its_video(video_model, vae):
     [
         (0, picture(), "at least 2 frames, got 0"),
         (1, picture(), "at least 2 frames, got 1: set frames .* or make a single image with KSampler"),
-        (FRAMES, picture(count=3), "one image, but 3 were given: pick one with Get Image from Batch"),
-        (FRAMES, picture(count=0), "one image, but 0 were given"),
+        (FRAMES, picture(count=3), "one image, but 3 are connected: pick one with Get Image from Batch"),
+        (FRAMES, picture(count=0), "one image, but 0 are connected"),
         (FRAMES, picture(65, 63), "65x63, but width and height must be multiples of 8: .* to 64x64"),
         (FRAMES, picture(3, 64), "3x64, but .* to 8x64"),
     ],
@@ -138,7 +138,7 @@ def test_video_vae(video_model):
         def encode(self, pixels):
             return torch.zeros(1, 16, 1, 8, 8)
 
-    with pytest.raises(ValueError, match="VAE is for whole videos: use the image VAE"):
+    with pytest.raises(ValueError, match="VAE encodes whole videos: use the image VAE"):
         condition(video_model, Video(), picture())
 
 

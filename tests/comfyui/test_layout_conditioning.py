@@ -274,15 +274,21 @@ def test_extending_twice_repeats_nothing_and_keeps_the_video(video_model, vae):
         (lambda m, v: extension(m, None, pictures(2), 8, 1), "There is no VAE"),
         (
             lambda m, v: extension(m, v, pictures(2), 8, 3),
-            "has 2 frames, but known is 3: set it to 1 to 2",
+            "has 2 frames, but known is 3: set known to a number from 1 to 2",
         ),
         (lambda m, v: extension(m, v, pictures(8), 4, 4), "adds nothing: set frames above 4"),
         (lambda m, v: first_last(m, v, pictures(1), pictures(1, 72)), "first .* 64x64, but the last is 72x64: scale"),
-        (lambda m, v: first_last(m, v, pictures(2), pictures(1)), "The first frame is one image, but 2 were given"),
-        (lambda m, v: first_last(m, v, pictures(1), pictures(0)), "The last frame is one image, but 0 were given"),
+        (
+            lambda m, v: first_last(m, v, pictures(2), pictures(1)),
+            "The first frame must be one image, but 2 are connected",
+        ),
+        (
+            lambda m, v: first_last(m, v, pictures(1), pictures(0)),
+            "The last frame must be one image, but 0 are connected",
+        ),
         (lambda m, v: first_last(m, v, pictures(1), pictures(1), 2), "2 of 2 frames are given"),
         (lambda m, v: key_frames(m, v, pictures(2), "0, 8"), "8 frames has no frame 8: use positions from 0 to 7"),
-        (lambda m, v: key_frames(m, v, pictures(2), "7, -1"), "7, -1 name a frame twice"),
+        (lambda m, v: key_frames(m, v, pictures(2), "7, -1"), "7, -1 contain a frame twice"),
         (lambda m, v: key_frames(m, v, pictures(2), "0"), "1 position for 2 images: write one position for each image"),
         (
             lambda m, v: key_frames(m, v, pictures(1), "first"),
@@ -351,7 +357,7 @@ def test_joining_several_videos(video_model, vae):
         assert torch.equal(video[:8], given) and torch.equal(video[8:], clip[1:])
     joined = JoinVideo.execute(clips, layouts, [first]).args[0]  # two ends of one video
     assert all(torch.equal(video[:8], first) for video in joined)
-    with pytest.raises(ValueError, match="2 layouts, but the given frames of 3 videos. Connect to images the decoded"):
+    with pytest.raises(ValueError, match="2 layouts, but given frames for 3 videos. Connect to images the decoded"):
         JoinVideo.execute(clips, layouts, [first, second, first])
     with pytest.raises(ValueError, match="Expected 1 x 8 frames, got 2 x 8 frames"):
         JoinVideo.execute([*clips, clips[0]], layouts, [first, second])
@@ -363,7 +369,7 @@ def test_joining_what_does_not_belong_together(interpolation_model, video_model,
         JoinVideo.execute([pictures(8)], [layout])
     with pytest.raises(ValueError, match="8 given frames, got 7. Connect"):
         JoinVideo.execute([pictures(37)], [layout], [pictures(7)])
-    with pytest.raises(ValueError, match="one size, but there are 32x32 and 64x64"):
+    with pytest.raises(ValueError, match="same size, but there are 32x32 and 64x64"):
         JoinVideo.execute([pictures(37)], [layout], [pictures(8, 32, 32)])
     *_, layout = extension(video_model, vae, pictures(8))
     with pytest.raises(ValueError, match="extended is missing. Connect .* and to frames"):

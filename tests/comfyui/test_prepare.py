@@ -242,7 +242,7 @@ def test_command_prepares_and_says_where(pack, videos, tmp_path, capsys, monkeyp
     printed = capsys.readouterr().out
     assert "2 clips of 8 frames" in printed and "contact_sheet.png" in printed
     assert json.loads((tmp_path / "out" / "index.json").read_text())["size"] == [64, 64]
-    with pytest.raises(SystemExit, match="neither a file nor one of models/checkpoints"):
+    with pytest.raises(SystemExit, match="neither a file nor a name in models/checkpoints"):
         prepare_command.main([str(videos), "--checkpoint", "nothing.safetensors", "--output", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="multiples of 8"):
         prepare_command.main(

@@ -197,7 +197,7 @@ def test_schedule_node_refuses_eps_checkpoints_and_flow_models(model):
         pass
 
     model.add_object_patch("model_sampling", Flow())
-    with pytest.raises(ValueError, match="no noise schedule of betas"):
+    with pytest.raises(ValueError, match="This model has no betas"):
         ZeroTerminalSNRSchedule.execute(model, "auto", True)
 
 

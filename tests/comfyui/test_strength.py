@@ -93,7 +93,7 @@ def test_key_scale_is_of_one_model(video_model):
         ({"attention": float("nan")}, "attention is nan"),
         ({"key_scale": float("inf")}, "key_scale is inf"),
         ({"per_frame": [1.0, float("nan")]}, r"per_frame\[1\] is nan"),
-        ({"start_percent": 0.6, "end_percent": 0.5}, "start_percent 0.6 is behind end_percent 0.5"),
+        ({"start_percent": 0.6, "end_percent": 0.5}, "start_percent 0.6 is greater than end_percent 0.5"),
     ],
 )
 def test_wrong_values_are_refused(video_model, values, message):
@@ -104,7 +104,7 @@ def test_wrong_values_are_refused(video_model, values, message):
 def test_lengths_that_do_not_fit_are_refused(video_model):
     with pytest.raises(ValueError, match="per_frame has 3 numbers, but the video has 4 frames"):
         sample(strength(video_model, per_frame=[1.0] * 3))
-    with pytest.raises(ValueError, match="mask has 3 frames, but the video has 4"):
+    with pytest.raises(ValueError, match="There are 3 masks, but the video has 4 frames"):
         sample(strength(video_model, mask=torch.ones(3, 8, 8)))
 
 

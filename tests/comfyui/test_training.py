@@ -187,7 +187,7 @@ def test_a_model_without_a_file_says_so(model, tmp_path):
 
 def test_too_little_memory_is_said_before(model, tmp_path, monkeypatch):
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_: 1e6)
-    with pytest.raises(ValueError, match=r"Training takes about .* GiB .*gradient_checkpointing true, precision"):
+    with pytest.raises(ValueError, match=r"Training needs about .* GiB .*gradient_checkpointing true, precision"):
         train_recipe(model, recipe(), clips(), tmp_path, echo=False)
 
 

@@ -41,7 +41,7 @@ def test_own_affinities():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([0.5, 0.5], "2 affinities for 3 frames: give one, or one for each frame"),
+        ([0.5, 0.5], "2 affinities for 3 frames: give one for all frames, or one for each frame"),
         ([], "0 affinities for 3 frames"),
         ([0.5, 1.5, 0.5], "An affinity is 1.5: use values from 0"),
         ([0.5, -0.1, 0.5], "An affinity is -0.1"),

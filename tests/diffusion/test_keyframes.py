@@ -51,7 +51,7 @@ def test_values(text):
         (read_prompts, "0: a\n0: b", "names frame 0 twice"),
         (read_prompts, "15: a\n-1: b", "names frame 15 twice"),
         (read_prompts, "-17: a", "16 frames has no frame -17: use numbers from -16 up"),
-        (read_prompts, '"0": "a" "8": "b"', 'not readable near ".*"8": "b"'),
+        (read_prompts, '"0": "a" "8": "b"', 'cannot be read at ".*"8": "b"'),
         (read_prompts, '"max_f": "a"', '"max_f" is not a frame number with a text'),
         (read_prompts, '"0": 5', '"0" is not a frame number with a text'),
         (read_prompts, "0: (cat:`t/10`)", "frame 0 has expressions between backticks"),

@@ -239,9 +239,9 @@ def test_a_second_pass_at_a_larger_size(sd15, family):
 def test_a_conditioning_node_for_other_layers_is_refused(sd15):
     image = flat_image()
     pia, fancyvideo = injected(sd15, public.pia()), injected(sd15, public.fancyvideo())
-    with pytest.raises(ValueError, match=r"\(PIA\) take their image in another way: use Image and Affinity Cond"):
+    with pytest.raises(ValueError, match=r"\(PIA\) read the image in another form: use Image and Affinity Cond"):
         first_frame_conditioning(pia, FlatVAE(), image, text(1), text(2), frames=FRAMES)
-    with pytest.raises(ValueError, match=r"\(FancyVideo\) take .* another way: use First Frame Conditioning"):
+    with pytest.raises(ValueError, match=r"\(FancyVideo\) read .* another form: use First Frame Conditioning"):
         affinity_conditioning(fancyvideo, FlatVAE(), image, text(1), text(2), frames=FRAMES, motion="small motion")
     plain = injected(sd15, public.animatediff())
     with pytest.raises(ValueError, match="read no known frames"):
