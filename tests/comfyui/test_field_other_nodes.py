@@ -68,7 +68,7 @@ def test_ic_light_beside_layers_without_known_frames(model):
 def test_ic_light_beside_layers_that_know_a_frame(model):
     known = tiny.first_frame_known(FRAMES)
     texts = tiny.text(1, known_frames=known), tiny.text(2, known_frames=known)
-    with pytest.raises(ValueError, match="The model gets 8 channels instead of 4 .latents. or 9"):
+    with pytest.raises(ValueError, match="The model got 8 channels instead of 4 .latents. or 9"):
         ksampler(ic_light(tiny.with_temporal_layers(model), noise_of(FRAMES, 2)), empty(), *texts)
 
 

@@ -66,7 +66,7 @@ def eps_layers(model, **entries):
 def test_one_latent(video_model):
     with pytest.raises(ValueError, match="There is one latent, but temporal layers need a video of at least 2 frames"):
         sample(video_model, frames=1)
-    with pytest.raises(ValueError, match="Videos of 1 frame were asked for"):
+    with pytest.raises(ValueError, match="The frames of Load Temporal Layers are 1"):
         sample(tiny.with_temporal_layers(video_model, frames=1))
 
 
