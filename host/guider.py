@@ -23,7 +23,7 @@ POSITIVE, NEGATIVE, IMAGE_ONLY = range(3)  # ComfyUI's indices of conditionings,
 EVALUATE = "sampler_calc_cond_batch_function"
 WRAPPER = "model_function_wrapper"
 DEFAULT_GUIDANCE = (7.5, 2.0)  # text and image weight of the paper (section 4)
-GUIDANCE_OF_BASE = {"pocket": (2.0, 1.0)}
+GUIDANCE_OF_BASE = {"pocket": (2.0, 1.0)}  # of files that state none
 
 
 class EmuVideoGuider(comfy.samplers.CFGGuider):
@@ -161,7 +161,9 @@ def share_control(conds: dict[str, list]) -> dict[str, list]:
 
 def trained_guidance(info: LayersInfo, text_guidance: float, image_guidance: float) -> tuple[float, float]:
     """Return the weights that a file of temporal layers states, in place of weights that are at the nodes' defaults."""
-    stated = GUIDANCE_OF_BASE.get(info.base, DEFAULT_GUIDANCE)
+    stated = info.text_guidance, info.image_guidance
+    if stated == DEFAULT_GUIDANCE:
+        stated = GUIDANCE_OF_BASE.get(info.base, DEFAULT_GUIDANCE)
     given = text_guidance, image_guidance
     text, image = (
         trained if value == default else value

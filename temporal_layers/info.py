@@ -40,6 +40,7 @@ def _different_names(anchors: tuple[Anchor, ...]) -> tuple[Anchor, ...]:
     return anchors
 
 
+Guidance = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Anchors = Annotated[tuple[Anchor, ...], Field(min_length=1, max_length=MAX_ANCHORS), AfterValidator(_different_names)]
 
 
@@ -63,6 +64,7 @@ class LayersInfo:
     factor: upscaling factor of super-resolution; 1 for other roles.
     source: the public file that the layers were converted from, and `left_out`, the number of its image weights that
         are not used.
+    text_guidance, image_guidance: weights of equation 1 to sample with; the defaults are the paper's.
 
     Raises pydantic's ValidationError, a ValueError, for a value out of range.
     """
@@ -82,6 +84,8 @@ class LayersInfo:
     factor: Annotated[int, Field(ge=1, le=64)] = 1
     source: str = ""
     left_out: Annotated[int, Field(ge=0)] = 0
+    text_guidance: Guidance = 7.5
+    image_guidance: Guidance = 2.0
 
     @property
     def max_frames(self) -> int:

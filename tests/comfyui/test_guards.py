@@ -247,6 +247,13 @@ def test_patches_see_positive_as_0_and_the_others_as_1(video_model):
     assert {frozenset(labels) for labels in seen} == {frozenset({0, 1})} and max(map(len, seen)) == 3
 
 
+def test_weights_that_a_file_states(model):
+    stating = tiny.with_temporal_layers(model, text_guidance=4.0, image_guidance=1.5)
+    arguments = *conditionings(), 7.5, 2.0, 0.0, "as trained"
+    (guider,) = EmuVideoGuider.execute(stating, *arguments).args
+    assert (guider.cfg, guider.image_guidance) == (4.0, 1.5)
+
+
 def test_weights_as_trained(video_model):
     """Only weights at their defaults follow the layers; the small test model has the base of the pocket."""
     conds = conditionings()
