@@ -56,14 +56,14 @@ def update(folder: str) -> None:
     AnimateDiff-Evolved's default folders are read even when that pack is not installed.
     """
     known = folder_paths.folder_names_and_paths
-    paths: list[str] = []
+    paths: dict[str, None] = {}  # in order, each once
     extensions = set(EXTENSIONS)
     for source in SOURCES[folder]:
         default = os.path.join(folder_paths.models_dir, source)
         listed, allowed = known.get(source, ([default], set()))
         extensions |= set(allowed)
-        paths += [path for path in (*listed, default) if path not in paths]
-    known[folder] = (paths, extensions)
+        paths |= dict.fromkeys((*listed, default))
+    known[folder] = (list(paths), extensions)
 
 
 def model_files(folder: str) -> list[str]:

@@ -66,6 +66,7 @@ def test_folders_of_extra_model_paths_stay_first(models_dir, tmp_path):
         mine,
         str(models_dir / "temporal_layers"),
         str(folders.WEIGHTS / "temporal_layers"),
+        str(models_dir / "animatediff_models"),
     ]
     assert folder_paths.folder_names_and_paths["checkpoints"][1] is folder_paths.supported_pt_extensions
 
