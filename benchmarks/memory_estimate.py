@@ -3,7 +3,7 @@
     PYTHONPATH=<ComfyUI> python -m emu_video.benchmarks.memory_estimate
 
 Before sampling ComfyUI frees `memory_required` of the model for the activations of both prompts' frames, and counts the
-temporal weights as a model of their own. The peak is that of live tensors (benchmarks.memory) while the UNet runs on
+temporal weights as an additional model. The peak is that of live tensors (benchmarks.memory) while the UNet runs on
 torch's fake tensors, which have sizes and no values: nothing is computed, so any size can be measured on any machine.
 Float32; ComfyUI's estimate for half precision is half of it, as are the activations.
 """

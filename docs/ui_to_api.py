@@ -4,7 +4,7 @@ from __future__ import annotations
 
 NOTES = {"MarkdownNote", "Note"}
 CONTROLS = {"fixed", "increment", "decrement", "randomize"}
-"""What the front end does to a seed after a run: a widget of its own, right after the seed's."""
+"""What the front end does to a seed after a run: a separate widget that follows the seed's."""
 NOT_SENT = {"upload"}
 
 

@@ -42,7 +42,7 @@ class Results:
             file.write(to_line({"key": key, **row}))
 
     def write_whole(self) -> None:
-        """Write the file anew, one line for each row, in the order of `rows`."""
+        """Rewrite the file, one line per row, in the order of `rows`."""
         with written_whole(self.path) as temporary:
             lines = [{"made_by": self.made_by}, *({"key": key, **row} for key, row in self.rows.items())]
             temporary.write_text("".join(map(to_line, lines)), "utf-8")
@@ -50,7 +50,7 @@ class Results:
 
 
 def read_rows(path: Path) -> dict[str, dict]:
-    """Return the rows of a results file by key, whatever made them."""
+    """Return the rows of a results file by key, without a check of what made them."""
     return {line.pop("key"): line for line in read_lines(path)[1:]}
 
 

@@ -6,7 +6,7 @@ moves, saves or frees weights, the module is the plain checkpoint. This is why t
 `ModelPatcher.set_injections`, whose layers stay on between prompts, vanish when any clone is freed, and come off in
 the wrong order when another pack replaced a `forward` in between.
 
-The temporal weights are a model of their own to ComfyUI (an additional model): counted, loaded and offloaded by it.
+ComfyUI treats the temporal weights as an additional model: it counts, loads and offloads them.
 """
 
 from __future__ import annotations

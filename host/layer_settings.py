@@ -1,4 +1,4 @@
-"""What a user may set on the temporal layers of a MODEL: their strength, the numbers they are told, motion LoRAs."""
+"""Settings of the temporal layers of a MODEL: strength, values of embeddings, motion LoRAs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def with_strength(
 def with_values(
     model: comfy.model_patcher.ModelPatcher, values: Mapping[str, float]
 ) -> comfy.model_patcher.ModelPatcher:
-    """A clone whose temporal layers are told these numbers. Raises ValueError where they ask for none."""
+    """Return a clone whose temporal layers embed these values. Raises ValueError if they have no such embedding."""
     info = check_layers(model)
     asked = info.modules.get("embedding", {}).get("values", {})
     if not asked:

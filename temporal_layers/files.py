@@ -99,8 +99,8 @@ def check_fits(unet: nn.Module, info: LayersInfo, path: str | os.PathLike) -> No
     for anchor in info.anchors:
         if anchor.name not in modules or not carries(backbone, modules[anchor.name], anchor):
             raise ValueError(
-                f"{path} hangs on {anchor.name} ({anchor.kind}, {anchor.channels} channels), which this "
-                f"{base} model does not have; use temporal layers made for this model."
+                f"{path} has a module for {anchor.name} ({anchor.kind}, {anchor.channels} channels), which this "
+                f"{base} model does not have. Use temporal layers made for this model."
             )
 
 
@@ -112,10 +112,10 @@ def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], info: 
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     if missing := expected.keys() - tensors.keys():
-        raise ValueError(f"{path} lacks the key {min(missing)}; download or export it again.")
+        raise ValueError(f"{path} is missing the key {min(missing)}. Download or export it again.")
     if surplus := tensors.keys() - expected.keys():
         raise ValueError(
-            f"{path} has the surplus key {min(surplus)}, which none of its anchors uses; download or export it again."
+            f"{path} has the unknown key {min(surplus)}, which none of its anchors uses. Download or export it again."
         )
     for key, tensor in tensors.items():
         if tensor.shape != expected[key].shape:

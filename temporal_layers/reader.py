@@ -1,4 +1,4 @@
-"""Reading files of weights: tensors by key, whatever they are wrapped in, without running code from the file.
+"""Read files of weights: tensors by key, in any known container, without running code from the file.
 
 Files come from strangers. Sizes are compared with bounds before anything is allocated, and whatever a library raises
 for a damaged file becomes one sentence.

@@ -16,7 +16,7 @@ from .conversion import AS_TRAINED, Converted, Options
 
 # In the order in which they are asked: the more particular before the more general.
 FORMATS = (fancyvideo, pia, animatelcm, motion_adapter, hotshotxl, animatediff, modelscope)
-# Families that a user may name, for files that cannot be told apart: {name: format}.
+# Families that a user can select for files that cannot be identified automatically: {name: format}.
 CHOICES = {format.NAME: format for format in (animatelcm,)}
 
 

@@ -34,9 +34,9 @@ Converted = tuple[dict[str, Tensor], LayersInfo]
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may decide against what the file says.
+    """User overrides of what the file states.
 
-    family: name of the family, for files that cannot be told apart; "" = by keys and shapes.
+    family: name of the family, for files that cannot be identified automatically; "" = by keys and shapes.
     transformer_norm, resnet_norm: whether the group norms of the temporal transformers, and those of the UNet's
         residual blocks and output, take their statistics over one "frame" or over the whole "clip";
         "" = as the family was trained.
@@ -115,7 +115,7 @@ class Conversion:
     def get(self, key: str) -> Tensor:
         """Return a tensor of the file. Raises ValueError for one that is missing."""
         if key not in self.weights.tensors:
-            raise ValueError(f"{self.weights.path} lacks the key {key}; download it again.")
+            raise ValueError(f"{self.weights.path} is missing the key {key}; download it again.")
         return self.weights.tensors[key]
 
     def skip(self, keys: set[str]) -> None:
@@ -131,7 +131,7 @@ class Conversion:
         unknown = {key for key in left if not SPATIAL.match(key) or key.startswith(tuple(self._slots))}
         if unknown:
             raise ValueError(
-                f"{self.weights.path} has the surplus key {min(unknown)}, which no {facts['family']} file has, so it "
+                f"{self.weights.path} has the unknown key {min(unknown)}, which no {facts['family']} file has, so it "
                 "was made for another architecture, or by a newer program; choose another file."
             )
         info = LayersInfo(

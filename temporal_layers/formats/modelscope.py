@@ -2,7 +2,7 @@
 
 A stack of convolutions behind every residual block, a transformer without positions behind every spatial one and
 behind the first convolution. All of their norms see whole clips. The files hold a whole UNet whose image weights were
-trained along; here the temporal layers hang on the user's own SD2.x checkpoint.
+trained along; here the temporal layers are attached to the user's own SD2.x checkpoint.
 """
 
 from __future__ import annotations

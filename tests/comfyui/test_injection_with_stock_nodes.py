@@ -1,4 +1,4 @@
-"""Injected layers together with what ComfyUI itself hangs on a model."""
+"""Injected layers together with ComfyUI's own model patches."""
 
 from __future__ import annotations
 

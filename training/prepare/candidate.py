@@ -43,6 +43,6 @@ class Candidate:
         return np.frombuffer(bytes.fromhex(self.looks), np.uint8).reshape(3, 8, 8, 3)
 
     def facts(self) -> dict:
-        """What a reader of the dataset wants to know; JSON."""
+        """Return the entry of the clip in the index of the dataset, as JSON values."""
         left_out = "frames", "looks"
         return {key: value for key, value in asdict(self).items() if key not in left_out and value is not None}

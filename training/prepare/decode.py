@@ -56,7 +56,7 @@ class Frame:
 
 @dataclass
 class Facts:
-    """What a file says of itself; filled by `read`."""
+    """Properties that a file states; filled by `read`."""
 
     codec: str = ""
     pixels: str = ""

@@ -1,4 +1,4 @@
-"""What a person looks at: a video and a contact sheet of what will be trained, and a table of what was left out."""
+"""Reports of a dataset: a video and a contact sheet of what will be trained, and a table of what was left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a folder holds: videos, folders of numbered frames, and the captions of both."""
+"""Find videos, folders of numbered frames, and their captions below a folder."""
 
 from __future__ import annotations
 
