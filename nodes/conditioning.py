@@ -240,7 +240,7 @@ class JoinVideo(io.ComfyNode):
                 io.Image.Input(
                     "frames",
                     optional=True,
-                    tooltip="The frames connected to the conditioning node. They replace the sampled ones. Required "
+                    tooltip="The frames that the conditioning node received; they replace the sampled ones. Required "
                     "after Extend Video Conditioning.",
                 ),
             ],

@@ -44,7 +44,7 @@ class TrainTemporalLayers(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "learning_rate", default=0.0, min=0.0, max=1.0, step=0.000001, round=False,
-                    tooltip="Learning rate. 0 uses the recipe's. Halve it if the loss jumps.",
+                    tooltip="0 uses the learning rate of the recipe. Halve it if the loss jumps.",
                 ),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the training."),
                 io.String.Input(
