@@ -9,11 +9,17 @@ import shutil
 from pathlib import Path
 
 import folder_paths
+from torch import Tensor
 
 from ..pocket.shipped import WEIGHTS
 from ..temporal_layers.files import stated_role
+from ..temporal_layers.formats import CHOICES, Options, load
+from ..temporal_layers.info import LayersInfo
+from ..temporal_layers.reader import Weights, read
 
 TEMPORAL_LAYERS = "temporal_layers"
+FAMILIES = tuple(CHOICES)
+"""Families that a user can select for a file that cannot be identified automatically."""
 MOTION_LORAS = "emu_video_motion_loras"
 INPUT_PICTURES = Path(__file__).parent.parent / "workflows" / "input"
 """Pictures that the templates load."""
@@ -94,6 +100,21 @@ def full_path(folder: str, name: str) -> str:
     """Return the path of a file that `model_files` lists. Raises FileNotFoundError."""
     update(folder)
     return folder_paths.get_full_path_or_raise(folder, name)
+
+
+def read_layers(name: str, family: str, *group_norms: str) -> tuple[dict[str, Tensor], LayersInfo]:
+    """Return the weights of a file of temporal layers, and what they are.
+
+    Args:
+        family: one of `FAMILIES`, or "" to identify the file by its keys and shapes.
+        group_norms: of the temporal transformers and of the checkpoint's residual blocks, see `formats.Options`.
+    """
+    return load(full_path(TEMPORAL_LAYERS, name), Options(family, *group_norms))
+
+
+def read_motion_lora(name: str) -> Weights:
+    """Return the weights of a motion LoRA file."""
+    return read(full_path(MOTION_LORAS, name))
 
 
 def fingerprint(folder: str, name: str | None) -> tuple[int, int]:

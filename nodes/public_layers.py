@@ -5,9 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.affinity_conditioning import PRESETS, affinity_conditioning
-from ..host.folders import MOTION_LORAS, fingerprint, full_path, model_files
+from ..host.folders import MOTION_LORAS, fingerprint, model_files, read_motion_lora
 from ..host.layer_settings import with_motion_lora, with_strength, with_values
-from ..temporal_layers.reader import read
 from .conditioning import CATEGORY as CONDITIONING
 from .conditioning import frames_input, model_inputs, text_inputs
 from .schedules import Floats
@@ -51,7 +50,7 @@ class LoadMotionLoRA(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, motion_lora: str, strength: float) -> io.NodeOutput:
-        lora = read(full_path(MOTION_LORAS, motion_lora))
+        lora = read_motion_lora(motion_lora)
         return io.NodeOutput(with_motion_lora(model, lora, strength))
 
 

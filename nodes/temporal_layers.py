@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.folders import TEMPORAL_LAYERS, fingerprint, full_path, layer_files
+from ..host.folders import FAMILIES, TEMPORAL_LAYERS, fingerprint, layer_files, read_layers
 from ..host.injection import inject
-from ..temporal_layers.formats import CHOICES, Options, load
 
 BY_THE_FILE = "as the file says"
 AS_TRAINED = "as trained"
@@ -63,7 +62,7 @@ class LoadTemporalLayers(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "family",
-                    options=[BY_THE_FILE, *CHOICES],
+                    options=[BY_THE_FILE, *FAMILIES],
                     default=BY_THE_FILE,
                     optional=True,
                     advanced=True,
@@ -94,8 +93,8 @@ class LoadTemporalLayers(io.ComfyNode):
     def execute(
         cls, model, temporal_layers: str, frames: int = 0, family: str = BY_THE_FILE, group_norm: str = AS_TRAINED
     ) -> io.NodeOutput:
-        options = Options("" if family == BY_THE_FILE else family, *GROUP_NORMS[group_norm])
-        state_dict, info = load(full_path(TEMPORAL_LAYERS, temporal_layers), options)
+        family = "" if family == BY_THE_FILE else family
+        state_dict, info = read_layers(temporal_layers, family, *GROUP_NORMS[group_norm])
         return io.NodeOutput(inject(model, state_dict, info, temporal_layers, frames))
 
 

@@ -52,10 +52,7 @@ MAY_IMPORT_COMFYUI = {
 }
 """Room -> why."""
 
-KNOWN_ARROWS = {
-    ("nodes/public_layers.py", "temporal_layers"),
-    ("nodes/temporal_layers.py", "temporal_layers"),
-}
+KNOWN_ARROWS: set[tuple[str, str]] = set()
 """Imports that point up today: (file, room). Remove an entry with its import; add none."""
 
 KNOWN_NAMES: set[tuple[str, str]] = set()
