@@ -94,7 +94,7 @@ def hang(unet: UNetModel, state_dict: dict[str, Tensor], info: LayersInfo) -> Te
     cpu = torch.device("cpu")
     layers = load_patcher(state_dict, info, cpu, cpu, torch.float32).model
     layers.frames = FRAMES
-    attach(unet, layers, owner=layers)
+    attach(unet, layers, owner=unet)  # for as long as the UNet lives
     return layers
 
 
