@@ -182,7 +182,7 @@ class FancyVideo:
         given = {"model": self.model, "vae": base["VAE"], "image": frame, **texts, "frames": 16}
         self.conditioning = Node("EmuVideoFirstFrame", given)
         weights = {"text_guidance": 7.5, "image_guidance": 1.0}
-        self.sampled = sampler(self.model, self.conditioning, "Sample video", 2, **weights)
+        self.sampled = sampler(self.model, self.conditioning, "Sample video", 2, 50, **weights)
         self.image = Group(
             "1. First frame", [[base, self.positive, self.negative], [latent, sampled], [frame, preview]]
         )

@@ -230,7 +230,7 @@ def _default(kind: Any, options: dict) -> Any:
     choices = kind if isinstance(kind, list) else options.get("options")
     if choices:
         return choices[0]["key"] if isinstance(choices[0], dict) else choices[0]
-    return {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}.get(kind, "")
+    return {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}.get(str(kind), "")
 
 
 def write(template: Template, info: dict[str, dict]) -> None:

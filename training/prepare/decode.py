@@ -274,7 +274,7 @@ def _pulled(graph: av.filter.Graph, waiting: deque) -> Iterator[tuple[av.VideoFr
 def _vectors(frame: av.VideoFrame) -> np.ndarray | None:
     """A copy of the motion vectors of a decoded frame."""
     # `frame.side_data` would refer to the frame and the frame to it, so that frames stay until garbage is collected.
-    found = SideDataContainer(frame).get("MOTION_VECTORS")
+    found = SideDataContainer(frame).get("MOTION_VECTORS")  # pyright: ignore[reportCallIssue]
     return None if found is None else found.to_ndarray().copy()  # pyright: ignore[reportAttributeAccessIssue]
 
 
