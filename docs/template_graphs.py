@@ -113,7 +113,7 @@ class InterpolationStep:
         conditioning = Node("EmuVideoInterpolation", inputs, seed="fixed")
         sampled = sampler(model, conditioning, "Sample frames between", seed, 8, text_guidance=1.0)
         frames = decode(sampled, base, "Decode frames")
-        joining = {"images": frames, "layout": conditioning["layout"], "frames": video.frames}
+        joining = {"images": frames, "layout": conditioning["layout"]}
         self.joined = Node("EmuVideoJoin", joining)
         preview = Node("PreviewImage", {"images": video.frames}, "8 frames")
         self.columns = [[model, conditioning], [sampled], [preview, frames, self.joined]]
