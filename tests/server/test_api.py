@@ -162,7 +162,7 @@ def test_odd_sizes(server):
 def test_batch_of_images(server):
     workflow = read("text_to_video_pocket")
     by_title(workflow, "Empty Latent Image")["batch_size"] = 3
-    assert "3 were given" in refusal(server, workflow)
+    assert "must be one image, but 3 are connected" in refusal(server, workflow)
 
 
 def test_temporal_layers_left_out(server):
