@@ -89,17 +89,9 @@ class Session:
         arm = task.left if side == "left" else task.right
         return self._file(task.name, "spoiled" if task.kind == "known" and arm == "b" else arm)
 
-    def link(self, path: Path) -> str:
-        """Return a name for a prepared video that tells nothing about its folder; `shown` leads back to the file."""
-        token = hmac.new(self.secret, str(path).encode(), "sha256").hexdigest()[:32]
-        self.shown[token] = path
-        return token
-
     def task_link(self, rater: str, task: Task, side: str) -> str:
         """Return a link for one side of a task. It differs from task to task, so that repeats are not recognised."""
-        token = hmac.new(self.secret, f"{rater}/{task.key}/{side}".encode(), "sha256").hexdigest()[:32]
-        self.shown[token] = self.video(task, side)
-        return token
+        return self._link(f"{rater}/{task.key}/{side}", self.video(task, side))
 
     def examples(self) -> list[dict]:
         """Return a training example for each reason: question, reason, and links to the better and the worse video."""
@@ -109,12 +101,18 @@ class Session:
                 "question": question.text,
                 "reason": reason.label,
                 "explanation": reason.explanation,
-                "better": self.link(good),
-                "worse": self.link(self._example(reason.fault)),
+                "better": self._link("example", good),
+                "worse": self._link(f"example {reason.fault}", self._example(reason.fault)),
             }
             for question in QUESTIONS.values()
             for reason in question.reasons
         ]
+
+    def _link(self, shown_as: str, path: Path) -> str:
+        """Return a name for a prepared video that tells nothing about its folder; `shown` leads back to the file."""
+        token = hmac.new(self.secret, shown_as.encode(), "sha256").hexdigest()[:32]
+        self.shown[token] = path
+        return token
 
     def _prepare(self, report: Callable[[str], None]) -> None:
         for number, (name, pair) in enumerate(self.pairs.items(), 1):
