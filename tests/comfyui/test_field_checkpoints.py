@@ -13,6 +13,7 @@ import comfy.sd
 import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules import openaimodel
+from emu_video.host import folders
 from emu_video.host.injection import inject, layers_info
 from emu_video.host.layer_settings import with_motion_lora
 from emu_video.nodes import temporal_layers as loader
@@ -223,6 +224,6 @@ def test_checkpoints_that_predict_v(stock):
 
 def test_a_saved_graph_without_the_newer_inputs(stock, tmp_path, monkeypatch):
     save_file(animatediff(), tmp_path / "mine.safetensors")
-    monkeypatch.setattr(loader, "full_path", lambda folder, name: str(tmp_path / name))
+    monkeypatch.setattr(folders, "full_path", lambda folder, name: str(tmp_path / name))
     (model,) = loader.LoadTemporalLayers.execute(stock.model, "mine.safetensors").args
     assert layers_info(model).family == "AnimateDiff v3"
