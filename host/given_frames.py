@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import comfy.sd
-import comfy.utils
 import torch
 from torch import Tensor
+
+from ..diffusion.resize import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +56,7 @@ class GivenFrames:
     def resized(self, vae: comfy.sd.VAE | None, height: int, width: int) -> GivenFrames:
         """Return the frames as images of another size, by bicubic interpolation. Latents are decoded first."""
         images = self.images if self.images is not None else rgb(checked(vae).decode(self.latents))
-        if images.shape[1:3] == (height, width):
-            return GivenFrames(images)
-        scaled = comfy.utils.common_upscale(images.movedim(-1, 1), width, height, "bicubic", "disabled")
-        return GivenFrames(scaled.movedim(1, -1).clamp(0, 1))
+        return GivenFrames(resized(images, height, width))
 
 
 def rgb(images: Tensor) -> Tensor:

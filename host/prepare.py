@@ -76,8 +76,8 @@ def encoders(
             f"{latent_format.latent_channels}: use the VAE of the checkpoint."
         )
 
-    def latents(frames: np.ndarray) -> Tensor:
-        return latent_format.process_in(encode(vae, torch.from_numpy(frames).float() / 255))
+    def latents(frames: Tensor) -> Tensor:
+        return latent_format.process_in(encode(vae, frames))
 
     return Encoders(
         frames=latents,

@@ -33,6 +33,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--buckets", action="store_true", help="keep aspect ratios, about the area of --size")
     parser.add_argument("--names-as-captions", action="store_true", help="use file names where a caption is missing")
     parser.add_argument("--keep-duplicates", action="store_true", help="keep clips that look like an earlier one")
+    parser.add_argument("--downscale", type=int, default=1, metavar="FACTOR", help="for super-resolution, usually 2")
     parser.add_argument("--stillest", type=float, default=0, metavar="PERCENT", help="leave out the stillest clips")
     parser.add_argument(
         "--clip-vision", help="CLIP vision model for the next two: a file, or one in models/clip_vision"
@@ -68,7 +69,8 @@ def main(given: list[str] | None = None) -> None:
         settings = Settings(
             frames=args.frames, fps=args.fps, width=args.size[0], height=args.size[1], per_video=args.per_video,
             buckets=args.buckets, names_as_captions=args.names_as_captions, keep_duplicates=args.keep_duplicates,
-            stillest=args.stillest, least_matching=args.least_matching, least_aesthetic=args.least_aesthetic,
+            downscale=args.downscale, stillest=args.stillest, least_matching=args.least_matching,
+            least_aesthetic=args.least_aesthetic,
         )  # fmt: skip
         with torch.inference_mode():
             prepared = prepare(args.folder, output, _encoders(args), settings, _Progress())

@@ -51,6 +51,11 @@ class PrepareClips(io.ComfyNode):
                     "stillest", default=0.0, min=0.0, max=99.0, step=1.0, optional=True, advanced=True,
                     tooltip="Percentage of clips to leave out: those that stand still at some time. Try 20 for films.",
                 ),
+                io.Int.Input(
+                    "downscale", default=1, min=1, max=8, optional=True, advanced=True,
+                    tooltip="Factor of super-resolution layers, usually 2: clips are also encoded from a smaller "
+                    "version. 1 is off.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="dataset", tooltip="For Train Temporal Layers."),
@@ -67,10 +72,12 @@ class PrepareClips(io.ComfyNode):
     def execute(
         cls, folder: str, model, clip, vae, frames: int, fps: float, width: int, height: int, name: str,
         per_video: int = 0, buckets: bool = False, names_as_captions: bool = False, stillest: float = 0.0,
+        downscale: int = 1,
     ) -> io.NodeOutput:  # fmt: skip
         sheet, report = prepare_clips(
             model, clip, vae, folder=folder, name=name, frames=frames, fps=fps, width=width, height=height,
             per_video=per_video, buckets=buckets, names_as_captions=names_as_captions, stillest=stillest,
+            downscale=downscale,
         )  # fmt: skip
         return io.NodeOutput(name, sheet, report, ui=ui.PreviewImage(sheet, cls=cls))
 

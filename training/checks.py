@@ -43,4 +43,5 @@ def shuffled(clip: Clip, seed: int) -> Clip:
         order = order.flip(0)
     while frames > 2 and torch.equal(order, torch.arange(frames)):
         order = torch.cat([order[:1], 1 + torch.randperm(frames - 1, generator=generator)])
-    return replace(clip, latents=clip.latents[order], weight=None if clip.weight is None else clip.weight[order])
+    weight, upsampled = (None if each is None else each[order] for each in (clip.weight, clip.upsampled))
+    return replace(clip, latents=clip.latents[order], weight=weight, upsampled=upsampled)

@@ -7,6 +7,7 @@ A dataset folder holds `index.json` and shards `shard-00000.safetensors`, ... On
 - `text_index` [n] int64, the row of `text` of each clip
 - `pooled` [m, P], and `cond.NAME` [m, ...]: further conditioning of each text, if the base uses it
 - `weight` [n, T, h, w] float16, optional: weights of the loss
+- `upsampled` [n, T, C, h, w] float16, optional: latents of the smaller video, resized to the size of the clip
 - `motion` [n] float32: motion scores
 
 Shards are memory-mapped: a clip costs memory only while it is used.
@@ -30,6 +31,7 @@ FORMAT_VERSION = 1
 INDEX = "index.json"
 TEXT = {"text": "cross_attn", "pooled": "pooled_output"}
 PREFIX = "cond."
+OPTIONAL = ("weight", "upsampled")
 
 Conds = dict[str, Tensor]
 """Conditioning of one text by ComfyUI's names, without a batch dimension: "cross_attn" [L, D], "pooled_output" [P]."""
@@ -41,22 +43,26 @@ Shape = tuple[int, int, int, int]
 class Clip:
     """A training clip.
 
-    latents: [T, C, h, w] float32. text: its conditioning. weight: weight of the loss, [T, h, w], or None.
+    latents: [T, C, h, w] float32. text: its conditioning. weight: weight of the loss, [T, h, w], or None. upsampled:
+    latents of the smaller video that super-resolution starts from, resized to the size of the clip, or None.
     """
 
     latents: Tensor
     text: Conds
     weight: Tensor | None = None
+    upsampled: Tensor | None = None
 
 
 class Clips(Protocol):
     """A dataset.
 
-    frames, fps: of every clip. key: hash of all inputs of the clips. null: conditioning of the empty text.
+    frames, fps: of every clip. downscale: factor of the clips' smaller version, 1 if there is none. key: hash of all
+    inputs of the clips. null: conditioning of the empty text.
     """
 
     frames: int
     fps: float
+    downscale: int
     key: str
     null: Conds
 
@@ -83,7 +89,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Index:
-    """`index.json`. base: {"name": family, "hash": of its weights}; size: width and height of the largest clip."""
+    """`index.json`. base: {"name": family, "hash": of its weights}; size: width and height of the largest clip;
+    downscale: see `Clips`.
+    """
 
     key: str
     base: dict[str, str]
@@ -91,6 +99,7 @@ class Index:
     fps: float
     size: tuple[int, int]
     clips: tuple[Entry, ...]
+    downscale: int = 1
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -114,7 +123,8 @@ class Index:
                 )
             names = [field.name for field in fields(Entry)]
             clips = tuple(Entry(**{name: entry[name] for name in names}) for entry in entries["clips"])
-            known = {field.name: entries[field.name] for field in fields(cls)}
+            known = {field.name: entries[field.name] for field in fields(cls) if field.name != "downscale"}
+            known["downscale"] = entries.get("downscale", 1)  # datasets of earlier versions have no smaller video
             return cls(**known | {"clips": clips, "size": tuple(entries["size"])})
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is damaged ({error}): prepare the clips again.") from None
@@ -127,6 +137,7 @@ class ShardedClips:
         self.folder = folder
         self.index = Index.read(folder)
         self.frames, self.fps, self.key = self.index.frames, self.index.fps, self.index.key
+        self.downscale = self.index.downscale
         self.base = self.index.base
         if not self.index.clips:
             raise ValueError(f"{folder} has no clips: prepare at least one that is long enough.")
@@ -140,8 +151,10 @@ class ShardedClips:
         entry = self.index.clips[number]
         shard = self._open(entry.shard)
         text = self._text(shard, int(shard.get_slice("text_index")[entry.row]))
-        weight = shard.get_slice("weight")[entry.row].float() if "weight" in shard.keys() else None
-        return Clip(shard.get_slice("latents")[entry.row].float(), text, weight)
+        weight, upsampled = (
+            shard.get_slice(name)[entry.row].float() if name in shard.keys() else None for name in OPTIONAL
+        )
+        return Clip(shard.get_slice("latents")[entry.row].float(), text, weight, upsampled)
 
     def shape(self, number: int) -> Shape:
         return self._shapes[self.index.clips[number].shard]
@@ -156,7 +169,8 @@ class ShardedClips:
         shapes = {}
         for name, row in rows.items():
             shard = self._open(name)
-            for tensor in ("latents", "text", "text_index"):
+            needed = ("latents", "text", "text_index", *(("upsampled",) if self.downscale > 1 else ()))
+            for tensor in needed:
                 if tensor not in shard.keys():
                     raise ValueError(f"{self.folder / name} lacks the tensor {tensor}: prepare the clips again.")
             count, *shape = shard.get_slice("latents").get_shape()
@@ -194,6 +208,7 @@ class MemoryClips:
         text_index: [n], index into `texts` of each clip. By default clip i has text i.
         null: conditioning of the empty text.
         weights: of the loss, [n, T, h, w] or a list of [T, h, w].
+        upsampled: latents of the clips' smaller version, as `latents`. downscale: its factor.
     """
 
     def __init__(
@@ -206,11 +221,14 @@ class MemoryClips:
         text_index: Tensor | Sequence[int] | None = None,
         captions: Sequence[str] = (),
         weights: Tensor | Sequence[Tensor] | None = None,
+        upsampled: Tensor | Sequence[Tensor] | None = None,
+        downscale: int = 1,
         key: str = "",
     ):
         if len(latents) == 0:
             raise ValueError("There are no clips: connect at least one.")
         self.latents, self.texts, self.null, self.weights = latents, texts, null, weights
+        self.upsampled, self.downscale = upsampled, downscale
         self.text_index = range(len(latents)) if text_index is None else text_index
         if len(self.text_index) != len(latents):
             raise ValueError(
@@ -227,8 +245,8 @@ class MemoryClips:
         return len(self.latents)
 
     def __getitem__(self, number: int) -> Clip:
-        weight = None if self.weights is None else self.weights[number].float()
-        return Clip(self.latents[number].float(), self.texts[int(self.text_index[number])], weight)
+        weight, upsampled = (None if each is None else each[number].float() for each in (self.weights, self.upsampled))
+        return Clip(self.latents[number].float(), self.texts[int(self.text_index[number])], weight, upsampled)
 
     def shape(self, number: int) -> Shape:
         frames, channels, height, width = self.latents[number].shape

@@ -1,11 +1,10 @@
-"""Given frames of training clips: patterns, noise augmentation, blur."""
+"""Given frames of training clips: patterns and noise augmentation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.known_frames import add_known_noise, interleave, mask_with_noise_level
@@ -20,8 +19,8 @@ class KnownFrames:
 
     pattern: one of KNOWN. factor, margin: the frames that "every n-th" gives; a factor of 0 draws n and the first
     frame. noise: highest timestep of their noise augmentation; exact: share of clips without it.
-    downscale: factor by which the given frames are blurred, for super-resolution. turn_round: share of clips with
-    several first frames that run backward through these, so that the text and not inertia decides what follows.
+    downscale: factor of super-resolution, above 1 all frames are given. turn_round: share of clips with several first
+    frames that run backward through these, so that the text and not inertia decides what follows.
     """
 
     pattern: str = "first"
@@ -51,17 +50,16 @@ class KnownFrames:
             mask[-1] = mask[-1] | (self.pattern == "first and last")
         return mask
 
-    def conditioning(self, x0: Tensor, mask: Tensor, schedule: Schedule, generator: torch.Generator) -> Tensor:
-        """Return the conditioning [T, C + 1, h, w] of a clip x0 [T, C, h, w]; `mask`, bool [T], marks the given frames.
+    def conditioning(self, latents: Tensor, mask: Tensor, schedule: Schedule, generator: torch.Generator) -> Tensor:
+        """Return the conditioning [T, C + 1, h, w] of a clip; `mask`, bool [T], marks its given frames.
 
-        The mask channel states the noise level, see `mask_with_noise_level`.
+        latents: [T, C, h, w], of the clip or, for super-resolution, of its smaller version, upsampled. The mask channel
+        states the noise level, see `mask_with_noise_level`.
         """
-        given, level = x0, 0
-        if self.downscale > 1:
-            given = blurred(x0, self.downscale)
+        level = 0
         if self.noise and torch.rand((), generator=generator) >= self.exact:
             level = draw(0, self.noise, generator)
-        given = known_frames(add_known_noise(given, level, schedule, generator)[None], mask[None])[0]
+        given = known_frames(add_known_noise(latents, level, schedule, generator)[None], mask[None])[0]
         given[:, -1] = mask_with_noise_level(given[:, -1], level, schedule)
         return given
 
@@ -128,12 +126,6 @@ def given_positions(frames: int, factor: int, margin: int) -> range:
             f"use clips of k * {factor} + {1 + 2 * margin} frames, for example {7 * factor + 1 + 2 * margin}."
         )
     return interleave(inner // factor + 1, factor, (margin, margin))[0]
-
-
-def blurred(latents: Tensor, factor: int) -> Tensor:
-    """Return latents [T, C, h, w] downscaled by `factor` and upscaled again."""
-    small = F.interpolate(latents, scale_factor=1 / factor, mode="area")
-    return F.interpolate(small, size=latents.shape[2:], mode="bilinear")
 
 
 def draw(low: int, high: int, generator: torch.Generator) -> int:

@@ -120,10 +120,12 @@ class Objective:
             no_text = nothing = False
         x0, weight, conditioning = clip.latents, clip.weight, None
         if conditioned:
+            known = clip.upsampled if self.known.downscale > 1 else x0
+            assert known is not None  # `stage_info` refuses clips without a smaller version
             mask = self.known.mask(len(x0), generator)
             order = turn_round(mask[None], torch.rand(1, generator=generator) < self.known.turn_round)[0]
             x0, weight = x0[order], None if weight is None else weight[order]
-            conditioning = self.known.conditioning(x0, mask & (not nothing), self.schedule, generator)
+            conditioning = self.known.conditioning(known[order], mask & (not nothing), self.schedule, generator)
         noise = torch.randn(x0.shape, generator=generator)
         target = noise if self.prediction == "eps" else v_target(x0, noise, t, self.schedule)
         return Sample(x0, add_noise(x0, noise, t, self.schedule), target, t, conditioning, weight, not no_text)

@@ -178,7 +178,8 @@ def stage_objective(stage: Stage, info: LayersInfo) -> Objective:
 def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> LayersInfo:
     """Return `info` with the stage's role, prediction, clip length and training summary.
 
-    Raises ValueError if the clips' length differs from the stage's `frames`, or exceeds the layers' position table.
+    Raises ValueError if the clips' length differs from the stage's `frames`, or exceeds the layers' position table, or
+    if the clips lack the smaller version that super-resolution needs.
     """
     if stage.frames and clips.frames != stage.frames:
         raise ValueError(
@@ -189,6 +190,12 @@ def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> Layers
         raise ValueError(
             f"The clips have {clips.frames} frames, these temporal layers ({info.family}) at most {info.max_frames}: "
             "prepare shorter clips."
+        )
+    if stage.downscale > 1 and clips.downscale != stage.downscale:
+        found = f"made smaller by {clips.downscale}" if clips.downscale > 1 else "of full size alone"
+        raise ValueError(
+            f"The recipe's stage {stage.name} trains super-resolution by {stage.downscale}, but the clips are {found}: "
+            f"prepare them with downscale {stage.downscale} (run.py prepare --downscale {stage.downscale})."
         )
     noise = info.noise
     if stage.prediction != "base":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import comfy.clip_vision
@@ -17,11 +18,18 @@ import folder_paths
 import numpy as np
 import pytest
 import torch
+from emu_video.diffusion.resize import downscaled
+from emu_video.diffusion.schedule import Schedule
 from emu_video.host import prepare as host
 from emu_video.host.clip_scores import aesthetic_score, clip_score, image_embedding
 from emu_video.host.fingerprint import fingerprint
+from emu_video.host.training import train_recipe
+from emu_video.tests.comfyui import tiny
 from emu_video.tests.training.prepare.videos import moving, write
 from emu_video.training.clips import ShardedClips
+from emu_video.training.known_frames import KnownFrames
+from emu_video.training.objective import Objective
+from emu_video.training.recipe import load_recipe
 
 CHECKPOINT = Path(host.__file__).parent.parent / "pocket" / "weights" / "checkpoints" / "emu_video_pocket.safetensors"
 
@@ -70,6 +78,39 @@ def test_node_makes_what_the_stock_nodes_make(pack, pocket, videos, output):
     ((null, _),) = clip.encode_from_tokens_scheduled(clip.tokenize(""))
     assert torch.equal(clips.null["cross_attn"], null[0].half().float())
     assert torch.equal(clips[1].text["cross_attn"], clips.null["cross_attn"])
+
+
+def test_super_resolution_is_trained_on_what_the_node_gives(pack, pocket, videos, output):
+    """Latents and mask of Super-Resolution Conditioning for the smaller video are those of the trainer, bit for bit."""
+    model, _, vae = pocket
+    run(pack, pocket, videos, downscale=2)
+    clip = ShardedClips(output / "mine")[0]
+    known = KnownFrames(downscale=2, noise=250, exact=0.0)
+    objective = Objective(Schedule.from_betas(zero_terminal_snr=True), known=known)
+    small = downscaled(torch.from_numpy(moving(8, 64, 64)).float() / 255, 2)
+    layers = tiny.with_temporal_layers(model, role="super_resolution", noise_told=True, factor=2)
+    text = [[torch.zeros(1, 32, 128), {}]]
+    node, levels = partial(pack["EmuVideoSuperResolution"].execute, layers, vae, small, text, text, 2, window=8), set()
+    for seed in range(3):
+        trained = objective.draw(clip, torch.Generator().manual_seed(seed), t=500).conditioning
+        share = trained[0, 4, 0, 0]
+        level = int((objective.schedule.alphas_cumprod - share).abs().argmin())
+        levels.add(level)
+        sampled, clean = (node(each, seed).args[0][0][0][1]["noise_concat"] for each in (level, 0))
+        assert torch.equal(sampled[:, 4], trained[:, 4])
+        assert torch.equal(clean[:, :4].half().float(), clip.upsampled)
+        signal = objective.schedule.alpha(level)  # the noise itself has another seed
+        for each in (trained, sampled):
+            noise = (each[:, :4] - signal * clip.upsampled) / objective.schedule.sigma(level)
+            assert abs(noise.std() - 1) < 0.1
+    assert len(levels) == 3
+
+
+def test_a_dataset_without_a_smaller_version_is_refused(pack, pocket, videos, output):
+    run(pack, pocket, videos)
+    clips, recipe = ShardedClips(output / "mine"), load_recipe("super_resolution")
+    with pytest.raises(ValueError, match="trains super-resolution by 2, but the clips are of full size alone: prepare"):
+        train_recipe(pocket[0], recipe, clips, output)
 
 
 def test_cancel_stops_the_node_and_the_next_run_goes_on(pack, pocket, videos, output):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from emu_video.diffusion.schedule import Schedule
@@ -89,6 +91,17 @@ def test_laws_of_the_timestep(law, low, high):
     assert low < sum(sample.t for sample in samples) / 400 < high
     last = sum(sample.t == 999 for sample in draws(Objective(SCHEDULE, timesteps=law, last=0.3)))
     assert 0.24 < last / 400 < 0.37
+
+
+def test_super_resolution_reads_the_smaller_version():
+    """All frames are known from it; what is denoised is the clip itself."""
+    whole = clip()
+    both = replace(whole, upsampled=-whole.latents)
+    sample = Objective(SCHEDULE, known=KnownFrames(downscale=2)).draw(both, torch.Generator().manual_seed(2), t=400)
+    assert torch.equal(given(sample)[:, :4], -whole.latents) and given(sample)[:, 4].eq(1).all()
+    assert torch.equal(sample.x0, whole.latents)
+    video = Objective(SCHEDULE).draw(both, torch.Generator().manual_seed(2), t=400)
+    assert torch.equal(given(video)[0, :4], whole.latents[0])
 
 
 def test_weights_and_drift():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -27,13 +28,13 @@ def planned(
 ) -> list[Shard]:
     """Return the shards that `clips` go to; videos that are enlarged go to `notes`."""
     size = settings.width, settings.height
-    sizes = buckets(*size, BUCKET_STEP * encoders.ratio) if settings.buckets else [size]
+    sizes = buckets(*size, math.lcm(BUCKET_STEP * encoders.ratio, settings.downscale)) if settings.buckets else [size]
     sized = [(clip, nearest(clip.size, sizes)) for clip in clips]
-    shards = plan(sized, encoders, settings.frames)
+    shards = plan(sized, encoders, settings)
     stamps = {name: by_name[name].stamp() for name in {clip.source for clip in clips}}
     for shard in shards:
         contents = [(clip.source, stamps[clip.source], clip.caption, clip.frames) for clip in shard.clips]
-        shard.key = digest(VERSION, shard.size, settings.fps, encoders.identity, contents)
+        shard.key = digest(VERSION, shard.size, settings.fps, settings.downscale, encoders.identity, contents)
     for name, group in groupby(sized, key=lambda pair: pair[0].source):
         clip, of = next(group)
         enlarged = fit(clip.size, of).enlarged
@@ -72,7 +73,7 @@ def write_all(
 
 
 def _check_room(out: Path, shards: Sequence[Shard], encoders: Encoders, settings: Settings) -> None:
-    needed = sum(shard.bytes(encoders, settings.frames) for shard in shards)
+    needed = sum(shard.bytes(encoders, settings) for shard in shards)
     needed += sum(len(shard.clips) * settings.frames * shard.size[0] * shard.size[1] for shard in shards) // PREVIEW
     clips = sum(len(shard.clips) for shard in shards)
     free = shutil.disk_usage(out).free
@@ -91,7 +92,8 @@ def _write(
     settings: Settings,
     tick: Callable[[int], None],
 ) -> None:
-    contents, count = Contents(encoders, len(shard.clips), {clip.caption for clip in shard.clips}), 0
+    captions, count = {clip.caption for clip in shard.clips}, 0
+    contents = Contents(encoders, len(shard.clips), captions, settings.downscale)
     with (
         written_whole(out / shard.preview) as temporary,
         report.Preview(temporary, shard.size, settings.fps) as preview,

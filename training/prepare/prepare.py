@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def prepare(
         RuntimeError: PySceneDetect is missing, or the disk is full.
     """
     scenes.check()
-    _check_size(settings, encoders.ratio)
+    _check_size(settings, math.lcm(encoders.ratio, settings.downscale))
     _check_folder(out)
     found, notes = sources.find(folder, out, settings.names_as_captions)
     out.mkdir(parents=True, exist_ok=True)
@@ -75,9 +76,10 @@ def prepare(
 
 def _check_size(settings: Settings, multiple: int) -> None:
     if settings.width % multiple or settings.height % multiple:
+        by = f" and a downscale of {settings.downscale}" if settings.downscale > 1 else ""
         fitting = "x".join(str(max(1, round(side / multiple)) * multiple) for side in (settings.width, settings.height))
         raise ValueError(
-            f"The size is {settings.width}x{settings.height}, but this VAE needs multiples of {multiple}: "
+            f"The size is {settings.width}x{settings.height}, but this VAE{by} needs multiples of {multiple}: "
             f"use {fitting}, for example."
         )
 
@@ -140,6 +142,7 @@ def _finish(
         "frames": settings.frames,
         "fps": settings.fps,
         "size": [settings.width, settings.height],
+        "downscale": settings.downscale,
         "shards": listed,
         "clips": clips,
         "notes": [vars(note) for note in notes],

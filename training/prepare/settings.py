@@ -19,6 +19,8 @@ class Settings:
         buckets: Keep the aspect ratio of each video (to the nearest bucket) instead of cropping all to one.
         names_as_captions: Use a video's file name as its caption where it has none.
         keep_duplicates: Keep clips that look like an earlier one.
+        downscale: Factor of super-resolution: clips are also encoded from a version smaller by this factor. 1: they are
+            not.
         stillest: Percentage of clips to leave out, those that stand still at some time (Emu Video's motion filter).
         least_matching: Percentage of clips to leave out, those whose first frame fits the caption least (CLIP score).
         least_aesthetic: Percentage of clips to leave out, those whose first frame scores lowest.
@@ -32,6 +34,7 @@ class Settings:
     buckets: bool = False
     names_as_captions: bool = False
     keep_duplicates: bool = False
+    downscale: int = 1
     stillest: float = 0.0
     least_matching: float = 0.0
     least_aesthetic: float = 0.0
@@ -45,6 +48,8 @@ class Settings:
             raise ValueError(f"A clip of {self.width}x{self.height} has no pixels.")
         if self.per_video < 0:
             raise ValueError(f"{self.per_video} clips a video make no sense: use 0 for all, or 1 and more.")
+        if self.downscale < 1:
+            raise ValueError(f"downscale is {self.downscale}: use 1 for none, or the factor of super-resolution.")
         for name in ("stillest", "least_matching", "least_aesthetic"):
             if not 0 <= getattr(self, name) < 100:
                 raise ValueError(f"{name} is {getattr(self, name)}: use a percentage from 0 to below 100.")

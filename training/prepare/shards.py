@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ...diffusion.resize import upsampled
 from ..checkpoint import written_whole
 from .candidate import Candidate
-from .settings import Note
+from .settings import Note, Settings
 
 METADATA = "emu_video_clips"
 CLIPS = 256  # of one shard at most
@@ -30,7 +31,7 @@ class Encoders:
     """Functions of a checkpoint, and what it is.
 
     Args:
-        frames: uint8 RGB [T, h, w, 3] -> latents [T, C, h / r, w / r] in the scale of the network.
+        frames: RGB in 0..1 [T, h, w, 3] -> latents [T, C, h / r, w / r] in the scale of the network.
         text: A caption -> `text` [L, D], where the base has them `pooled` [P] and `cond.NAME`.
         windows: A caption -> how many windows of the text encoder it fills; L is a multiple of it.
         ratio: Pixels r to a latent along each side; width and height of a clip are multiples of it.
@@ -41,7 +42,7 @@ class Encoders:
         aesthetic: First frame -> aesthetic score.
     """
 
-    frames: Callable[[np.ndarray], Tensor]
+    frames: Callable[[Tensor], Tensor]
     text: Callable[[str], dict[str, Tensor]]
     windows: Callable[[str], int]
     ratio: int
@@ -77,9 +78,9 @@ class Shard:
     def preview(self) -> str:
         return f"shard-{self.number:05d}.mp4"
 
-    def bytes(self, encoders: Encoders, frames: int) -> int:
+    def bytes(self, encoders: Encoders, settings: Settings) -> int:
         """Size of its latents."""
-        return len(self.clips) * latent_bytes(self.size, encoders, frames)
+        return len(self.clips) * latent_bytes(self.size, encoders, settings)
 
 
 def digest(*facts: object) -> str:
@@ -87,19 +88,21 @@ def digest(*facts: object) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def latent_bytes(size: tuple[int, int], encoders: Encoders, frames: int) -> int:
+def latent_bytes(size: tuple[int, int], encoders: Encoders, settings: Settings) -> int:
     """Size of the latents of one clip."""
-    return 2 * frames * encoders.channels * (size[0] // encoders.ratio) * (size[1] // encoders.ratio)
+    versions = 2 if settings.downscale > 1 else 1
+    area = (size[0] // encoders.ratio) * (size[1] // encoders.ratio)
+    return 2 * versions * settings.frames * encoders.channels * area
 
 
-def plan(clips: Iterable[tuple[Candidate, tuple[int, int]]], encoders: Encoders, frames: int) -> list[Shard]:
+def plan(clips: Iterable[tuple[Candidate, tuple[int, int]]], encoders: Encoders, settings: Settings) -> list[Shard]:
     """Return the shards of clips with their sizes: of one size each, in the order of the clips."""
     by_size: dict[tuple[int, int], list[Candidate]] = {}
     for clip, size in clips:
         by_size.setdefault(size, []).append(clip)
     shards: list[Shard] = []
     for size, of_size in sorted(by_size.items()):
-        most = min(CLIPS, max(1, BYTES // latent_bytes(size, encoders, frames)))
+        most = min(CLIPS, max(1, BYTES // latent_bytes(size, encoders, settings)))
         for start in range(0, len(of_size), most):
             shards.append(Shard(len(shards), size, of_size[start : start + most]))
     return shards
@@ -108,10 +111,10 @@ def plan(clips: Iterable[tuple[Candidate, tuple[int, int]]], encoders: Encoders,
 class Contents:
     """Tensors of a shard while it is being filled. Latents are allocated once, so nothing is held twice."""
 
-    def __init__(self, encoders: Encoders, room: int, captions: Iterable[str]):
-        self._encoders, self._room = encoders, room
+    def __init__(self, encoders: Encoders, room: int, captions: Iterable[str], downscale: int = 1):
+        self._encoders, self._room, self._downscale = encoders, room, downscale
         self._windows = math.lcm(*(encoders.windows(caption) for caption in {"", *captions}))
-        self._latents: Tensor | None = None
+        self._latents: dict[str, Tensor] = {}
         self._texts = {"": self._encode("")}  # row 0 is the null text
         self.rows: list[dict] = []
         self._columns: dict[str, list] = {"text_index": [], "motion": [], "original_size": [], "crop": []}
@@ -123,12 +126,17 @@ class Contents:
 
     def add(self, clip: Candidate, frames: np.ndarray, crop: tuple[int, int]) -> str:
         """Encode a clip and keep it; return why it cannot be used, or ""."""
-        latents = self._encoders.frames(frames).to("cpu", torch.float16)
-        if not torch.isfinite(latents).all():
+        pictures = torch.from_numpy(frames).float() / 255
+        versions = {"latents": pictures}
+        if self._downscale > 1:
+            versions["upsampled"] = upsampled(pictures, self._downscale)
+        encoded = {name: self._encoders.frames(each).to("cpu", torch.float16) for name, each in versions.items()}
+        if not all(latents.isfinite().all() for latents in encoded.values()):
             return "The VAE gives numbers that are not finite: load it in float32."
-        if self._latents is None:
-            self._latents = torch.empty((self._room, *latents.shape), dtype=torch.float16)
-        self._latents[len(self.rows)] = latents
+        for name, latents in encoded.items():
+            if name not in self._latents:
+                self._latents[name] = torch.empty((self._room, *latents.shape), dtype=torch.float16)
+            self._latents[name][len(self.rows)] = latents
         if clip.caption not in self._texts:
             self._texts[clip.caption] = self._encode(clip.caption)
         self._columns["text_index"].append(list(self._texts).index(clip.caption))
@@ -139,13 +147,14 @@ class Contents:
         return ""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return latents [n, T, C, h, w], text [m, L, D] (and pooled), text_index and motion [n], and sizes [n, 2]."""
-        assert self._latents is not None
+        """Return latents (and upsampled) [n, T, C, h, w], text [m, L, D] (and pooled), text_index and motion [n], and
+        sizes [n, 2]."""
         kinds = {"motion": torch.float32}
         columns = {key: torch.tensor(value, dtype=kinds.get(key, torch.int64)) for key, value in self._columns.items()}
         names = self._texts[""]
         texts = {name: torch.stack([encoded[name] for encoded in self._texts.values()]) for name in names}
-        return {"latents": self._latents[: len(self.rows)], **texts, **columns}
+        latents = {name: each[: len(self.rows)] for name, each in self._latents.items()}
+        return {**latents, **texts, **columns}
 
 
 def save(folder: Path, shard: Shard, contents: Contents) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from emu_video.diffusion.resize import upsampled
 from emu_video.tests.training.prepare.videos import animate, encoders, moving, sound, write
 from emu_video.training.clips import ShardedClips
 from emu_video.training.prepare import prepare as module
@@ -77,7 +78,23 @@ def test_latents_are_those_of_the_frames(tmp_path):
     clips = ShardedClips(tmp_path / "out")
     assert [(entry.start, entry.stop) for entry in clips.index.clips] == [(0.25, 1.25), (1.25, 2.25)]
     for number, start in enumerate((2, 10)):
-        assert torch.equal(clips[number].latents, encoders().frames(frames[start : start + 8]).half().float())
+        pictures = torch.from_numpy(frames[start : start + 8]).float() / 255
+        assert torch.equal(clips[number].latents, encoders().frames(pictures).half().float())
+
+
+def test_clips_are_also_encoded_from_a_smaller_version(tmp_path):
+    frames = moving(20, 32, 32)
+    write(tmp_path / "v" / "a.mkv", frames, codec="ffv1", pixels="bgr0")
+    plain = run(tmp_path / "v", tmp_path / "plain").index
+    index = run(tmp_path / "v", tmp_path / "out", downscale=2).index
+    clips = ShardedClips(tmp_path / "out")
+    assert clips.downscale == index["downscale"] == 2 and ShardedClips(tmp_path / "plain").downscale == 1
+    assert clips[0].latents.equal(ShardedClips(tmp_path / "plain")[0].latents) and plain["key"] != index["key"]
+    small = upsampled(torch.from_numpy(frames[2:10]).float() / 255, 2)
+    assert torch.equal(clips[0].upsampled, encoders().frames(small).half().float())
+    assert not torch.equal(clips[0].upsampled, clips[0].latents)
+    with pytest.raises(ValueError, match="a downscale of 3 needs multiples of 12: use 36x36"):
+        run(tmp_path / "v", tmp_path / "three", downscale=3)
 
 
 def test_everything_left_out_has_a_reason(folder, tmp_path):

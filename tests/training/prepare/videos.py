@@ -95,8 +95,8 @@ def sound(path: Path) -> Path:
 def encoders(**changes: Any) -> Encoders:
     """Encoders of 4 x 4 pixels to a latent, whose texts are twice the letters of a caption."""
 
-    def frames(pixels: np.ndarray) -> torch.Tensor:
-        return torch.nn.functional.avg_pool2d(torch.from_numpy(pixels).movedim(-1, 1).float() / 127.5 - 1, 4)
+    def frames(pictures: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(pictures.movedim(-1, 1) * 2 - 1, 4)
 
     def text(caption: str) -> dict[str, torch.Tensor]:
         words = windows(caption)
