@@ -31,17 +31,19 @@ def dataset_folder(name: str) -> Path:
     """Return the folder of a dataset in ComfyUI's output folder.
 
     Raises:
-        ValueError: `name` is empty or leads out of it.
+        ValueError: `name` is empty or points outside of the output folder.
     """
     root = Path(folder_paths.get_output_directory()).resolve() / DATASETS
     folder = (root / name.strip()).resolve()
     if not name.strip() or root not in folder.parents:
-        raise ValueError(f'"{name}" is not a name for a dataset: use letters and digits, for example my_clips.')
+        raise ValueError(
+            f'"{name}" is not a valid name for a dataset: use letters, digits and _, for example my_clips.'
+        )
     return folder
 
 
 def source_folder(name: str) -> Path:
-    """Return a folder of videos: a path, or one in ComfyUI's input folder."""
+    """Return the path of a folder of videos, which may be a folder in ComfyUI's input folder."""
     folder = Path(name.strip().strip('"')).expanduser()
     return folder if folder.is_absolute() else Path(folder_paths.get_input_directory()) / folder
 
@@ -61,18 +63,18 @@ def encoders(
     """Return the functions that `prepare` encodes with.
 
     Raises:
-        ValueError: One of the three is missing or does not fit the others.
+        ValueError: MODEL, VAE or CLIP is missing or does not fit the others.
     """
     if model is None:
-        raise ValueError("There is no model: this file holds no UNet. Use an image checkpoint.")
+        raise ValueError("There is no MODEL, because this file contains no UNet: use an image checkpoint.")
     if clip is None:
-        raise ValueError("There is no CLIP: this checkpoint has none, so load one with Load CLIP.")
+        raise ValueError("There is no CLIP, because this checkpoint contains none: load one with Load CLIP.")
     base, ratio = identify_base(model.model.diffusion_model), compression(vae)
     assert vae is not None and vae.first_stage_model is not None
     latent_format = model.model.latent_format
     if getattr(vae, "latent_channels", latent_format.latent_channels) != latent_format.latent_channels:
         raise ValueError(
-            f"This VAE makes latents of {vae.latent_channels} channels, but the model reads "
+            f"This VAE's latents have {vae.latent_channels} channels, but the model needs "
             f"{latent_format.latent_channels}: use the VAE of the checkpoint."
         )
 
@@ -96,7 +98,7 @@ def encoders(
 
 
 def tokens(clip: comfy.sd.CLIP, caption: str) -> dict[str, list]:
-    """Tokens of a caption as it is written: parentheses are no weights."""
+    """Return the tokens of a caption. Parentheses are text, not weights."""
     return clip.tokenize(caption.replace("(", "\\(").replace(")", "\\)"))
 
 

@@ -1,7 +1,7 @@
-"""Make a dataset of a folder of videos and captions, for the training of temporal layers.
+"""Make a dataset from a folder of videos and captions, to train temporal layers.
 
-Finds scene cuts, takes clips, encodes them with the checkpoint's own VAE and CLIP, and writes shards, a contact sheet,
-a video of what will be trained, and a report of what was left out. Run it again to go on after a stop.
+Finds scene cuts, takes clips, and encodes them with the checkpoint's VAE and CLIP. Writes shards, preview videos, a
+contact sheet, and a report of the files that were left out. Run the same command again to continue after a stop.
 """
 
 from __future__ import annotations
@@ -26,25 +26,47 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--checkpoint", required=True, help="image checkpoint: a file, or a name in models/checkpoints")
     parser.add_argument("--output", type=Path, help="folder of the dataset (default: datasets/ and the folder's name)")
-    parser.add_argument("--frames", type=int, default=8, help="frames of a clip (default: 8)")
+    parser.add_argument("--frames", type=int, default=8, help="frames per clip (default: 8)")
     parser.add_argument("--fps", type=float, default=8.0, help="frames per second of a clip (default: 8)")
     parser.add_argument("--size", type=_size, default=(512, 512), metavar="WIDTHxHEIGHT", help="default: 512x512")
-    parser.add_argument("--per-video", type=int, default=0, help="clips of one video, evenly spread (default: all)")
-    parser.add_argument("--buckets", action="store_true", help="keep aspect ratios, about the area of --size")
-    parser.add_argument("--names-as-captions", action="store_true", help="use file names where a caption is missing")
+    parser.add_argument("--per-video", type=int, default=0, help="clips per video, evenly spread (default: all)")
+    parser.add_argument(
+        "--buckets", action="store_true", help="keep the aspect ratio of each video, with at most the area of --size"
+    )
+    parser.add_argument(
+        "--names-as-captions", action="store_true", help="use the file name as caption if a video has none"
+    )
     parser.add_argument("--keep-duplicates", action="store_true", help="keep clips that look like an earlier one")
     parser.add_argument("--downscale", type=int, default=1, metavar="FACTOR", help="for super-resolution, usually 2")
-    parser.add_argument("--stillest", type=float, default=0, metavar="PERCENT", help="leave out the stillest clips")
     parser.add_argument(
-        "--clip-vision", help="CLIP vision model for the next two: a file, or one in models/clip_vision"
+        "--stillest",
+        type=float,
+        default=0,
+        metavar="PERCENT",
+        help="leave out this percentage of clips: those that almost stop at some point",
     )
     parser.add_argument(
-        "--clip-text", help="its text half, a file or one in models/text_encoders, if not the checkpoint's"
+        "--clip-vision", help="CLIP vision model for the filters below: a file, or a name in models/clip_vision"
     )
-    parser.add_argument("--least-matching", type=float, default=0, metavar="PERCENT", help="leave out by CLIP score")
+    parser.add_argument(
+        "--clip-text", help="its text encoder, if not the checkpoint's: a file, or a name in models/text_encoders"
+    )
+    parser.add_argument(
+        "--least-matching",
+        type=float,
+        default=0,
+        metavar="PERCENT",
+        help="leave out this percentage of clips: those with the lowest CLIP score",
+    )
     parser.add_argument("--aesthetic", help="LAION's aesthetic predictor, version 2, for CLIP ViT-L/14: a file")
-    parser.add_argument("--least-aesthetic", type=float, default=0, metavar="PERCENT", help="leave out by its score")
-    parser.add_argument("--vae", help="another VAE than the checkpoint's: a file, or a name in models/vae")
+    parser.add_argument(
+        "--least-aesthetic",
+        type=float,
+        default=0,
+        metavar="PERCENT",
+        help="leave out this percentage of clips: those with the lowest aesthetic score",
+    )
+    parser.add_argument("--vae", help="VAE, if not the checkpoint's: a file, or a name in models/vae")
     return parser.parse_args(given)
 
 
@@ -53,7 +75,7 @@ def _size(words: str) -> tuple[int, int]:
     try:
         return int(width), int(height or width)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{words} is not a size like 512x512") from None
+        raise argparse.ArgumentTypeError(f"{words} is not a size; write, for example, 512x512") from None
 
 
 def main(given: list[str] | None = None) -> None:
@@ -77,14 +99,14 @@ def main(given: list[str] | None = None) -> None:
     except (ValueError, RuntimeError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
-        sys.exit(f"\nStopped. What is done is kept in {output}: run this again, and it goes on from there.")
+        sys.exit(f"\nStopped. Finished parts are kept in {output}: run the same command again to continue.")
     print(f"\n\n{prepared.report}\n")
-    print(f"Look at {output / SHEET} and {output / prepared.index['shards'][0]['preview']}.")
-    print(f"The table is {output / REPORT}, everything about each clip is in {output / INDEX}.")
+    print(f"See the clips in {output / SHEET} and {output / prepared.index['shards'][0]['preview']}.")
+    print(f"The report is {output / REPORT}. Details of each clip are in {output / INDEX}.")
 
 
 def _encoders(args: argparse.Namespace):
-    """Load the models and return the encoders, with scores where files for them are named."""
+    """Load the models and return the encoders. They include scores if the files for them are given."""
     import comfy.sd
     import comfy.utils
 

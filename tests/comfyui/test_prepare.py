@@ -139,7 +139,7 @@ def test_the_cache_key_follows_the_folder(pack, videos):
 
 @pytest.mark.parametrize("name", ["", "..", "../outside", "/tmp/elsewhere"])
 def test_names_that_lead_out_of_the_output_folder_are_refused(pack, pocket, videos, output, name):
-    with pytest.raises(ValueError, match="is not a name for a dataset"):
+    with pytest.raises(ValueError, match="is not a valid name for a dataset"):
         run(pack, pocket, videos, name=name)
 
 

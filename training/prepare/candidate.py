@@ -1,4 +1,4 @@
-"""One clip: where it comes from, and what is known of it before it is encoded."""
+"""A candidate clip: its place in a video, and its properties before it is encoded."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 @dataclass
 class Candidate:
-    """A stretch of a video that becomes training frames.
+    """A part of a video that may become a training clip.
 
     Args:
         source: Name of the source, as in `Source.name`.
-        caption: Its text.
-        frames: Indices of its frames in the video; an index may come twice.
-        start, stop: Seconds in the video.
+        caption: Caption of the source.
+        frames: Indices of its frames in the video; an index may be repeated.
+        start, stop: Start and end in the video, in seconds.
         size: Width and height of the video in pixels.
         motion: Mean speed, in frame diagonals per second.
-        least_motion: Least mean speed over six frames in a row.
-        motion_by: The method of both.
-        looks: Hexadecimal digits of `duplicates.look` of three frames.
-        matching: CLIP score of first frame and caption, where it was asked for.
-        aesthetic: Aesthetic score of the first frame, where it was asked for.
+        least_motion: Lowest mean speed over six consecutive frames.
+        motion_by: Method that measured both speeds.
+        looks: `duplicates.look` of three frames, as hexadecimal digits.
+        matching: CLIP score of first frame and caption, or None if it was not computed.
+        aesthetic: Aesthetic score of the first frame, or None if it was not computed.
     """
 
     source: str
@@ -39,7 +39,7 @@ class Candidate:
     aesthetic: float | None = None
 
     def look_array(self) -> np.ndarray:
-        """uint8 [3, 8, 8, 3]."""
+        """Return `looks` as uint8 [3, 8, 8, 3]."""
         return np.frombuffer(bytes.fromhex(self.looks), np.uint8).reshape(3, 8, 8, 3)
 
     def facts(self) -> dict:

@@ -1,4 +1,4 @@
-"""Which clips are kept: no duplicates, no overlong captions, and those that pass the filters."""
+"""Selection of clips: leave out duplicates, clips with long captions, and clips that do not pass the filters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .settings import Note, Settings
 from .shards import Encoders
 from .sources import Source
 
-MOST_WINDOWS = 3  # of the text encoder that a caption may fill
+MOST_WINDOWS = 3  # longest caption, in windows of the text encoder
 
 
 def choose(
@@ -27,12 +27,12 @@ def choose(
     notes: list[Note],
     tick: Callable[[int, int], None],
 ) -> list[Candidate]:
-    """Return the clips to encode; why others are left out goes to `notes`.
+    """Return the clips to encode. The reasons why others are left out are added to `notes`.
 
-    tick: Called with the number of clips that were scored, and of all.
+    tick: Called with the number of scored clips and the number of all clips.
 
     Raises:
-        ValueError: A filter needs a model that is not there.
+        ValueError: The model that a filter needs is missing.
     """
     clips = _candidates(found, scanned, notes)
     clips = _different(clips, notes) if not settings.keep_duplicates else clips
@@ -42,7 +42,7 @@ def choose(
 
 
 def _candidates(found: Sequence[Source], scanned: Sequence[Scanned], notes: list[Note]) -> list[Candidate]:
-    """All clips, with their captions; what is wrong with a source goes to `notes`."""
+    """Return all clips, with their captions. Problems of sources are added to `notes`."""
     clips = []
     for source, result in zip(found, scanned, strict=True):
         if result.left_out:
@@ -72,7 +72,8 @@ def _short_captions(clips: Sequence[Candidate], encoders: Encoders, notes: list[
             known[clip.caption] = encoders.windows(clip.caption)
         if known[clip.caption] > MOST_WINDOWS:
             count = known[clip.caption]
-            reason = f"Its caption fills {count} windows of the text encoder; shorten it to {MOST_WINDOWS}."
+            reason = f"Its caption needs {count} windows of the text encoder: shorten it to {MOST_WINDOWS} windows or "
+            "less."
             notes.append(Note(clip.source, reason, clip.start))
         else:
             kept.append(clip)
@@ -86,17 +87,21 @@ def _score(
     settings: Settings,
     tick: Callable[[int, int], None],
 ) -> None:
-    """Give clips the scores that a filter asks for.
+    """Compute the scores that the filters need.
 
     Raises:
-        ValueError: A filter needs a model that is not there.
+        ValueError: The model that a filter needs is missing.
     """
     for percent, function, what in (
-        (settings.least_matching, encoders.matching, "fit their captions least needs a CLIP vision model"),
-        (settings.least_aesthetic, encoders.aesthetic, "look worst needs a CLIP vision and an aesthetic model"),
+        (settings.least_matching, encoders.matching, "by their captions needs a CLIP vision model"),
+        (
+            settings.least_aesthetic,
+            encoders.aesthetic,
+            "by their looks needs a CLIP vision model and an aesthetic model",
+        ),
     ):
         if percent and function is None:
-            raise ValueError(f"Leaving out clips that {what}: name the file, or set the percentage to 0.")
+            raise ValueError(f"Leaving out clips {what}: give the file, or set the percentage to 0.")
     if not encoders.matching and not encoders.aesthetic:
         return
     done = 0

@@ -1,4 +1,4 @@
-"""Frames of a video file or of numbered pictures: upright, with square pixels, 8-bit RGB, and their times."""
+"""Decode frames of a video file or of numbered pictures: upright, with square pixels, 8-bit RGB, with their times."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from av.sidedata.sidedata import SideDataContainer
 from .sources import ANIMATIONS, Source
 
 HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
-ENDS_EARLY = 0.9  # of the length that a file states
+ENDS_EARLY = 0.9  # share of the stated length below which a note is made
 GIF_DEFAULT = 0.1  # seconds that browsers show a frame whose duration is 0
 
 
 class Unreadable(ValueError):
-    """A source that cannot be decoded, with the reason."""
+    """Error with the reason why a source cannot be decoded."""
 
 
 @dataclass
@@ -33,11 +33,11 @@ class Frame:
 
     Args:
         time: Seconds since the first frame.
-        image: uint8 RGB [h, w, 3], or None where it was not wanted.
-        size: Width and height of the source as it is shown, in pixels.
-        after_gap: Whether frames before this one are missing or broken.
-        kind: "I", "P" or "B" of a video codec, "" of pictures.
-        vectors: Motion vectors of the codec, the array of PyAV, or None.
+        image: uint8 RGB [h, w, 3], or None if it is not needed.
+        size: Displayed width and height of the source in pixels.
+        after_gap: Whether the frames before this one are missing or damaged.
+        kind: "I", "P" or "B" for a video codec, "" for pictures.
+        vectors: Motion vectors of the codec as PyAV's array, or None.
     """
 
     time: float
@@ -49,14 +49,14 @@ class Frame:
 
     @property
     def picture(self) -> np.ndarray:
-        """The image of a frame that was wanted."""
+        """Image of a frame that has one."""
         assert self.image is not None
         return self.image
 
 
 @dataclass
 class Facts:
-    """Properties that a file states; filled by `read`."""
+    """Properties of a file, set by `read`."""
 
     codec: str = ""
     pixels: str = ""
@@ -76,14 +76,14 @@ def read(
     """Yield the frames of `source`, one at a time.
 
     Args:
-        fps: Frame rate of numbered pictures, which have none.
-        wanted: Whether the image of the frame with this index is needed.
-        longest: Scale images down so that their longer side is at most this.
-        vectors: Read the motion vectors of H.264.
-        facts: Receives codec, pixel format and frame rate, and notes on what is broken.
+        fps: Frame rate of numbered pictures, whose files state none.
+        wanted: Returns whether the image of the frame with this index is needed.
+        longest: Longest side of the images in pixels. Larger ones are scaled down.
+        vectors: Whether to read the motion vectors of H.264.
+        facts: Receives codec, pixel format, frame rate, and notes on damage.
 
     Raises:
-        Unreadable: There is no frame to be had.
+        Unreadable: No frame can be decoded.
     """
     facts = facts if facts is not None else Facts()
     if source.pictures or source.path.suffix.lower() in ANIMATIONS:
@@ -99,15 +99,15 @@ def read(
         reason = getattr(error, "strerror", None) or error
         if not count:
             raise Unreadable(f"It cannot be read: {reason}.") from error
-        facts.notes.append(f"It breaks off after {count} frames ({reason}); what comes before is used.")
+        facts.notes.append(f"It breaks off after {count} frames ({reason}); the frames before are used.")
     if not count:
-        raise Unreadable("It holds no frame.")
+        raise Unreadable("It has no frames.")
 
 
 def _pictures(
     source: Source, fps: float, wanted: Callable[[int], bool], longest: int | None, facts: Facts
 ) -> Iterator[Frame]:
-    """Frames of an animated picture, or of numbered ones. Transparent pixels are put on black."""
+    """Yield the frames of an animated picture or of numbered pictures. Transparent pixels become black."""
     if not source.pictures:
         yield from _animation(source, wanted, longest, facts)
         return
@@ -140,9 +140,9 @@ def _animation(source: Source, wanted: Callable[[int], bool], longest: int | Non
 
 
 def _array(image: PIL.Image.Image, longest: int | None) -> np.ndarray:
-    """uint8 RGB [h, w, 3] of a picture, on black where it is transparent."""
+    """Return a picture as uint8 RGB [h, w, 3]. Transparent pixels become black."""
     if image.mode in ("I;16", "I", "F"):
-        raise Unreadable(f"Its pixels are of the kind {image.mode}: save it with 8 bits.")
+        raise Unreadable(f"Its pixel format is {image.mode}: save it with 8 bits per channel.")
     if image.has_transparency_data:
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
     image = image.convert("RGB")
@@ -165,18 +165,18 @@ def _video(
         vectors = vectors and codec.name == "h264"
         if vectors:
             codec.options = {"flags2": "+export_mvs"}
-        codec.thread_type = "SLICE"  # frame threads lose other frames of a broken file each time
+        codec.thread_type = "SLICE"  # with frame threads, different frames of a damaged file would be lost in each run
         last = 0.0
         for frame in _upright(_decoded(container, stream, facts), stream, wanted, longest, vectors):
             last = frame.time
             yield frame
         whole = _seconds(container, stream)
         if last + 1 / (facts.rate or 1) < ENDS_EARLY * whole:
-            facts.notes.append(f"Its pictures end after {last:.2f} of {whole:.2f} s.")
+            facts.notes.append(f"Its last frame is at {last:.2f} s, although its length is {whole:.2f} s.")
 
 
 def _seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """How long the file says it is; 0 where it does not."""
+    """Return the length that the file states in seconds, or 0 if it states none."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return (container.duration or 0) / av.time_base
@@ -185,7 +185,7 @@ def _seconds(container: av.container.InputContainer, stream: av.VideoStream) -> 
 def _decoded(
     container: av.container.InputContainer, stream: av.VideoStream, facts: Facts
 ) -> Iterator[tuple[av.VideoFrame, bool]]:
-    """Decoded frames, and whether something was lost just before. After an error, waits for the next key frame."""
+    """Yield decoded frames, and whether frames were lost before. After an error, skip frames up to a key frame."""
     lost, broken = False, 0
     for packet in container.demux(stream):
         try:
@@ -201,7 +201,7 @@ def _decoded(
             yield frame, lost
             lost = False
     if broken:
-        facts.notes.append(f"{broken} of its packets are broken; no clip contains what they held.")
+        facts.notes.append(f"{broken} of its packets are damaged; clips do not contain their frames.")
 
 
 def _upright(
@@ -211,7 +211,7 @@ def _upright(
     longest: int | None,
     vectors: bool,
 ) -> Iterator[Frame]:
-    """Decoded frames as `Frame`s: deinterlaced, rotated as the file says, with square pixels."""
+    """Yield decoded frames as `Frame`s: deinterlaced, rotated as the file states, with square pixels."""
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     start = last = None
     for index, (frame, picture, lost) in enumerate(_deinterlaced(frames, stream)):
@@ -242,7 +242,10 @@ def _upright(
 def _deinterlaced(
     frames: Iterator[tuple[av.VideoFrame, bool]], stream: av.VideoStream
 ) -> Iterator[tuple[av.VideoFrame, av.VideoFrame, bool]]:
-    """Each decoded frame, its picture, and whether something was lost before. The filter answers one frame late."""
+    """Yield each decoded frame, its deinterlaced picture, and whether frames were lost before.
+
+    The filter returns each picture one frame later.
+    """
     graph, waiting = None, deque()
     for frame, lost in frames:
         if graph is None and not frame.interlaced_frame:
@@ -272,14 +275,14 @@ def _pulled(graph: av.filter.Graph, waiting: deque) -> Iterator[tuple[av.VideoFr
 
 
 def _vectors(frame: av.VideoFrame) -> np.ndarray | None:
-    """A copy of the motion vectors of a decoded frame."""
-    # `frame.side_data` would refer to the frame and the frame to it, so that frames stay until garbage is collected.
+    """Return a copy of the motion vectors of a decoded frame."""
+    # `frame.side_data` and the frame would refer to each other, so frames would not be freed immediately.
     found = SideDataContainer(frame).get("MOTION_VECTORS")  # pyright: ignore[reportCallIssue]
     return None if found is None else found.to_ndarray().copy()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _rgb(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
-    """uint8 RGB [height, width, 3] of a decoded frame of any pixel format, on black where it is transparent."""
+    """Return a decoded frame of any pixel format as uint8 RGB [height, width, 3]. Transparent pixels become black."""
     if not any(component.is_alpha for component in frame.format.components):
         return frame.to_ndarray(format="rgb24", width=width, height=height)
     pixels = frame.to_ndarray(format="rgba", width=width, height=height)

@@ -1,4 +1,4 @@
-"""Clips that look like an earlier one."""
+"""Detection of clips that look like an earlier one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import defaultdict
 import cv2
 import numpy as np
 
-CELLS = 8  # along each side of a frame's look
-FRAMES = 3  # of a clip: first, middle, last
-NEAR = 12  # of 255, in every cell: what another size or encoder changes
+CELLS = 8  # cells along each side of a frame
+FRAMES = 3  # frames of a clip that are compared: first, middle, last
+NEAR = 12  # difference, of 255, up to which cells are equal; another size or encoder changes less
 
 
 def look(image: np.ndarray) -> np.ndarray:
@@ -18,10 +18,10 @@ def look(image: np.ndarray) -> np.ndarray:
 
 
 class Duplicates:
-    """Remembers the looks of clips, in 576 bytes a clip, and finds an earlier clip that looks the same.
+    """Search for earlier clips that look the same. It stores 576 bytes per clip.
 
-    A perceptual hash finds candidates: of two clips that agree in all but seven of its 128 bits, one of eight bands is
-    equal. The looks themselves decide, so that small shapes of other colours on one background stay apart.
+    A perceptual hash of 128 bits in eight bands finds candidates: if two hashes differ in at most seven bits, at least
+    one band is equal. Then the colours are compared, so small shapes of different colours are not duplicates.
     """
 
     def __init__(self):
@@ -30,9 +30,9 @@ class Duplicates:
         self._bands: dict[tuple[int, int], list[int]] = defaultdict(list)
 
     def earlier(self, looks: np.ndarray, name: str) -> str | None:
-        """Return the name of an earlier clip that looks like this one, or remember this one and return None.
+        """Return the name of an earlier clip that looks the same. If there is none, store this clip and return None.
 
-        looks: uint8 [3, 8, 8, 3], of its first, middle and last frame.
+        looks: uint8 [3, 8, 8, 3], `look` of the clip's first, middle and last frame.
         """
         keys = list(enumerate(_hash(looks)))
         candidates = sorted({number for key in keys for number in self._bands[key]})
@@ -50,8 +50,8 @@ class Duplicates:
 
 
 def _hash(looks: np.ndarray) -> list[int]:
-    """Eight bands of 16 bits: which cells are brighter than the median, and which than the cell to their right."""
-    grey = looks.astype(float).mean((0, 3))  # the average over time: a moving shape leaves its trace
+    """Return eight bands of 16 bits: which cells are brighter than the median, and which than their right neighbour."""
+    grey = looks.astype(float).mean((0, 3))  # mean over time, so that moving shapes count
     above = grey > np.median(grey) + NEAR / 4
     falling = grey > np.roll(grey, -1, 1) + NEAR / 4
     return np.packbits([above, falling]).view(">u2").tolist()

@@ -1,4 +1,4 @@
-"""Encoding of chosen clips into shards, and the preview of each."""
+"""Encoding of the chosen clips into shards, each with a preview video."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .settings import VERSION, Note, Settings
 from .shards import Contents, Encoders, Shard, digest, disk_full_named, load, plan, save
 from .sources import Source
 
-PREVIEW = 12  # pixels to a byte of the preview
-BUCKET_STEP = 8  # latents, so that a UNet can halve them three times
-ENLARGED = 1.5  # a video whose pixels are enlarged more is noted
+PREVIEW = 12  # pixels per byte of a preview video
+BUCKET_STEP = 8  # bucket sizes are multiples of this many latents, because a UNet halves them three times
+ENLARGED = 1.5  # factor of enlargement above which a note is made
 
 
 def planned(
     clips: Sequence[Candidate], by_name: dict[str, Source], encoders: Encoders, settings: Settings, notes: list[Note]
 ) -> list[Shard]:
-    """Return the shards that `clips` go to; videos that are enlarged go to `notes`."""
+    """Return the shards for `clips`. Notes on enlarged videos are added to `notes`."""
     size = settings.width, settings.height
     sizes = buckets(*size, math.lcm(BUCKET_STEP * encoders.ratio, settings.downscale)) if settings.buckets else [size]
     sized = [(clip, nearest(clip.size, sizes)) for clip in clips]
@@ -39,7 +39,8 @@ def planned(
         clip, of = next(group)
         enlarged = fit(clip.size, of).enlarged
         if enlarged > ENLARGED:
-            words = f"It is {clip.size[0]}x{clip.size[1]} and is enlarged {enlarged:.1f} times to {of[0]}x{of[1]}."
+            words = f"Its size is {clip.size[0]}x{clip.size[1]}, so it is enlarged {enlarged:.1f} times to "
+            f"{of[0]}x{of[1]}."
             notes.append(Note(name, words, left_out=False))
     return shards
 
@@ -52,17 +53,17 @@ def write_all(
     settings: Settings,
     tick: Callable[[int, int], None],
 ) -> None:
-    """Write the shards that are not there yet.
+    """Write the missing shards.
 
-    tick: Called with the number of clips that are encoded, and of all.
+    tick: Called with the number of encoded clips and the number of all clips.
 
     Raises:
-        RuntimeError: There is too little room on the disk.
+        RuntimeError: There is too little space on the disk.
     """
     missing = [shard for shard in shards if load(out, shard) is None]
     total, done = sum(len(shard.clips) for shard in shards), 0
     if missing:
-        (out / INDEX).unlink(missing_ok=True)  # the shards that it names are about to change
+        (out / INDEX).unlink(missing_ok=True)  # its shards will change
         _check_room(out, missing, encoders, settings)
     for shard in shards:
         if shard in missing:
@@ -79,7 +80,7 @@ def _check_room(out: Path, shards: Sequence[Shard], encoders: Encoders, settings
     free = shutil.disk_usage(out).free
     if needed > free:
         raise RuntimeError(
-            f"{clips} clips take about {needed / 2**20:.0f} MiB, but {free / 2**20:.0f} MiB are free on the disk "
+            f"{clips} clips need about {needed / 2**20:.0f} MiB, but only {free / 2**20:.0f} MiB are free on the disk "
             f"of {out}: free some space, or make fewer clips."
         )
 

@@ -1,4 +1,4 @@
-"""Second pass over a video: the frames of its clips, at the size of training."""
+"""Second pass over a video: decode the frames of its clips at the training size."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .sources import Source
 def extract(
     source: Source, clips: Sequence[Candidate], fitted: Fit, fps: float
 ) -> Iterator[tuple[Candidate, np.ndarray | None]]:
-    """Yield each clip with its frames uint8 [T, h, w, 3], or None where they can no longer be read.
+    """Yield each clip with its frames, uint8 [T, h, w, 3], or with None if they can no longer be read.
 
-    clips: Of this source, in the order of their frames; they do not overlap, so one clip is in memory at a time.
+    clips: Clips of this source, in order and without overlap. Only one of them is in memory at a time.
     """
     waiting = list(clips)
     needed = {index for clip in clips for index in clip.frames}

@@ -1,7 +1,7 @@
-"""How much a video moves: from H.264 motion vectors as Emu Video does, or from optical flow.
+"""Amount of motion in a video, from H.264 motion vectors (Emu Video) or from optical flow.
 
-The unit is frame diagonals per second, so that size and frame rate of a video make no difference. The two methods
-still do not agree to a factor (an encoder picks what is cheap to store), so compare scores of one method only.
+The unit is frame diagonals per second, which is independent of size and frame rate. The two methods give different
+values, because an encoder chooses vectors that are cheap to store. Compare only scores of the same method.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from .decode import Frame
 
 VECTORS, FLOW = "motion vectors", "optical flow"
 SMALL = 96  # pixels of the longer side, for optical flow
-WINDOW = 6  # frames of a clip over which Emu Video adds up motion
+WINDOW = 6  # consecutive frames of a clip over which Emu Video measures motion
 
 
 class Motion:
-    """Collects the motion of frames that are passed in one by one."""
+    """Measurement of motion, to which frames are passed one by one."""
 
     def __init__(self):
         self._times: list[float] = []
         self._kinds: list[str] = []
-        self._past: list[float] = []  # mean length of vectors to earlier frames, in diagonals; nan: none
+        self._past: list[float] = []  # mean length of vectors to earlier frames, in diagonals; nan without vectors
         self._future: list[float] = []
         self._flow: list[float] = []
         self._before: np.ndarray | None = None
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def add(self, frame: Frame, image: np.ndarray, use_vectors: bool) -> None:
-        """Add a frame; image: its uint8 RGB picture [h, w, 3], of any size."""
+        """Add a frame. image: the frame at any size, uint8 RGB [h, w, 3]."""
         self._times.append(frame.time)
         self._kinds.append(frame.kind)
         if use_vectors:
@@ -43,14 +43,14 @@ class Motion:
             self._flow.append(self._flow_to(image))
 
     def speeds(self) -> tuple[np.ndarray, str]:
-        """Return diagonals per second of every frame, and the method. Gaps are filled from the neighbours."""
+        """Return the speed of every frame in diagonals per second, and the method. Gaps are interpolated."""
         if self._past:
             steps, method = _by_distance(self._kinds, self._past, self._future), VECTORS
         else:
             steps, method = np.array(self._flow), FLOW
         gaps = np.diff(np.array(self._times), prepend=np.nan)
         usual = float(np.nanmedian(gaps)) if len(gaps) > 1 else 1.0
-        # A vector spans frames, not seconds: with a variable frame rate the usual distance is the best guess.
+        # Vectors are per frame, not per second. With a variable frame rate, the median distance of frames is used.
         speeds = steps / (usual if method == VECTORS else np.where(np.isnan(gaps), usual, gaps))
         known = np.isfinite(speeds)
         if not known.any():
@@ -59,7 +59,7 @@ class Motion:
         return np.interp(places, places[known], speeds[known]), method
 
     def _flow_to(self, image: np.ndarray) -> float:
-        """Mean displacement since the frame before, in diagonals."""
+        """Return the mean displacement since the previous frame, in diagonals."""
         scale = SMALL / max(image.shape[:2])
         size = tuple(max(16, round(side * scale)) for side in (image.shape[1], image.shape[0]))
         grey = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
@@ -71,7 +71,7 @@ class Motion:
 
 
 def _vector_lengths(frame: Frame) -> tuple[float, float]:
-    """Mean length of the vectors to earlier and to later frames, weighted by the area of their blocks, in diagonals."""
+    """Return the mean lengths of vectors to earlier and to later frames, weighted by block area, in diagonals."""
     if frame.vectors is None or not len(frame.vectors):
         return math.nan, math.nan
     table = frame.vectors
@@ -86,9 +86,9 @@ def _vector_lengths(frame: Frame) -> tuple[float, float]:
 
 
 def _by_distance(kinds: Sequence[str], past: Sequence[float], future: Sequence[float]) -> np.ndarray:
-    """Displacement per frame: each vector divided by the frames between it and its reference.
+    """Return the displacement per frame: each length divided by the distance to the reference frame.
 
-    FFmpeg tells only whether the reference is earlier or later. It is taken to be the nearest I or P frame.
+    FFmpeg states only whether the reference is earlier or later. The nearest I or P frame is assumed.
     """
     count = len(kinds)
     anchors = [index for index in range(count) if kinds[index] != "B"]
@@ -108,11 +108,11 @@ def _by_distance(kinds: Sequence[str], past: Sequence[float], future: Sequence[f
 
 
 def of_clip(speeds: np.ndarray, frames: Sequence[int]) -> tuple[float, float]:
-    """Return the mean speed of a clip, and the least mean over any six frames in a row.
+    """Return the mean speed of a clip, and its lowest mean speed over six consecutive frames.
 
-    The second is Emu Video's criterion: it asks for motion at all times, not on average.
+    Emu Video uses the second, because a clip should always move, not only on average.
     """
-    # Between two frames of the clip lie several of the video, and all of them count.
+    # Frames of the video between two frames of the clip count, too.
     steps = np.array([speeds[a + 1 : b + 1].mean() if b > a else 0.0 for a, b in zip(frames, frames[1:], strict=False)])
     window = min(WINDOW, len(steps))
     return float(steps.mean()), float(np.convolve(steps, np.full(window, 1 / window), "valid").min())

@@ -1,4 +1,4 @@
-"""From a folder of videos to a dataset: find, scan, choose, encode, write."""
+"""Preparation of a dataset from a folder of videos: find, scan, choose, encode, write."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from .sources import Source
 SCANS, SHEET, REPORT = "scans.jsonl", "contact_sheet.png", "report.md"
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage, how much of it is done, and how much there is. It may raise, which stops the run."""
+"""Called with a stage, the number of finished items and the number of all items. An exception stops the run."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A dataset.
+    """A prepared dataset.
 
     Args:
-        folder: Where it is.
+        folder: Its folder.
         index: Contents of its index.json.
         sheet: Contact sheet, uint8 RGB [h, w, 3].
-        report: Markdown.
+        report: Report as Markdown.
     """
 
     folder: Path
@@ -51,12 +51,12 @@ def prepare(
     settings: Settings,
     progress: Progress = lambda stage, done, total: None,
 ) -> Prepared:
-    """Make a dataset in `out` of the videos below `folder`.
+    """Make a dataset in `out` from the videos below `folder`.
 
-    What `out` holds already is used if it was made from the same things, so a run that was stopped goes on.
+    Shards in `out` that were made from the same inputs are kept, so a stopped run is continued.
 
     Raises:
-        ValueError: A setting does not fit, or no clip is left; the message says why.
+        ValueError: A setting is wrong, or all clips were left out.
         RuntimeError: PySceneDetect is missing, or the disk is full.
     """
     scenes.check()
@@ -67,7 +67,7 @@ def prepare(
     scanned = _scan(found, out, settings, progress)
     clips = choose(found, scanned, encoders, settings, notes, lambda done, total: progress("score", done, total))
     if not clips:
-        raise ValueError(f"No clip is left of {len(found)} videos. {_reasons(notes)}")
+        raise ValueError(f"All clips of the {len(found)} videos were left out. {_reasons(notes)}")
     by_name = {source.name: source for source in found}
     shards = planned(clips, by_name, encoders, settings, notes)
     write_all(shards, by_name, out, encoders, settings, lambda done, total: progress("encode", done, total))
@@ -80,16 +80,18 @@ def _check_size(settings: Settings, multiple: int) -> None:
         fitting = "x".join(str(max(1, round(side / multiple)) * multiple) for side in (settings.width, settings.height))
         raise ValueError(
             f"The size is {settings.width}x{settings.height}, but this VAE{by} needs multiples of {multiple}: "
-            f"use {fitting}, for example."
+            f"use, for example, {fitting}."
         )
 
 
 def _check_folder(out: Path) -> None:
-    """Refuse to write among files that are not a dataset's."""
+    """Raise ValueError for a folder with other files than those of a dataset."""
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: name a folder for the dataset.")
+        raise ValueError(f"{out} is a file: give a folder for the dataset.")
     if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in (INDEX, SCANS)):
-        raise ValueError(f"{out} holds files that are not a dataset: name a new folder, or an earlier dataset.")
+        raise ValueError(
+            f"{out} contains files, but no dataset: give a new folder, or the folder of an earlier dataset."
+        )
 
 
 def _scan(found: Sequence[Source], out: Path, settings: Settings, progress: Progress) -> list[Scanned]:
@@ -102,7 +104,7 @@ def _scan(found: Sequence[Source], out: Path, settings: Settings, progress: Prog
 
 
 def _reasons(notes: Sequence[Note]) -> str:
-    """The most frequent reasons, with an example each, for an error message."""
+    """Return the most frequent reasons with an example of each, for an error message."""
     examples: dict[str, list[Note]] = {}
     for note in notes:
         if note.left_out:
@@ -121,18 +123,20 @@ def _finish(
     notes: list[Note],
     scanned: Sequence[tuple[Source, Scanned]],
 ) -> Prepared:
-    """Write index, contact sheet and report, and remove shards of an earlier run."""
+    """Write the index, the contact sheet and the report. Remove shards of an earlier run."""
     clips, listed = [], []
     for shard in shards:
         stored = load(out, shard)
         if stored is None:
-            raise RuntimeError(f"{out / shard.file} was changed while the dataset was being made: run this again.")
+            raise RuntimeError(
+                f"{out / shard.file} was changed while the dataset was being made: run the same command again."
+            )
         rows, more = stored
         notes = notes + more
         clips += [{**row, "shard": shard.file, "row": number} for number, row in enumerate(rows)]
         listed.append({"file": shard.file, "preview": shard.preview, "size": shard.size, "clips": len(rows)})
     if not clips:
-        raise ValueError(f"No clip is left. {_reasons(notes)}")
+        raise ValueError(f"All clips were left out. {_reasons(notes)}")
     index = {
         "format_version": FORMAT_VERSION,
         "key": digest(VERSION, asdict(settings), encoders.identity, encoders.base, [shard.key for shard in shards]),

@@ -1,4 +1,4 @@
-"""Reports of a dataset: a video and a contact sheet of what will be trained, and a table of what was left out."""
+"""Reports of a dataset: preview videos and a contact sheet of the clips, and a table of problems."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-LEAST_WIDTH = 256  # pixels of a preview; smaller clips are shown with larger pixels
-STRIP = 32  # pixels of the caption below a frame
+LEAST_WIDTH = 256  # width of a preview in pixels; smaller clips are enlarged
+STRIP = 32  # height of the caption below a frame in pixels
 SHEET_CLIPS, SHEET_FRAMES, SHEET_SIDE = 24, 8, 96
-SHOWN = 40  # lines of the table
-FILES = 3  # that have one reason; more share a line
+SHOWN = 40  # most lines of the table
+FILES = 3  # more files with the same reason share one line
 NUMBER = re.compile(r"[\d.]+")
 
 
 class Preview:
-    """An mp4 of the clips of one shard, one after the other, with captions. Every clip starts with a key frame."""
+    """Writer of an mp4 with all clips of one shard and their captions. Every clip starts with a key frame."""
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float):
         self._path = path
@@ -37,7 +37,7 @@ class Preview:
         self._count = 0
 
     def add(self, frames: np.ndarray, caption: str) -> None:
-        """frames: uint8 RGB [T, h, w, 3]."""
+        """Add a clip. frames: uint8 RGB [T, h, w, 3]."""
         strip = _text(caption or "(no caption)", self._size[0], STRIP)
         for number, frame in enumerate(frames):
             large = frame.repeat(self._scale, 0).repeat(self._scale, 1)[: self._size[1], : self._size[0]]
@@ -54,11 +54,11 @@ class Preview:
         if kind is None and self._count:
             self._container.mux(self._stream.encode(None))
         self._container.close()
-        self._path.touch()  # without a frame there is no file
+        self._path.touch()  # because without frames no file is written
 
 
 def contact_sheet(folder: Path, index: dict) -> np.ndarray:
-    """Return a picture uint8 RGB [h, w, 3] of up to 24 clips, evenly spread over a dataset: frames and captions."""
+    """Return a picture, uint8 RGB [h, w, 3], with frames and captions of up to 24 clips of a dataset."""
     clips = index["clips"]
     count = min(SHEET_CLIPS, len(clips))
     chosen = [clips[int((number + 0.5) * len(clips) / count)] for number in range(count)]
@@ -80,7 +80,7 @@ def contact_sheet(folder: Path, index: dict) -> np.ndarray:
 
 
 def _preview_frames(path: Path, row: int, frames: int) -> list[np.ndarray]:
-    """The frames of one clip of a preview, without the caption."""
+    """Return the frames of one clip of a preview, without the caption."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert stream.average_rate and stream.time_base
@@ -103,7 +103,7 @@ def _thumbnail(frame: np.ndarray) -> np.ndarray:
 
 
 def _text(words: str, width: int, height: int, size: int = 12) -> np.ndarray:
-    """A strip uint8 [height, width, 3] with words in white, broken into lines as far as there is room."""
+    """Return a picture, uint8 [height, width, 3], with white text. Lines without room are left out."""
     picture = PIL.Image.new("RGB", (width, height), (24, 24, 24))
     draw, font = PIL.ImageDraw.Draw(picture), PIL.ImageFont.load_default(size)
     lines = [""]
@@ -119,7 +119,7 @@ def _text(words: str, width: int, height: int, size: int = 12) -> np.ndarray:
 
 
 def table(index: dict) -> str:
-    """Return the report: what there is, why clips were left out, and what to look at, as Markdown."""
+    """Return the report as Markdown: number of clips, clips that were left out, and problems of those used."""
     clips, notes = index["clips"], index["notes"]
     sources = {clip["source"] for clip in clips}
     lines = [
@@ -138,7 +138,7 @@ def table(index: dict) -> str:
 
 
 def _rows(notes: list[dict]) -> list[tuple[str, str, str]]:
-    """File, place and reason. Clips of one file for one kind of reason are one row, and many files for one reason."""
+    """Return rows of file, position and reason. Clips of one file, or many files, with the same reason share a row."""
     of_file: dict[tuple[str, str], list[dict]] = {}
     for note in notes:
         of_file.setdefault((note["source"], NUMBER.sub("", note["reason"])), []).append(note)

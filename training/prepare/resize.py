@@ -1,4 +1,4 @@
-"""Resizing as in Emu Video: box filter by a whole factor, bicubic for the rest, and a centre crop."""
+"""Resizing as in Emu Video: a box filter by an integer factor, then bicubic, and a centre crop."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 
-LONGEST_SIDE = 2.0  # of the shorter one, for aspect buckets
+LONGEST_SIDE = 2.0  # highest ratio of the sides of a bucket
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a frame becomes a frame of a clip.
+    """Crop and scale from a source frame to a frame of a clip.
 
     Args:
         size: Width and height of the clip in pixels.
-        box: The part of the source that is kept: left, top, right, bottom, in its pixels.
+        box: The cropped part of the source: left, top, right, bottom in pixels of the source.
     """
 
     size: tuple[int, int]
@@ -30,7 +30,7 @@ class Fit:
 
     @property
     def crop(self) -> tuple[int, int]:
-        """Left and top of the crop in pixels of the clip, as SDXL is conditioned on it."""
+        """Left and top of the crop in pixels of the clip, a conditioning of SDXL."""
         return round(self.box[0] * self.enlarged), round(self.box[1] * self.enlarged)
 
 
@@ -43,16 +43,16 @@ def fit(source: tuple[int, int], size: tuple[int, int]) -> Fit:
 
 
 def resize(image: np.ndarray, fitted: Fit) -> np.ndarray:
-    """uint8 RGB [h, w, 3] -> [size h, size w, 3]."""
+    """Crop and scale a frame, uint8 RGB [h, w, 3] -> [clip h, clip w, 3]."""
     picture = PIL.Image.fromarray(np.ascontiguousarray(image))
-    # reducing_gap=1: Pillow averages boxes of whole pixels first, down to less than twice the size.
+    # reducing_gap=1: Pillow first averages boxes of whole pixels, to at most twice the size.
     return np.asarray(
         picture.resize(fitted.size, PIL.Image.Resampling.BICUBIC, box=fitted.box, reducing_gap=1.0), dtype=np.uint8
     )
 
 
 def buckets(width: int, height: int, multiple: int) -> list[tuple[int, int]]:
-    """Return sizes of at most width x height pixels, whose sides are multiples of `multiple` and up to 2:1."""
+    """Return sizes with sides that are multiples of `multiple`, at most width * height pixels, and at most 2:1."""
     area = width * height
     found = set()
     for across in range(multiple, int(math.sqrt(area * LONGEST_SIDE)) + 1, multiple):
@@ -63,6 +63,6 @@ def buckets(width: int, height: int, multiple: int) -> list[tuple[int, int]]:
 
 
 def nearest(source: tuple[int, int], sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    """The size whose aspect ratio is nearest to that of `source`, and of these the largest."""
+    """Return the size with the aspect ratio nearest to that of `source`; of several, the largest."""
     ratio = math.log(source[0] / source[1])
     return min(sizes, key=lambda size: (round(abs(math.log(size[0] / size[1]) - ratio), 6), -size[0] * size[1]))

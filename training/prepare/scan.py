@@ -1,4 +1,4 @@
-"""First pass over a video: cuts, motion and looks, and from these its clips. Keeps numbers, not pictures."""
+"""First pass over a video: find cuts, measure motion and mean colours, and choose clips. Frames are not kept."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .scenes import Cuts
 from .settings import VERSION, Settings
 from .sources import Source
 
-LONGEST = 256  # pixels of the longer side at which a video is scanned
-REPORT_EVERY = 64  # frames
+LONGEST = 256  # longer side of the scanned frames in pixels
+REPORT_EVERY = 64  # frames between two calls of `tick`
 
 
 @dataclass
 class Scanned:
-    """What the first pass found in one source.
+    """Result of the first pass over one source.
 
     Args:
         clips: Its clips, without captions.
-        left_out: Why there are none, or "".
-        notes: Reservations.
-        facts: Codec, pixel format, size, rate, frames, seconds, scenes; JSON.
+        left_out: Reason why there are no clips, or "".
+        notes: Problems that do not prevent the use of the source.
+        facts: Codec, pixel format, size, rate, frames, seconds and scenes, as JSON values.
     """
 
     clips: list[Candidate] = field(default_factory=list)
@@ -39,9 +39,9 @@ class Scanned:
 
 
 def scan(source: Source, settings: Settings, tick: Callable[[], None] = lambda: None) -> Scanned:
-    """Read a source once. A file that cannot be read is a result, not an error.
+    """Read a source once. For a file that cannot be read, `left_out` has the reason.
 
-    tick: Called every 64 frames; may raise to stop.
+    tick: Called every 64 frames. An exception stops the scan.
     """
     facts, result = Facts(), Scanned()
     times: list[float] = []
@@ -54,7 +54,7 @@ def scan(source: Source, settings: Settings, tick: Callable[[], None] = lambda: 
             if index % REPORT_EVERY == 0:
                 tick()
             if index and frame.size != size:
-                facts.notes.append(f"Its size changes after {frame.time:.2f} s; only what comes before is used.")
+                facts.notes.append(f"Its size changes after {frame.time:.2f} s; only the part before is used.")
                 break
             size = frame.size
             cuts.add(index, frame.picture)
@@ -88,7 +88,7 @@ def scan(source: Source, settings: Settings, tick: Callable[[], None] = lambda: 
 
 
 class Cache:
-    """Results of scans in a file, a line each, so that a run that was stopped goes on where it was."""
+    """Results of scans in a file, one per line, so that a stopped run can be continued."""
 
     def __init__(self, path: Path, settings: Settings):
         self.path = path
@@ -108,10 +108,10 @@ class Cache:
                 try:
                     yield offset, json.loads(line)
                 except json.JSONDecodeError:
-                    continue  # a line that was being written when the run was stopped
+                    continue  # an incomplete line of a run that was stopped
 
     def scan(self, source: Source, settings: Settings, tick: Callable[[], None]) -> Scanned:
-        """Return the result of `scan`, from the file where it is known."""
+        """Return the result of `scan`, from the file if it has it."""
         stamp = source.stamp()
         known = self._known.get(source.name + stamp)
         if known is not None:

@@ -1,4 +1,4 @@
-"""Scene cuts, by PySceneDetect."""
+"""Detection of scene cuts with PySceneDetect."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from fractions import Fraction
 
 import numpy as np
 
-NEEDED = "Finding scene cuts needs PySceneDetect: pip install scenedetect-headless"
-WINDOW = 2  # frames on each side that a cut has to stand out from
-FADE = 40.0  # change of hue, saturation and luma, of 255, that is a cut even among others: a fade through black
-SAME = 0.5  # mean difference, of 255, below which a frame repeats the one before
+NEEDED = "The package PySceneDetect, which finds scene cuts, is not installed: run pip install scenedetect-headless."
+WINDOW = 2  # changes on each side with which a change is compared
+FADE = 40.0  # change of hue, saturation and luma, of 255, above which it is always a cut, as in a fade through black
+SAME = 0.5  # mean difference, of 255, below which a frame repeats the previous one
 
 
 def check() -> None:
-    """Raise RuntimeError where PySceneDetect is not installed."""
+    """Raise RuntimeError if PySceneDetect is not installed."""
     try:
         import scenedetect  # noqa: F401
     except ImportError as error:
@@ -22,13 +22,14 @@ def check() -> None:
 
 
 class Cuts:
-    """Finds cuts in frames that are passed in one by one.
+    """Cut detector, to which frames are passed one by one.
 
-    A cut is a change that stands out from those around it, so fast motion is none, or a very large one. Every cut
-    counts, however short the scene. The detector compares with two changes before and after. To have them at both ends
-    of a video, too, it sees the first and the last frames once more in reverse. It does not see repeated frames, so
-    that a video drawn at a lower rate is no series of cuts. It sees numbers as times, so a variable frame rate makes no
-    difference.
+    A cut is a change that is much larger than the two changes before and after it, so fast motion is not a cut. A very
+    large change is always a cut. Scenes may have any length.
+
+    PySceneDetect gets the first and the last frames also in reverse order, so that the ends of a video have neighbours.
+    It does not get repeated frames, so a video with a lower rate of distinct frames has no false cuts. It gets frame
+    numbers instead of times, so a variable frame rate has no effect.
     """
 
     def __init__(self):
@@ -39,12 +40,12 @@ class Cuts:
             AdaptiveDetector(window_width=WINDOW, min_scene_len=0),
             ContentDetector(threshold=FADE, min_scene_len=0),
         )
-        self._shown: list[int | None] = []  # index of each frame that the detector saw; None: in reverse
+        self._shown: list[int | None] = []  # index of each frame that the detectors got; None in reverse order
         self._found: list[int | None] = []
         self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=WINDOW + 1)
 
     def add(self, index: int, image: np.ndarray) -> None:
-        """image: uint8 RGB [h, w, 3], of one size for all frames."""
+        """Add a frame. image: uint8 RGB [h, w, 3], with the same size for all frames."""
         image = np.ascontiguousarray(image[..., ::-1])
         if self._recent and np.abs(image.astype(np.int16) - self._recent[-1][1]).mean() < SAME:
             return
@@ -64,7 +65,7 @@ class Cuts:
             self._found += [self._shown[cut.frame_num] for cut in detector.process_frame(at, image)]
 
     def finish(self) -> list[int]:
-        """Return the indices of frames that begin a scene."""
+        """Return the indices of the frames that begin a scene."""
         for _, earlier in list(self._recent)[-2::-1]:
             self._show(None, earlier)
         return sorted({index for index in self._found if index})

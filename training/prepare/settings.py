@@ -1,29 +1,29 @@
-"""Settings of a preparation, and the notes that it makes on the way."""
+"""Settings of the preparation of a dataset, and its notes on files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-VERSION = 1  # of everything in this folder that decides what a clip contains; another number makes shards again
+VERSION = 1  # increase it when code in this folder changes the contents of clips; existing shards are then made again
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What clips to make.
+    """Settings of the clips.
 
     Args:
-        frames: Frames T of one clip.
+        frames: Frames per clip.
         fps: Frames per second of a clip.
-        width, height: Size of a clip in pixels; with `buckets`, the area that each bucket keeps to.
-        per_video: Clips taken from one video, evenly spread over it; 0 takes all that fit without overlap.
-        buckets: Keep the aspect ratio of each video (to the nearest bucket) instead of cropping all to one.
-        names_as_captions: Use a video's file name as its caption where it has none.
+        width, height: Size of a clip in pixels. With `buckets`, their product is the largest area of a bucket.
+        per_video: Clips per video, evenly spread; 0 takes all that fit without overlap.
+        buckets: Keep the aspect ratio of each video (nearest bucket). Otherwise all are cropped to one size.
+        names_as_captions: Use the file name as caption if a video has none.
         keep_duplicates: Keep clips that look like an earlier one.
-        downscale: Factor of super-resolution: clips are also encoded from a version smaller by this factor. 1: they are
-            not.
-        stillest: Percentage of clips to leave out, those that stand still at some time (Emu Video's motion filter).
-        least_matching: Percentage of clips to leave out, those whose first frame fits the caption least (CLIP score).
-        least_aesthetic: Percentage of clips to leave out, those whose first frame scores lowest.
+        downscale: Factor of super-resolution. Clips are also encoded from a version that is smaller by this factor; 1
+            encodes only the clips themselves.
+        stillest: Percentage of clips to leave out because they almost stop at some point (Emu Video's motion filter).
+        least_matching: Percentage of clips to leave out because of the lowest CLIP score of first frame and caption.
+        least_aesthetic: Percentage of clips to leave out because of the lowest aesthetic score of the first frame.
     """
 
     frames: int = 8
@@ -41,25 +41,25 @@ class Settings:
 
     def __post_init__(self):
         if self.frames < 2:
-            raise ValueError(f"A clip of {self.frames} frame(s) has no motion: use 2 frames or more.")
+            raise ValueError(f"frames is {self.frames}, but a clip needs at least 2 frames: use 2 or more.")
         if not self.fps > 0:
             raise ValueError(f"The frame rate is {self.fps}: use a number above 0.")
         if min(self.width, self.height) < 1:
-            raise ValueError(f"A clip of {self.width}x{self.height} has no pixels.")
+            raise ValueError(f"The size of the clips is {self.width}x{self.height}: use a width and height above 0.")
         if self.per_video < 0:
-            raise ValueError(f"{self.per_video} clips a video make no sense: use 0 for all, or 1 and more.")
+            raise ValueError(f"per_video is {self.per_video}: use 0 for all clips, or 1 or more.")
         if self.downscale < 1:
             raise ValueError(f"downscale is {self.downscale}: use 1 for none, or the factor of super-resolution.")
         for name in ("stillest", "least_matching", "least_aesthetic"):
             if not 0 <= getattr(self, name) < 100:
-                raise ValueError(f"{name} is {getattr(self, name)}: use a percentage from 0 to below 100.")
+                raise ValueError(f"{name} is {getattr(self, name)}: use a percentage of at least 0 and below 100.")
 
 
 @dataclass(frozen=True)
 class Note:
-    """A file, or a clip of it, that was left out, or used with a reservation, and why."""
+    """Reason why a file or clip was left out, or a problem of one that was used (`left_out` is False)."""
 
     source: str
     reason: str
-    start: float | None = None  # seconds, where the note is about one clip
+    start: float | None = None  # seconds, if the note is about one clip
     left_out: bool = True

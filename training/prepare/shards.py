@@ -1,4 +1,4 @@
-"""Shards: files of encoded clips, each written whole or not at all, and keyed by all that made it."""
+"""Shards: files of encoded clips. Each is written atomically and stores a key of all inputs."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from .candidate import Candidate
 from .settings import Note, Settings
 
 METADATA = "emu_video_clips"
-CLIPS = 256  # of one shard at most
-BYTES = 256 * 2**20  # of the latents of one shard at most, so that memory stays bounded
+CLIPS = 256  # most clips of a shard
+BYTES = 256 * 2**20  # largest size of a shard's latents, which are in memory while it is made
 
 
 @dataclass(frozen=True)
 class Encoders:
-    """Functions of a checkpoint, and what it is.
+    """Encoding functions of a checkpoint, and the facts that identify it.
 
     Args:
         frames: RGB in 0..1 [T, h, w, 3] -> latents [T, C, h / r, w / r] in the scale of the network.
-        text: A caption -> `text` [L, D], where the base has them `pooled` [P] and `cond.NAME`.
-        windows: A caption -> how many windows of the text encoder it fills; L is a multiple of it.
-        ratio: Pixels r to a latent along each side; width and height of a clip are multiples of it.
-        channels: C.
-        identity: What decides the result of `frames` and `text`; JSON.
-        base: Name and hash of the checkpoint.
+        text: A caption -> `text` [L, D], and `pooled` [P] and `cond.NAME` if the base uses them.
+        windows: A caption -> number of windows of the text encoder that it needs. L is a multiple of it.
+        ratio: Pixels r per latent along each side. Width and height of a clip are multiples of it.
+        channels: Latent channels C.
+        identity: All that determines the results of `frames` and `text`, as JSON values.
+        base: Family and hash of the checkpoint.
         matching: First frame uint8 [h, w, 3] and caption -> CLIP score.
         aesthetic: First frame -> aesthetic score.
     """
@@ -55,13 +55,13 @@ class Encoders:
 
 @dataclass
 class Shard:
-    """A file to be written.
+    """Plan of a shard.
 
     Args:
-        number: Its place in the dataset.
+        number: Its number in the dataset.
         size: Width and height of its clips in pixels.
-        clips: The clips that it is to hold.
-        key: Digest of all that decides its contents.
+        clips: Its clips.
+        key: Digest of all that determines its contents.
     """
 
     number: int
@@ -79,24 +79,24 @@ class Shard:
         return f"shard-{self.number:05d}.mp4"
 
     def bytes(self, encoders: Encoders, settings: Settings) -> int:
-        """Size of its latents."""
+        """Return the size of its latents in bytes."""
         return len(self.clips) * latent_bytes(self.size, encoders, settings)
 
 
 def digest(*facts: object) -> str:
-    """SHA-256 of JSON."""
+    """Return the SHA-256 of JSON values."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def latent_bytes(size: tuple[int, int], encoders: Encoders, settings: Settings) -> int:
-    """Size of the latents of one clip."""
+    """Return the size of one clip's latents in bytes."""
     versions = 2 if settings.downscale > 1 else 1
     area = (size[0] // encoders.ratio) * (size[1] // encoders.ratio)
     return 2 * versions * settings.frames * encoders.channels * area
 
 
 def plan(clips: Iterable[tuple[Candidate, tuple[int, int]]], encoders: Encoders, settings: Settings) -> list[Shard]:
-    """Return the shards of clips with their sizes: of one size each, in the order of the clips."""
+    """Return the shards for clips with their sizes. Each shard has clips of one size, in the given order."""
     by_size: dict[tuple[int, int], list[Candidate]] = {}
     for clip, size in clips:
         by_size.setdefault(size, []).append(clip)
@@ -109,7 +109,7 @@ def plan(clips: Iterable[tuple[Candidate, tuple[int, int]]], encoders: Encoders,
 
 
 class Contents:
-    """Tensors of a shard while it is being filled. Latents are allocated once, so nothing is held twice."""
+    """Contents of a shard while clips are added. The tensor of latents is allocated once, which saves memory."""
 
     def __init__(self, encoders: Encoders, room: int, captions: Iterable[str], downscale: int = 1):
         self._encoders, self._room, self._downscale = encoders, room, downscale
@@ -121,18 +121,18 @@ class Contents:
 
     def _encode(self, caption: str) -> dict[str, Tensor]:
         encoded = {key: value.to("cpu", torch.float16) for key, value in self._encoders.text(caption).items()}
-        # All texts of a shard get one length. Cross-attention gives the same for a text that is repeated.
+        # All texts of a shard have the same length. Repetition of a text does not change cross-attention.
         return encoded | {"text": encoded["text"].repeat(self._windows // self._encoders.windows(caption), 1)}
 
     def add(self, clip: Candidate, frames: np.ndarray, crop: tuple[int, int]) -> str:
-        """Encode a clip and keep it; return why it cannot be used, or ""."""
+        """Encode a clip and add it. Return the reason why it cannot be used, or ""."""
         pictures = torch.from_numpy(frames).float() / 255
         versions = {"latents": pictures}
         if self._downscale > 1:
             versions["upsampled"] = upsampled(pictures, self._downscale)
         encoded = {name: self._encoders.frames(each).to("cpu", torch.float16) for name, each in versions.items()}
         if not all(latents.isfinite().all() for latents in encoded.values()):
-            return "The VAE gives numbers that are not finite: load it in float32."
+            return "The VAE's latents contain NaN or infinity: load the VAE in float32."
         for name, latents in encoded.items():
             if name not in self._latents:
                 self._latents[name] = torch.empty((self._room, *latents.shape), dtype=torch.float16)
@@ -161,7 +161,7 @@ def save(folder: Path, shard: Shard, contents: Contents) -> None:
     """Write a shard.
 
     Raises:
-        RuntimeError: The disk is full. What was written before stays.
+        RuntimeError: The disk is full. Shards that were written before are kept.
     """
     notes = [vars(note) for note in shard.notes]
     metadata = {METADATA: json.dumps({"key": shard.key, "clips": contents.rows, "notes": notes})}
@@ -171,7 +171,7 @@ def save(folder: Path, shard: Shard, contents: Contents) -> None:
 
 
 def load(folder: Path, shard: Shard) -> tuple[list[dict], list[Note]] | None:
-    """Return the rows and notes of a shard on disk that was made from the same things, or None."""
+    """Return the rows and notes of a shard on disk if it was made from the same inputs, otherwise None."""
     try:
         with safetensors.safe_open(folder / shard.file, "pt") as file:
             stored = json.loads((file.metadata() or {})[METADATA])
@@ -183,7 +183,7 @@ def load(folder: Path, shard: Shard) -> tuple[list[dict], list[Note]] | None:
 
 
 class disk_full_named:
-    """Turns the errors of a full disk into one sentence."""
+    """Context manager that turns errors of a full disk into a RuntimeError with one sentence."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -195,6 +195,6 @@ class disk_full_named:
         full = getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(error)
         if error is not None and full:
             raise RuntimeError(
-                f"The disk of {self.folder} is full. What is written there is whole: free some space and run this "
-                "again, and it goes on from there."
+                f"The disk of {self.folder} is full. Complete files are kept: free some space and run the same "
+                "command again to continue."
             ) from error

@@ -1,4 +1,4 @@
-"""Find videos, folders of numbered frames, and their captions below a folder."""
+"""Search of a folder for videos, folders of numbered frames, and their captions."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Source:
 
     Args:
         path: The file or folder.
-        name: Its path below the folder that was searched, with forward slashes.
-        caption: Empty where there is none.
+        name: Its path relative to the searched folder, with forward slashes.
+        caption: Its caption, or "" if it has none.
         pictures: The numbered frames in order; empty for a video file.
     """
 
@@ -44,29 +44,31 @@ class Source:
 
 
 def find(folder: Path, without: Path | None = None, names_as_captions: bool = False) -> tuple[list[Source], list[Note]]:
-    """Return the sources below `folder` in a fixed order, and notes on captions that are missing, surplus or broken.
+    """Return the sources below `folder`, sorted by name, and notes on missing, unused and unreadable captions.
 
-    Hidden files and `without` (where the dataset is written) are passed over.
+    Hidden files and the folder `without`, where the dataset is written, are ignored.
 
     Raises:
-        ValueError: `folder` is no folder, or holds no video.
+        ValueError: `folder` is not a folder or contains no video.
     """
     folder = folder.resolve()
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: name a folder of videos.")
+        raise ValueError(f"{folder} is not a folder: give a folder of videos.")
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _skipped(file, folder, without)]
     found = sorted([*_videos(files, folder), *_numbered(files, folder)], key=lambda source: source.name)
     if not found:
         kinds = ", ".join(sorted(kind[1:] for kind in VIDEOS | ANIMATIONS))
-        raise ValueError(f"{folder} holds no video and no folder of numbered frames. Video files end in {kinds}.")
+        raise ValueError(
+            f"{folder} contains no video and no folder of numbered frames. Known endings of video files: {kinds}."
+        )
     captions, notes = _captions(files, folder, found)
     captioned = []
     for source in found:
         caption = captions.get(source.name, "").strip()
         if not caption:
             fallback = re.sub(r"[\s_\-.]+", " ", source.path.stem).strip() if names_as_captions else ""
-            used = "its file name is used" if fallback else "the empty text is used"
-            notes.append(Note(source.name, f"There is no caption: {used}.", left_out=False))
+            used = "its file name" if fallback else "the empty text"
+            notes.append(Note(source.name, f"It has no caption, so {used} is used.", left_out=False))
             caption = fallback
         captioned.append(Source(source.path, source.name, caption, source.pictures))
     return captioned, notes
@@ -86,7 +88,7 @@ def _videos(files: Iterable[Path], folder: Path) -> Iterator[Source]:
 
 
 def _has_neighbour(picture: Path) -> bool:
-    """Whether `picture` is one of several numbered still pictures: an animated webp or gif stands for itself."""
+    """Return whether `picture` is one of several numbered still pictures. An animated picture is a source itself."""
     import PIL.Image
 
     try:
@@ -98,7 +100,7 @@ def _has_neighbour(picture: Path) -> bool:
 
 
 def _numbered(files: Iterable[Path], folder: Path) -> Iterator[Source]:
-    """Folders of two or more pictures whose names end in a number, in the order of these numbers."""
+    """Yield folders with two or more pictures whose names end in a number. Pictures are sorted by this number."""
     of_folder: dict[Path, list[Path]] = {}
     for file in files:
         if file.suffix.lower() in PICTURES and _number(file) is not None and file.parent != folder:
@@ -116,7 +118,7 @@ def _number(file: Path) -> int | None:
 
 
 def _captions(files: list[Path], folder: Path, found: list[Source]) -> tuple[dict[str, str], list[Note]]:
-    """Captions by the name of their source. A text file beside a video wins over a line of a table."""
+    """Return source name -> caption, and notes. A text file beside a video overrides a line of a table."""
     captions: dict[str, str] = {}
     notes: list[Note] = []
     by_name = {source.name: source for source in found}
@@ -128,7 +130,7 @@ def _captions(files: list[Path], folder: Path, found: list[Source]) -> tuple[dic
         for line, (name, caption, problem) in enumerate(_lines(table), start=1):
             key = _key(table, folder, name)
             if problem or key not in by_name:
-                reason = problem or f'Line {line} is about "{name}", which is not there.'
+                reason = problem or f'Line {line}: there is no video "{name}".'
                 notes.append(Note(where, reason if not problem else f"Line {line}: {problem}", left_out=False))
             else:
                 captions[key] = caption
@@ -136,7 +138,7 @@ def _captions(files: list[Path], folder: Path, found: list[Source]) -> tuple[dic
         name = text.relative_to(folder).as_posix()
         for_whom = stems.get(name[: -len(".txt")], []) + [s for s in [by_name.get(name[: -len(".txt")])] if s]
         if not for_whom:
-            notes.append(Note(name, "There is no video of this name.", left_out=False))
+            notes.append(Note(name, "There is no video with this name.", left_out=False))
             continue
         try:
             caption = " ".join(text.read_text("utf-8-sig").split())
@@ -148,7 +150,7 @@ def _captions(files: list[Path], folder: Path, found: list[Source]) -> tuple[dic
 
 
 def _key(table: Path, folder: Path, name: str) -> str:
-    """The source's name for a path in a table, which is absolute or starts at the table's folder."""
+    """Return the source name for a path in a table. The path is absolute or relative to the table's folder."""
     try:
         return (table.parent / name).resolve().relative_to(folder).as_posix()
     except ValueError:
@@ -156,7 +158,7 @@ def _key(table: Path, folder: Path, name: str) -> str:
 
 
 def _lines(table: Path) -> Iterator[tuple[str, str, str]]:
-    """For each line of a table: the file it names, its caption, and what is wrong with it."""
+    """Yield file, caption and problem of each line of a table. One of caption and problem is ""."""
     try:
         text = table.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -168,12 +170,12 @@ def _lines(table: Path) -> Iterator[tuple[str, str, str]]:
         rows = (_json(line) for line in text.splitlines() if line.strip())
     for row in rows:
         if not isinstance(row, dict):
-            yield "", "", 'it is not a line like {"file_name": "a.mp4", "caption": "..."}'
+            yield "", "", 'it has another form than {"file_name": "a.mp4", "caption": "..."}'
             continue
         name = next((row[column] for column in FILE_COLUMNS if row.get(column)), None)
         caption = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), None)
         if not isinstance(name, str) or not isinstance(caption, str):
-            yield "", "", f"it needs a file ({', '.join(FILE_COLUMNS)}) and a caption ({', '.join(CAPTION_COLUMNS)})"
+            yield "", "", f"it lacks a file ({', '.join(FILE_COLUMNS)}) or a caption ({', '.join(CAPTION_COLUMNS)})"
         else:
             yield name, caption, ""
 

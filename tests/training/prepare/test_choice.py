@@ -137,12 +137,12 @@ def test_the_stillest_are_left_out_by_each_method():
 def test_clip_and_aesthetic_scores():
     clips = [candidate(matching=score, aesthetic=10 - score) for score in (1.0, 2, 3, 4)]
     left_out = reasons(clips, Settings(least_matching=30, least_aesthetic=30))
-    assert "does not fit its caption" in left_out[0] and left_out[1] == left_out[2] == ""
+    assert "does not match its caption" in left_out[0] and left_out[1] == left_out[2] == ""
     assert "does not look good" in left_out[3]
 
 
 @pytest.mark.parametrize(("setting", "words"), [
-    ({"frames": 1}, "no motion"), ({"fps": 0}, "above 0"), ({"width": 0}, "no pixels"),
+    ({"frames": 1}, "at least 2 frames"), ({"fps": 0}, "above 0"), ({"width": 0}, "width and height above 0"),
     ({"per_video": -1}, "0 for all"), ({"stillest": 100}, "percentage"),
 ])  # fmt: skip
 def test_settings_that_make_no_sense(setting, words):

@@ -123,7 +123,7 @@ def test_a_cut_off_file_gives_what_it_has(tmp_path):
     path = write(tmp_path / "a.mkv", moving(64), options={"g": "8"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert 8 <= len(frames_of(path, facts=(facts := Facts()))) < 60
-    assert "Its pictures end after" in facts.notes[-1]
+    assert "Its last frame is at" in facts.notes[-1]
 
 
 def test_a_broken_middle_is_a_gap(tmp_path):
@@ -139,7 +139,7 @@ def test_a_broken_middle_is_a_gap(tmp_path):
     assert [index for index, (a, b) in enumerate(pairwise(frames)) if b.time - a.time > 0.13] == [
         index - 1 for index, frame in enumerate(frames) if frame.after_gap
     ]
-    assert "packets are broken" in facts.notes[0]
+    assert "packets are damaged" in facts.notes[0]
     errors = [np.abs(frame.picture - clean[round(frame.time * 8)].astype(int)).mean() for frame in frames]
     assert max(errors) < 12
 

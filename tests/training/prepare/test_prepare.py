@@ -117,7 +117,7 @@ def test_the_report_puts_like_reasons_together(tmp_path):
     rows = [line for line in prepared.report.splitlines() if line.startswith("| ") and "mp4" in line]
     assert rows == [
         "| 0.mp4 | 1.00 s and 3 more | It looks like 0.mp4 at 0.00 s. |",
-        "| 0.mp4 and 5 more |  | There is no caption: the empty text is used. |",
+        "| 0.mp4 and 5 more |  | It has no caption, so the empty text is used. |",
     ]
 
 
@@ -238,8 +238,8 @@ def test_latents_that_are_not_finite_leave_their_clip_out(folder, tmp_path):
 
     prepared = run(folder, tmp_path / "out", made_by=encoders(frames=some_nan))
     assert len(prepared.index["clips"]) == len(ShardedClips(tmp_path / "out")) == 12
-    assert any("not finite" in note["reason"] for note in prepared.index["notes"])
-    with pytest.raises(ValueError, match="No clip is left.*not finite"):
+    assert any("NaN or infinity" in note["reason"] for note in prepared.index["notes"])
+    with pytest.raises(ValueError, match="All clips were left out.*NaN or infinity"):
         run(folder, tmp_path / "none", made_by=encoders(frames=lambda pixels: encoders().frames(pixels) * float("nan")))
 
 
@@ -255,7 +255,7 @@ def test_scores_are_asked_for_and_kept(folder, tmp_path):
     prepared = run(folder, tmp_path / "out", made_by=made_by, least_matching=50)
     scores = [clip["matching"] for clip in prepared.index["clips"]]
     assert len(scores) == 7 and all(clip["aesthetic"] == clip["matching"] for clip in prepared.index["clips"])
-    left_out = [note for note in prepared.index["notes"] if "does not fit its caption" in note["reason"]]
+    left_out = [note for note in prepared.index["notes"] if "does not match its caption" in note["reason"]]
     assert len(left_out) == 6 and all(f"limit {min(scores):.4g}" in note["reason"] for note in left_out)
     with pytest.raises(ValueError, match="needs a CLIP vision model"):
         run(folder, tmp_path / "none", least_matching=50)
@@ -265,16 +265,16 @@ def test_one_clip_is_enough_and_none_is_refused(tmp_path):
     write(tmp_path / "v" / "a.mp4", moving(8))
     assert len(run(tmp_path / "v", tmp_path / "out").index["clips"]) == 1
     write(tmp_path / "short" / "a.mp4", moving(5))
-    with pytest.raises(ValueError, match=r"No clip is left of 1 videos. a.mp4: Its longest stretch is 0.62 s"):
+    with pytest.raises(ValueError, match=r"All clips of the 1 videos were left out. a.mp4: Its longest part is 0.62 s"):
         run(tmp_path / "short", tmp_path / "none")
-    with pytest.raises(ValueError, match="multiples of 4: use 32x32"):
+    with pytest.raises(ValueError, match="multiples of 4: use, for example, 32x32"):
         run(tmp_path / "v", tmp_path / "none", width=33)
 
 
 def test_a_folder_of_other_files_is_not_written_to(folder, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ValueError, match="holds files that are not a dataset"):
+    with pytest.raises(ValueError, match="contains files, but no dataset"):
         run(folder, tmp_path / "mine")
     assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
 
@@ -287,7 +287,7 @@ def test_a_dataset_inside_the_folder_of_videos_is_not_read(folder):
 def test_too_little_room_is_said_before_anything_is_encoded(folder, tmp_path, monkeypatch):
     usage = shutil._ntuple_diskusage(2**30, 2**30, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(RuntimeError, match="13 clips take about . MiB, but 0 MiB are free"):
+    with pytest.raises(RuntimeError, match="13 clips need about . MiB, but only 0 MiB are free"):
         run(folder, tmp_path / "out", made_by=encoders(frames=lambda pixels: pytest.fail("encoded")))
 
 
@@ -303,7 +303,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_is_done(folder, tmp_path, monk
 
     save_file = shards.save_file
     monkeypatch.setattr(shards, "save_file", full)
-    with pytest.raises(RuntimeError, match="disk of .* is full.*goes on from there"):
+    with pytest.raises(RuntimeError, match="disk of .* is full.*same command again to continue"):
         run(folder, tmp_path / "out")
     assert len(list((tmp_path / "out").glob("shard-*.safetensors"))) == 2
     monkeypatch.setattr(shards, "save_file", save_file)
@@ -331,6 +331,6 @@ def test_index_has_what_a_person_asks(folder, tmp_path):
     index = json.loads((tmp_path / "out" / module.INDEX).read_text())
     clip = index["clips"][0]
     assert {"source", "caption", "start", "stop", "motion", "least_motion", "motion_by", "shard", "row"} <= set(clip)
-    assert any("stands still" in note["reason"] for note in index["notes"])
+    assert any("almost stops" in note["reason"] for note in index["notes"])
     (source,) = [source for source in index["sources"] if source["source"] == "two scenes.mkv"]
     assert (source["codec"], source["width"], source["frames"], source["scenes"]) == ("h264", 64, 24, 2)

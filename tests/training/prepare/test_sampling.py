@@ -46,16 +46,16 @@ def test_clips_per_video_are_evenly_spread():
 
 
 def test_short_videos_say_how_short():
-    with pytest.raises(TooFewFrames, match="Its longest stretch is 0.50 s; a clip of 8 frames at 8 fps takes 1.00 s"):
+    with pytest.raises(TooFewFrames, match="Its longest part is 0.50 s, but a clip of 8 frames at 8 fps needs 1.00 s"):
         clips(even(4, 8), [], frames=8, fps=8)
     with pytest.raises(TooFewFrames, match="between two cuts"):
         clips(even(14, 8), [5, 10], frames=8, fps=8)
-    with pytest.raises(TooFewFrames, match="longest stretch is 0.00 s"):
+    with pytest.raises(TooFewFrames, match="longest part is 0.00 s"):
         clips([0.0], [], frames=8, fps=8)
 
 
 def test_a_rate_below_that_of_the_clips_is_refused():
-    with pytest.raises(TooFewFrames, match="too few frames a second: at 8 fps, 43% of a clip's frames"):
+    with pytest.raises(TooFewFrames, match="frame rate is too low: at 8 fps, 43% of a clip's frames"):
         clips(even(40, 5), [], frames=8, fps=8)
     assert clips(even(40, 7.5), [], frames=8, fps=8)
 

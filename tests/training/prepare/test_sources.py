@@ -49,14 +49,14 @@ def test_captions_of_text_files_tables_and_both(tmp_path):
         "d.mp4": "double ending", "e.mp4": "",
     }  # fmt: skip
     assert [(note.source, note.left_out) for note in notes] == [("e.mp4", False)]
-    assert "the empty text is used" in notes[0].reason
+    assert "so the empty text is used" in notes[0].reason
 
 
 def test_file_names_as_captions_where_asked(tmp_path):
     touch(tmp_path, "a_red-ball.rolling.mp4")
     found, notes = find(tmp_path, names_as_captions=True)
     assert captions(found) == {"a_red-ball.rolling.mp4": "a red ball rolling"}
-    assert "its file name is used" in notes[0].reason
+    assert "so its file name is used" in notes[0].reason
 
 
 def test_surplus_and_broken_captions_are_named(tmp_path):
@@ -72,15 +72,19 @@ def test_surplus_and_broken_captions_are_named(tmp_path):
     reasons = {note.source: [] for note in notes}
     for note in notes:
         reasons[note.source].append(note.reason)
-    assert "no video of this name" in reasons["gone.txt"][0]
+    assert "no video with this name" in reasons["gone.txt"][0]
     assert "save it as UTF-8" in reasons["a.txt"][0]
     surplus, broken, nameless = reasons["captions.jsonl"]
-    assert 'Line 2 is about "gone.mp4"' in surplus and "Line 3" in broken and "Line 4: it needs a file" in nameless
+    assert (
+        'Line 2: there is no video "gone.mp4"' in surplus
+        and "Line 3" in broken
+        and "Line 4: it lacks a file" in nameless
+    )
 
 
 def test_a_folder_without_videos_is_refused(tmp_path):
     touch(tmp_path, "a.txt")
-    with pytest.raises(ValueError, match="holds no video"):
+    with pytest.raises(ValueError, match="contains no video"):
         find(tmp_path)
     with pytest.raises(ValueError, match="is not a folder"):
         find(tmp_path / "nowhere")
