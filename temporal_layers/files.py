@@ -1,6 +1,6 @@
 """Files of temporal layers: safetensors with one metadata entry `emu_video` (LayersInfo as JSON).
 
-Every refusal is a ValueError whose message names the file, the key and what to do.
+All errors are ValueErrors that name the file, the key and what to do.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def save_layers(path: str | os.PathLike, state_dict: Mapping[str, Tensor], info: LayersInfo) -> None:
-    """Write `state_dict` in the dtypes given. The file appears complete or not at all.
+    """Write `state_dict` without changing dtypes. The file appears complete or not at all.
 
-    Raises ValueError when the tensors are not those that `info` describes, or are not finite.
+    Raises ValueError if the tensors differ from those that `info` describes, or are not finite.
     """
     path = Path(path)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state_dict.items()}
@@ -44,7 +44,7 @@ def save_layers(path: str | os.PathLike, state_dict: Mapping[str, Tensor], info:
 
 
 def load_layers(path: str | os.PathLike) -> tuple[dict[str, Tensor], LayersInfo]:
-    """Read a file of temporal layers. Raises ValueError for one that is damaged, foreign or incomplete."""
+    """Read a file in the pack's own format. Raises ValueError for a damaged, incomplete or other file."""
     path = Path(path)
     if path.is_file() and is_pickle(path):
         raise ValueError(
@@ -54,16 +54,16 @@ def load_layers(path: str | os.PathLike) -> tuple[dict[str, Tensor], LayersInfo]
 
 
 def is_own(metadata: Mapping[str, str]) -> bool:
-    """Return whether the metadata of a safetensors file is that of Emu Video's own format."""
+    """Return whether a safetensors file with this metadata is in Emu Video's own format."""
     return METADATA_KEY in metadata
 
 
 def own_layers(weights: Weights) -> tuple[dict[str, Tensor], LayersInfo]:
-    """Return the layers of a file of Emu Video's own format. Raises ValueError for any other file."""
+    """Return the layers of a file in Emu Video's own format. Raises ValueError for any other file."""
     path = weights.path
     if not is_own(weights.metadata):
         raise ValueError(
-            f'{path} has no metadata entry "{METADATA_KEY}", so it holds no temporal layers of Emu Video; '
+            f'{path} has no metadata entry "{METADATA_KEY}", so it is not a file in Emu Video\'s own format; '
             "choose a file of temporal layers."
         )
     try:
@@ -75,9 +75,9 @@ def own_layers(weights: Weights) -> tuple[dict[str, Tensor], LayersInfo]:
 
 
 def stated_role(path: str | os.PathLike) -> str:
-    """Return the role that a file's metadata states, "" where it states none or cannot be read.
+    """Return the role in a file's metadata, or "" if it has none or cannot be read.
 
-    Only the header is read and nothing is checked: use it to sort files, and `load_layers` to trust one.
+    Only the header is read and nothing is checked, so use this only to sort files.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -88,11 +88,11 @@ def stated_role(path: str | os.PathLike) -> str:
 
 
 def check_fits(unet: nn.Module, info: LayersInfo, path: str | os.PathLike) -> None:
-    """Raise ValueError unless `unet` is the base and has the anchors that the file's `info` was made for."""
+    """Raise ValueError unless `unet` is the base that `info` states and has all its anchors."""
     base = identify_base(unet)
     if base != info.base:
         raise ValueError(
-            f"{path} holds temporal layers for {info.base}, but the model is {base}; use a {info.base} model."
+            f"{path} contains temporal layers for {info.base}, but the model is {base}; use a {info.base} model."
         )
     backbone = backbone_of(base)
     modules = dict(backbone.modules(unet))
@@ -105,7 +105,7 @@ def check_fits(unet: nn.Module, info: LayersInfo, path: str | os.PathLike) -> No
 
 
 def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], info: LayersInfo) -> None:
-    """Raise ValueError unless these are the tensors that `info` describes, and finite."""
+    """Raise ValueError unless the tensors are finite and are those that `info` describes."""
     with torch.device("meta"):
         try:
             expected = TemporalLayers.of(info).state_dict()
@@ -115,7 +115,8 @@ def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], info: 
         raise ValueError(f"{path} is missing the key {min(missing)}. Download or export it again.")
     if surplus := tensors.keys() - expected.keys():
         raise ValueError(
-            f"{path} has the unknown key {min(surplus)}, which none of its anchors uses. Download or export it again."
+            f"{path} has the unknown key {min(surplus)}, which does not belong to any of its anchors. Download or "
+            f"export it again."
         )
     for key, tensor in tensors.items():
         if tensor.shape != expected[key].shape:
@@ -130,7 +131,9 @@ def check_values(path: str | os.PathLike, key: str, tensor: Tensor) -> None:
     """Raise ValueError for a tensor that is not float16, bfloat16 or float32, or not finite."""
     check_dtype(path, key, tensor)
     if not tensor.isfinite().all():
-        raise ValueError(f"{path}: {key} holds NaN or infinity, so the file is broken; use an earlier save.")
+        raise ValueError(
+            f"{path}: {key} contains NaN or infinity, so the file is damaged; use an earlier version of the file."
+        )
 
 
 def check_dtype(path: str | os.PathLike, key: str, tensor: Tensor) -> None:

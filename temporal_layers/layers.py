@@ -75,9 +75,7 @@ class TemporalLayers(nn.Module):
         if conditioning_channels:
             width = next((a.channels for a in self.anchors if a.name == backbone.input_anchor), None)
             if width is None:
-                raise ValueError(
-                    f"conditioning channels need the anchor {backbone.input_anchor}, which is not among the anchors."
-                )
+                raise ValueError(f"conditioning channels need the anchor {backbone.input_anchor}, which is missing.")
             conv = backbone.conditioning_conv(conditioning_channels, width, operations)
             self._add(f"{backbone.input_anchor}.{EXTRA}", conv)
 
@@ -169,4 +167,4 @@ class TemporalLayers(nn.Module):
                 raise KeyError(leaf)
             parent.add_module(leaf, module)
         except KeyError:
-            raise ValueError(f"the name {name} is also that of a part of another anchor's module.") from None
+            raise ValueError(f"the anchor {name} has the same name as a part of another anchor's module.") from None

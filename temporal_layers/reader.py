@@ -1,7 +1,7 @@
-"""Read files of weights: tensors by key, in any known container, without running code from the file.
+"""Read files of weights in all known containers, without running code from the file.
 
-Files come from strangers. Sizes are compared with bounds before anything is allocated, and whatever a library raises
-for a damaged file becomes one sentence.
+Files are not trusted. Sizes are checked before anything is allocated, and each exception that a library raises for a
+damaged file becomes a ValueError with one sentence.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from torch import Tensor
 from .sentences import short, shown
 
 CONTAINERS = ("state_dict", "module", "model", "motion_module", "controlnet")
-"""What trainers wrap a state dict in: Lightning and AnimateDiff, DeepSpeed, plain loops, SparseCtrl."""
+"""Keys under which trainers store the state dict: Lightning and AnimateDiff, DeepSpeed, plain loops, SparseCtrl."""
 BOOKKEEPING = {"animatediff_config", "epoch", "global_step", "step", "optimizer", "lr_scheduler", "scheduler", "args"}
-"""What trainers put beside the weights."""
+"""Other keys that trainers store beside the weights. They are ignored."""
 PREFIX = re.compile(r"^(module\.|model\.diffusion_model\.|unet\.|_orig_mod\.)+")
 FOLDER_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors",
                 "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin")  # fmt: skip
 MAX_TENSORS = 20_000  # a whole SDXL checkpoint has 2,515
 MAX_KEY = 500  # characters
 MAX_PICKLE = 2**25  # bytes of the pickle in a .ckpt without its tensors; a whole SDXL checkpoint has 0.5 MB
-MAX_OPCODES = 1_000_000  # of a pickle; a whole SDXL checkpoint has 0.1 million
+MAX_OPCODES = 1_000_000  # in a pickle; a whole SDXL checkpoint has 0.1 million
 MAX_CONFIG = 2**20  # bytes of a config.json
 PICKLES_IN_A_LEGACY_FILE = 5
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights: its tensors by key, without wrappers and prefixes.
+    """Contents of a file of weights: its tensors by key, without containers and prefixes.
 
-    metadata: of a safetensors file. config: of the config.json beside a file of diffusers.
+    metadata: metadata of a safetensors file. config: contents of the config.json beside a diffusers file.
     """
 
     path: str
@@ -58,9 +58,9 @@ class Weights:
 
 
 def read(path: str | os.PathLike, keep_prefixes: Callable[[Mapping[str, str]], bool] = lambda _: False) -> Weights:
-    """Return the weights of a file, or of a folder as diffusers saves one. Raises ValueError for one without weights.
+    """Return the weights of a file, or of a folder saved by diffusers. Raises ValueError if it has no weights.
 
-    keep_prefixes: whether keys stay as they are, from the file's metadata.
+    keep_prefixes: receives the file's metadata and returns whether prefixes of keys are kept.
     """
     path = _file(Path(path))
     if is_pickle(path):
@@ -78,14 +78,14 @@ def read(path: str | os.PathLike, keep_prefixes: Callable[[Mapping[str, str]], b
 
 
 def is_pickle(path: str | os.PathLike) -> bool:
-    """Return whether torch.save wrote the file, by its first bytes; the ninth of a safetensors file is a brace."""
+    """Return whether torch.save wrote the file, by its first bytes. Byte 9 of a safetensors file is a brace."""
     with open(path, "rb") as file:
         start = file.read(9)
     return start.startswith((b"PK\x03\x04", b"\x80")) and start[8:] != b"{"
 
 
 def _checked(path: Path, reader: Callable[[Path], Any]) -> Any:
-    """Call a reader. Turn what it raises into a ValueError with the file, the reason and what to do."""
+    """Return `reader(path)`. Any exception becomes a ValueError with the file, the reason and what to do."""
     try:
         return reader(path)
     except _Refused as refusal:
@@ -93,17 +93,17 @@ def _checked(path: Path, reader: Callable[[Path], Any]) -> Any:
     except pickle.UnpicklingError as error:
         if re.search("global|class|REDUCE", str(error)):
             raise ValueError(
-                f"{path} holds more than weights, which can run code when opened; convert it to safetensors first."
+                f"{path} contains more than weights, so opening it could run code; convert it to safetensors first."
             ) from None
         raise _damaged(path, error) from None
     except MemoryError:
-        raise ValueError(f"{path} needs more memory than is free; close other programs.") from None
-    except Exception as error:  # struct.error, IndexError, KeyError, UnicodeDecodeError, ...: damage has many names
+        raise ValueError(f"{path} does not fit into the free memory; close other programs.") from None
+    except Exception as error:  # struct.error, IndexError, KeyError, UnicodeDecodeError and others
         raise _damaged(path, error) from None
 
 
 class _Refused(Exception):
-    """A sentence that continues the name of the file."""
+    """Reason why a file is refused. The message continues a sentence that begins with the file name."""
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
@@ -129,7 +129,7 @@ def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     if path.stat().st_size > MAX_CONFIG:
-        raise _Refused(f"has more than {MAX_CONFIG} bytes, so it is not a configuration; use the original file.")
+        raise _Refused(f"has more than {MAX_CONFIG} bytes, so it is not a model configuration; use the original file.")
     config = json.loads(path.read_text("utf-8"))
     if not isinstance(config, dict):
         raise _Refused("is not a JSON object; use the original file.")
@@ -156,25 +156,25 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     tensors = {}
     for key, value in content.items():
         if not isinstance(key, str):
-            raise _Refused(f"has the key {shown(key)}, which is not a name; choose a file of temporal layers.")
+            raise _Refused(f"has the key {shown(key)}, which is not a text; choose a file of temporal layers.")
         if isinstance(value, Tensor):
             tensors[key] = value
         elif key not in BOOKKEEPING and not isinstance(value, int | float | str | bool | None):
-            raise _Refused(f"holds {short(key)}, which is not a tensor; convert the file to safetensors.")
+            raise _Refused(f"contains {short(key)}, which is not a tensor; convert the file to safetensors.")
     return tensors
 
 
 def _unwrapped(content: Any) -> Mapping[Any, Any]:
-    """Return the state dict within the containers of trainers."""
+    """Return the state dict that is nested in a trainer's checkpoint."""
     for _ in range(2 * len(CONTAINERS)):
         inner = next((content[name] for name in CONTAINERS if isinstance(_entry(content, name), Mapping)), None)
         if inner is None:
             break
         content = inner
     else:
-        raise _Refused("wraps its weights in itself; use the original file.")
+        raise _Refused("contains itself as an entry; use the original file.")
     if not isinstance(content, Mapping):
-        raise _Refused("holds no weights by key; choose a file of temporal layers.")
+        raise _Refused("has no state dict; choose a file of temporal layers.")
     return content
 
 
@@ -183,14 +183,14 @@ def _entry(content: Any, name: str) -> Any:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse archives that unpack to more than they are. torch maps the file, so that entries must be stored."""
+    """Refuse compressed archives and wrong sizes. torch maps the file into memory, so entries must be uncompressed."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         _check_count(len(entries))
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise _Refused("is a compressed archive; unpack it, or convert it to safetensors.")
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise _Refused("states more bytes than it has; download it again.")
+            raise _Refused("states larger sizes than the file has; download it again.")
         for entry in entries:
             if entry.filename.endswith("data.pkl"):
                 if entry.file_size > MAX_PICKLE:
@@ -204,18 +204,20 @@ def _check_legacy(path: Path) -> None:
 
 
 def _count_opcodes(stream: IO[bytes] | mmap.mmap, pickles: int) -> None:
-    """Refuse pickles that take long to run. Raises for ones that are damaged."""
+    """Refuse pickles that would take long to load. Raises an exception for damaged ones."""
     count = 0
     for _ in range(pickles):
         for _ in pickletools.genops(stream):  # pyright: ignore[reportArgumentType]
             count += 1
             if count > MAX_OPCODES:
-                raise _Refused(f"has a pickle of more than {MAX_OPCODES} steps; convert it to safetensors.")
+                raise _Refused(f"has a pickle of more than {MAX_OPCODES} instructions; convert it to safetensors.")
 
 
 def _check_count(count: int) -> None:
     if count > MAX_TENSORS:
-        raise _Refused(f"has {count} entries, more than any image or video model; choose a file of temporal layers.")
+        raise _Refused(
+            f"has {count} entries, more than any image or video model has; choose a file of temporal layers."
+        )
 
 
 def _check_shape(key: str, shape: list[int] | torch.Size) -> None:
@@ -226,14 +228,16 @@ def _check_shape(key: str, shape: list[int] | torch.Size) -> None:
 
 
 def _check_tensor(path: Path, key: str, tensor: Tensor) -> None:
-    """Raise ValueError for a tensor that is not plain values in memory."""
+    """Raise ValueError for a tensor that is not dense, on the CPU and complete."""
     try:
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested:
             kind = f"{tensor.layout}, {tensor.device.type}".removeprefix("torch.")
             raise _Refused(f"has {short(key)}, which is not a plain tensor ({kind}); save the file with plain tensors.")
         _check_shape(key, tensor.shape)
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise _Refused(f"has {short(key)} of shape {list(tensor.shape)} with fewer values; download it again.")
+            raise _Refused(
+                f"has {short(key)} of shape {list(tensor.shape)}, but fewer values than that; download it again."
+            )
     except _Refused as refusal:
         raise ValueError(f"{path} {refusal}") from None
 
@@ -245,6 +249,6 @@ def _without_prefixes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Te
         if name in BOOKKEEPING:
             continue
         if name in plain:
-            raise ValueError(f"{path} has {name} twice, under different prefixes; keep one of them.")
+            raise ValueError(f"{path} has {name} twice, with different prefixes; keep only one of them in the file.")
         plain[name] = tensor
     return plain

@@ -1,4 +1,4 @@
-"""Sentences for what is wrong in a file."""
+"""Wording of error messages about the contents of files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-TAGS = ("discrete", "flow")  # which pydantic puts into the place of a fault in one of several types
+TAGS = ("discrete", "flow")  # pydantic adds the type's tag to the location of a fault in a union
 
 
 def first_fault(error: ValidationError) -> str:
-    """Say what is wrong with the first value that a schema refuses: its name, the value, what is expected."""
+    """Return a sentence about the first value that a schema refuses: its name, the value and what is expected."""
     fault = error.errors(include_url=False, include_context=False)[0]
     name = ".".join(str(part) for part in fault["loc"] if part not in TAGS) or "it"
     message = fault["msg"].removeprefix("Value error, ")
@@ -22,11 +22,11 @@ def first_fault(error: ValidationError) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as text of at most a line."""
+    """Return a value as text of at most 80 characters."""
     return short(repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a very large number")
 
 
 def short(text: str, length: int = 80) -> str:
-    """Cut text that would fill the screen, and keep it on one line."""
+    """Return the text on one line, cut to `length` characters."""
     text = text.replace("\n", " ")
     return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -38,17 +38,19 @@ def main(argv: list[str]) -> int:
 
 
 def check_output(output: Path) -> None:
-    """Check, before anything is read, that the file can be written.
+    """Check that the output file can be written, before the input is read.
 
     Raises:
         ValueError: The output is a folder, lies in a folder that does not exist, or does not end in .safetensors.
     """
     if output.is_dir():
-        raise ValueError(f"{output} is a folder. Give the name of a file in it, like {output / 'x.safetensors'}.")
+        raise ValueError(f"{output} is a folder. Give a file name, for example {output / 'x.safetensors'}.")
     if not output.parent.is_dir():
         raise ValueError(f"The folder {output.parent} does not exist. Create it, or choose another folder.")
     if output.suffix != ".safetensors":
-        raise ValueError(f"{output} does not end in .safetensors, the format that is written. Choose such a name.")
+        raise ValueError(
+            f"{output} does not end in .safetensors, which is the only output format. Choose a name with this ending."
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """AnimateDiff v1, v2, v3 and SDXL beta (Guo et al. 2023), in the official naming.
 
-Told apart by the motion module in the middle (v2), the length of the position table (24: v1) and the number of levels
-(3: SDXL). Files trained with the official code have no position table; the version's own length is used then.
-Checkpoints of a whole UNet, as the official training saves them, give their motion modules alone.
+The version is identified by the motion module in the middle block (v2), the length of the position table (24: v1) and
+the number of levels (3: SDXL). Files trained with the official code have no position table; they get the length of
+their version. Of a checkpoint of a whole UNet, as the official training saves it, only the motion modules are used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """AnimateLCM, text to video (Wang et al. 2024): AnimateDiff's modules with 64 positions, for few steps with `lcm`.
 
-Its file has no position table, but neither have AnimateDiff files trained with the official code: it is this family
-only where the user or the file's metadata says so.
+Its file has no position table, and AnimateDiff files trained with the official code have none either. So a file is of
+this family only if the user or the file's metadata says so.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def convert(weights: Weights, options: Options) -> Converted:
     modules = MotionModules(weights, ADAPTER if motion_adapter.recognises(weights) else OFFICIAL, options)
     if pia.reads_conditioning(weights) or modules.levels != 4 or not modules.middle:
         raise ValueError(
-            f"{weights.path} is not {NAME}, which has motion modules on all levels of SD 1.5 and in its middle, and "
-            "reads no image; leave the family to the file."
+            f"{weights.path} is not {NAME}, which has motion modules in all levels and the middle block of SD 1.5 and "
+            "no conditioning channels; let the family be identified automatically."
         )
     modules.take_modules(positions=ANIMATELCM_POSITIONS, resnet_norm="frame")
     return modules.result(family=NAME)

@@ -1,4 +1,4 @@
-"""From a public file's keys to `<anchor>.<module parameter>`, accounting for every key of the file."""
+"""Conversion of a public file's keys to `<anchor>.<module parameter>`. Unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..kinds import new_module
 from ..layers import EXTRA
 from ..reader import Weights
 
-# Names of a UNet's own weights, as diffusers and as LDM name them: those of the image model are used instead.
+# Weights of the image model, as diffusers and LDM name them. They are not used, because the checkpoint has its own.
 SPATIAL = re.compile(
     r"(conv_in|conv_out|conv_norm_out|time_embedding|class_embedding|add_embedding"
     r"|(down_blocks|up_blocks)\.\d+\.(resnets|attentions|downsamplers|upsamplers)"
@@ -29,7 +29,7 @@ MAX_WIDTH = 2**14
 OTHER_BASE = "choose temporal layers for SD1.5, SD2.1 or SDXL."
 
 Converted = tuple[dict[str, Tensor], LayersInfo]
-"""State dict and LayersInfo, as of a file of our own."""
+"""State dict and LayersInfo, as in a file in the pack's own format."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,8 @@ class Options:
     """User overrides of what the file states.
 
     family: name of the family, for files that cannot be identified automatically; "" = by keys and shapes.
-    transformer_norm, resnet_norm: whether the group norms of the temporal transformers, and those of the UNet's
-        residual blocks and output, take their statistics over one "frame" or over the whole "clip";
-        "" = as the family was trained.
+    transformer_norm: whether the group norms of temporal transformers average over one "frame" or over the whole
+        "clip"; "" = as the family was trained. resnet_norm: the same for the UNet's residual blocks and output.
     """
 
     family: str = ""
@@ -51,7 +50,7 @@ AS_TRAINED = Options()
 
 
 class Conversion:
-    """Collects anchors and renamed weights, and in the end refuses a file of which a key is left over."""
+    """Collector of anchors and renamed weights. `result` refuses a file with unused keys."""
 
     def __init__(self, weights: Weights):
         self.weights = weights
@@ -63,10 +62,10 @@ class Conversion:
         self._slots: list[str] = []
 
     def hang(self, anchor: Anchor, slot: str, keys: Mapping[str, str], **options: Any) -> None:
-        """Take the module of `anchor` from the keys `<slot><name in the file>.<weight | bias>`.
+        """Read the weights of `anchor`'s module from the keys `<slot><name in the file>.<weight | bias>`.
 
-        keys: {submodule of ours: its name in the file}. options: of the module, the same for each of its kind.
-        Raises ValueError for a missing key, or a tensor of another shape.
+        keys: {name of a submodule: its name in the file}. options: options of the module, equal for modules of one
+        kind. Raises ValueError for a missing key, or a tensor of another shape.
         """
         self.modules |= {anchor.kind: options} if options else {}
         self.anchors.append(anchor)
@@ -81,9 +80,9 @@ class Conversion:
             self.state_dict[f"{anchor.name}.{parameter}"] = self.take(f"{slot}{keys[submodule]}.{leaf}", like.shape)
 
     def take_conditioning(self, channels: int, key: str = "conv_in.weight") -> None:
-        """Take the columns of the file's first convolution that read conditioning channels.
+        """Read the weights of the file's first convolution for the conditioning channels.
 
-        The first four columns and the bias stay the image model's.
+        Its weights for the latent channels and its bias are not used, because the checkpoint has its own.
         """
         width = self.width(key)
         weight = self.take(key, torch.Size((width, LATENT_CHANNELS + channels, 3, 3)))
@@ -92,7 +91,7 @@ class Conversion:
         self.state_dict[f"{CONV_IN}.{EXTRA}.weight"] = weight[:, LATENT_CHANNELS:].contiguous()
 
     def take(self, key: str, shape: torch.Size) -> Tensor:
-        """One tensor, with trailing dimensions of 1 (of Conv1d and Conv3d) dropped."""
+        """Return a tensor in `shape`. Trailing dimensions of 1 (Conv1d and Conv3d) are dropped."""
         tensor = self.get(key)
         self._used.add(key)
         if tensor.shape[: len(shape)] == shape and tensor.numel() == shape.numel():
@@ -106,33 +105,33 @@ class Conversion:
         return tensor
 
     def width(self, key: str) -> int:
-        """Return the channels that a tensor is for, its first dimension. Raises ValueError for none, or too many."""
+        """Return the first dimension of a tensor, its number of channels. Raises ValueError if it is too large."""
         shape = self.get(key).shape
         if not shape or shape[0] > MAX_WIDTH:
             raise ValueError(f"{self.weights.path}: {key} has shape {list(shape)}; {OTHER_BASE}")
         return shape[0]
 
     def get(self, key: str) -> Tensor:
-        """Return a tensor of the file. Raises ValueError for one that is missing."""
+        """Return a tensor of the file. Raises ValueError if it is missing."""
         if key not in self.weights.tensors:
             raise ValueError(f"{self.weights.path} is missing the key {key}; download it again.")
         return self.weights.tensors[key]
 
     def skip(self, keys: set[str]) -> None:
-        """Account for keys that are not needed."""
+        """Mark keys as known although they are not needed."""
         self._used |= keys
 
     def result(self, **facts: Any) -> Converted:
-        """Return the converted layers. Raises ValueError for a key of the file that nothing uses.
+        """Return the converted layers. Raises ValueError if a key of the file is unused.
 
-        facts: the entries of LayersInfo that the family states.
+        facts: entries of LayersInfo that depend on the family.
         """
         left = self.weights.tensors.keys() - self._used
         unknown = {key for key in left if not SPATIAL.match(key) or key.startswith(tuple(self._slots))}
         if unknown:
             raise ValueError(
-                f"{self.weights.path} has the unknown key {min(unknown)}, which no {facts['family']} file has, so it "
-                "was made for another architecture, or by a newer program; choose another file."
+                f"{self.weights.path} has the unknown key {min(unknown)}. The file is for another architecture than "
+                f"{facts['family']}, or from a newer program; choose another file."
             )
         info = LayersInfo(
             role="video",

@@ -1,9 +1,9 @@
 """FancyVideo (Feng et al. 2024): AnimateDiff v2's modules with Emu Video's conditioning and schedule on SD1.5.
 
 Five conditioning channels: the first frame's latents, zeros on the other frames, then the mask (1 = known).
-v-prediction with zero terminal SNR from betas that are linear. Numbers of frames per second and of motion may be told
-through embeddings that are added to the time embedding; which of the two a variant has is read from its keys.
-The variants of 61 and 125 frames count the frames of a video VAE: here they make 16 and 32.
+v-prediction with zero terminal SNR from linear betas. Some variants embed frames per second, motion or both, and add
+the embeddings to the time embedding; the file's keys show which. The variants of 61 and 125 frames count decoded frames
+of a video VAE; in latent frames these are 16 and 32.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .motion_module_family import OFFICIAL, MotionModules
 
 NAME = "FancyVideo"
 NOISE = Discrete(schedule="linear", prediction="v", zero_terminal_snr=True)
-VALUES = {"fps": 25.0, "motion": 3.0}  # of the published configurations
+VALUES = {"fps": 25.0, "motion": 3.0}  # values in the published configurations
 EMBEDDINGS = {"fps": "fps_embedding.linear", "motion": "motion_embedding.linear"}
 
 

@@ -1,6 +1,7 @@
 """HotshotXL (Natural Synthetics 2023): AnimateDiff's modules under other names, for SDXL, 8 frames.
 
-The norms of the residual blocks and of the output see whole clips: their code runs the UNet on (c, t, h, w).
+The group norms of the residual blocks and of the output average over whole clips, because the authors' UNet runs on
+(c, t, h, w).
 """
 
 from __future__ import annotations

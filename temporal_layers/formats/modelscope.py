@@ -1,8 +1,8 @@
 """ModelScopeT2V and ZeroScope (Wang et al. 2023): temporal convolutions and attention on SD2.1, in two namings.
 
-A stack of convolutions behind every residual block, a transformer without positions behind every spatial one and
-behind the first convolution. All of their norms see whole clips. The files hold a whole UNet whose image weights were
-trained along; here the temporal layers are attached to the user's own SD2.x checkpoint.
+A stack of temporal convolutions follows every residual block. A temporal transformer without positions follows every
+spatial transformer and the first convolution. All their norms average over whole clips. The files contain a whole UNet,
+whose image weights were also trained; only the temporal layers are used, with the user's SD2.x checkpoint.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .motion_module_family import DIFFUSERS
 NAME = "ModelScope"
 LEVELS = 4
 HEAD_DIM = 64
-# The index of a convolution and its norm in each step of the file's stack: dropout has a place from the second on.
+# Names of norms and convolutions in the file. From the second step on, a dropout layer precedes the convolution.
 STACK = {f"norms.{i}": f"conv{i + 1}.0" for i in range(DEPTH)}
 STACK |= {f"convs.{i}": f"conv{i + 1}.{3 if i else 2}" for i in range(DEPTH)}
 
 
 class Place(NamedTuple):
-    """A temporal module: its anchor's name and kind, and its prefix in the two namings."""
+    """Name and kind of a temporal module's anchor, and the module's key prefix in the two namings."""
 
     anchor: str
     kind: str
@@ -56,7 +56,7 @@ def convert(weights: Weights, options: Options) -> Converted:
 
 
 def options_of(kind: str, norm: str = "clip") -> dict[str, Any]:
-    """Of the module of that kind."""
+    """Return the options of the modules of that kind."""
     attention = {} if kind == "conv_stack" else {"head_dim": HEAD_DIM}
     return {"norm": norm} | attention | ({"heads": 8} if kind == "transformer_in" else {})
 

@@ -1,8 +1,7 @@
 """MotionAdapter of diffusers: AnimateDiff's versions and PIA in diffusers' naming, a file or a folder with config.json.
 
-diffusers takes the norms of the motion modules over the whole clip and those of the residual blocks over a frame,
-however the weights were trained; here they are as trained. Options(transformer_norm="clip", resnet_norm="frame")
-gives diffusers' own result.
+diffusers always averages the norms of motion modules over the clip and those of residual blocks over a frame. This pack
+uses norms as the weights were trained. Options(transformer_norm="clip", resnet_norm="frame") gives diffusers' result.
 """
 
 from __future__ import annotations

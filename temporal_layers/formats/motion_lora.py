@@ -1,7 +1,7 @@
-"""Motion LoRAs: low-rank changes of the linear layers of motion modules, in the namings of the public trainers.
+"""Motion LoRAs: low-rank changes of the linear layers of motion modules, with the key names of the public trainers.
 
-AnimateDiff (`to_q_lora.down`), MotionDirector (the same for every linear layer, with `processor` within the name),
-diffusers and PEFT (`to_q.lora_A`), kohya (`lora_unet_..._to_q.lora_down` and `.alpha`).
+These are AnimateDiff (`to_q_lora.down`), MotionDirector (the same for every linear layer, with `processor` in the key),
+diffusers and PEFT (`to_q.lora_A`), and kohya (`lora_unet_..._to_q.lora_down` and `.alpha`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TEMPORAL = re.compile(r"motion_modules|temporal_attentions|temporal_transformer"
 
 
 class LowRank(NamedTuple):
-    """A change of a weight [out, in]: scale * up @ down, with scale = alpha / rank, or 1 without alpha.
+    """Change of a weight [out, in]: scale * up @ down, with scale = alpha / rank, or 1 without alpha.
 
     up: [out, rank]; down: [rank, in].
     """
@@ -42,17 +42,20 @@ class LowRank(NamedTuple):
 
 @dataclass(frozen=True)
 class MotionLoRA:
-    """changes: key of the temporal layers' state dict -> its change. left_out: keys for the image model."""
+    """Contents of a motion LoRA file.
+
+    changes: key of the temporal layers' state dict -> its change. left_out: keys for the image model.
+    """
 
     changes: dict[str, LowRank]
     left_out: list[str] = field(default_factory=list)
 
 
 def motion_lora(weights: Weights, info: LayersInfo) -> MotionLoRA:
-    """Return the changes that a file makes to temporal layers.
+    """Return the changes of a motion LoRA file to temporal layers.
 
-    Raises ValueError for a file without motion weights, for a key or a matrix that does not belong to the layers, and
-    for values that are not finite.
+    Raises ValueError for a file without motion weights, for a key or shape that does not fit the layers, and for values
+    that are not finite.
     """
     places, shapes = _places(info), _shapes(info)
     found: dict[str, dict[str, Tensor]] = {}
@@ -60,7 +63,10 @@ def motion_lora(weights: Weights, info: LayersInfo) -> MotionLoRA:
     for key, tensor in weights.tensors.items():
         match = MATRIX.match(key) or ALPHA.match(key)
         if not match:
-            raise ValueError(f"{weights.path} has the key {short(key)}, which is not a low-rank matrix of a LoRA.")
+            raise ValueError(
+                f"{weights.path} has the key {short(key)}, which is not a low-rank matrix of a LoRA; "
+                f"choose a motion LoRA file."
+            )
         if not TEMPORAL.search(key):
             left_out.append(key)
             continue
@@ -73,7 +79,9 @@ def motion_lora(weights: Weights, info: LayersInfo) -> MotionLoRA:
         part = match.groupdict().get("part", "alpha")
         found.setdefault(target, {})[PARTS.get(part, part)] = tensor
     if not found:
-        raise ValueError(f"{weights.path} holds a LoRA for the image model, no motion; load it as an ordinary LoRA.")
+        raise ValueError(
+            f"{weights.path} is a LoRA for the image model, not a motion LoRA; load it as an ordinary LoRA."
+        )
     changes = {target: _change(weights.path, target, parts, shapes[target]) for target, parts in found.items()}
     return MotionLoRA(changes, left_out)
 
@@ -90,7 +98,10 @@ def _change(path: str, target: str, parts: dict[str, Tensor], shape: torch.Size)
     for name in parts:
         check_values(path, f"{name} of {target}", parts[name])
     if "alpha" in parts and parts["alpha"].numel() != 1:
-        raise ValueError(f"{path}: alpha of {target} has shape {list(parts['alpha'].shape)} instead of one number.")
+        raise ValueError(
+            f"{path}: alpha of {target} has shape {list(parts['alpha'].shape)} instead of one number; "
+            f"download the file again."
+        )
     return LowRank(up, down, parts["alpha"].item() if "alpha" in parts else None)
 
 
@@ -100,14 +111,14 @@ def _matrix(tensor: Tensor) -> Tensor:
 
 
 def _plain_name(layer: str) -> str:
-    """Name of a layer without what trainers add: MotionDirector's `processor`, the 0 of `to_out.0`, kohya's dots."""
+    """Return the name of a layer without the parts that differ between trainers, with _ instead of dots."""
     if layer.startswith(KOHYA):
         return layer.removeprefix(KOHYA).removesuffix("_0")
     return PREFIX.sub("", layer).replace(".processor", "").removesuffix(".0").replace(".", "_")
 
 
 def _places(info: LayersInfo) -> dict[str, str]:
-    """Plain name of a layer, in every naming of motion modules -> key of the temporal layers' state dict."""
+    """Return plain name of a layer -> key of the temporal layers' state dict, for all known namings."""
     levels = 3 if info.base == "sdxl" else 4
     layers = {(ours, theirs) for naming in NAMINGS for ours, theirs in naming.names.items()}
     return {
@@ -119,12 +130,12 @@ def _places(info: LayersInfo) -> dict[str, str]:
 
 
 def _shapes(info: LayersInfo) -> dict[str, torch.Size]:
-    """Shapes of the weights that a motion LoRA may change: the linear layers of motion modules."""
+    """Return the shapes of the weights that a motion LoRA may change: linear layers of motion modules."""
     options = info.modules.get("transformer", {})
     if not options.get("positions"):
         raise ValueError(
-            f"These temporal layers ({info.family}) have no motion modules of AnimateDiff's kind, which motion LoRAs "
-            "change; use AnimateDiff's temporal layers."
+            f"These temporal layers ({info.family}) have no motion modules, so a motion LoRA cannot change them; use "
+            "AnimateDiff's temporal layers."
         )
     with torch.device("meta"):
         return {

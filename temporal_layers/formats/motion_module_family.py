@@ -1,4 +1,4 @@
-"""The motion modules that AnimateDiff, AnimateLCM, PIA, FancyVideo and HotshotXL share, under their several names."""
+"""Motion modules of AnimateDiff, AnimateLCM, PIA, FancyVideo and HotshotXL: one module with different key names."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ for _i in (1, 2):
 
 @dataclass(frozen=True)
 class Naming:
-    """How a family names its motion modules.
+    """Key names of a family's motion modules.
 
-    slot: of the j-th module of a block, with {block} and {j}. positions: regular expression of the table's keys.
+    slot: key prefix of the j-th module of a block, with {block} and {j}. names: submodule -> its name in the file.
+    positions: regular expression for the keys of position tables.
     """
 
     slot: str
@@ -55,9 +56,9 @@ NAMINGS = (OFFICIAL, HOTSHOT, ADAPTER)
 
 
 class MotionModules(Conversion):
-    """The conversion of a file with motion modules, to which a family adds its own keys.
+    """Conversion of a file with motion modules. A family may take further keys.
 
-    heads: of the attentions, which no shape tells.
+    heads: number of attention heads, which cannot be read from the weights.
     """
 
     def __init__(self, weights: Weights, naming: Naming, options: Options, heads: int = 8):
@@ -69,7 +70,10 @@ class MotionModules(Conversion):
         self.positions = self._positions()
 
     def take_modules(self, positions: int, resnet_norm: str) -> None:
-        """positions: length of the table where the file has none. resnet_norm: the family's own."""
+        """Read all motion modules.
+
+        positions: length of the position table for files without one. resnet_norm: the family's value, see `Options`.
+        """
         widths: dict[int, int] = {}
         for block, j, name, level in blocks(self.levels, self.middle):
             slot = self.naming.slot.format(block=block, j=j)
@@ -87,15 +91,15 @@ class MotionModules(Conversion):
                 self.anchors.append(Anchor(name, "clip_norm", channels))
 
     def result(self, **facts: Any) -> Converted:
-        """Return the converted layers. Raises ValueError for a key of the file that nothing uses.
+        """Return the converted layers. Raises ValueError if a key of the file is unused.
 
-        facts: the family, and the entries of LayersInfo in which it differs from AnimateDiff.
+        facts: the family, and entries of LayersInfo in which it differs from AnimateDiff.
         """
         conv_in = self.weights.tensors.get("conv_in.weight")
         if not self.conditioning_channels and conv_in is not None and conv_in.shape[1:2] != (LATENT_CHANNELS,):
             raise ValueError(
-                f"{self.weights.path}: conv_in.weight has shape {list(conv_in.shape)}, and no {facts['family']} file "
-                f"reads other channels than the {LATENT_CHANNELS} of latents; choose another file."
+                f"{self.weights.path}: conv_in.weight has shape {list(conv_in.shape)}, but {facts['family']} files "
+                f"read only the {LATENT_CHANNELS} channels of latents; choose another file."
             )
         return super().result(base=self.base, **AS_ANIMATEDIFF | facts)
 
@@ -107,13 +111,16 @@ class MotionModules(Conversion):
         levels = 1 + max((int(match[1]) for match in matches if match), default=0)
         if levels not in ATTENTION:
             raise ValueError(
-                f"{self.weights.path} has motion modules at {levels} levels, but SD1.5 has 4 and SDXL 3; choose "
-                "temporal layers for one of these."
+                f"{self.weights.path} has motion modules in {levels} levels, but SD1.5 has 4 levels and SDXL 3; choose "
+                "temporal layers for SD1.5 or SDXL."
             )
         return levels
 
     def _positions(self) -> int:
-        """Length of the position tables, or 0 without. They are recomputed, so they must be the known sinusoids."""
+        """Return the length of the position tables, or 0 if there is none.
+
+        The tables are not stored, but computed. So ValueError is raised for a table with other values.
+        """
         tables = {key: t for key, t in self.weights.tensors.items() if re.match(self.naming.positions, key)}
         self.skip(set(tables))
         length = next(iter(tables.values())).shape[-2:-1] if tables else ()
@@ -121,14 +128,14 @@ class MotionModules(Conversion):
             check_dtype(self.weights.path, key, table)
             if not length or table.shape[-2:-1] != length or not is_sinusoids(table):
                 raise ValueError(
-                    f"{self.weights.path}: {key} is not a table of sinusoids of one length, so the file is made for "
-                    "another architecture; use the original file."
+                    f"{self.weights.path}: {key} is not the usual table of sinusoids, so the file is for another "
+                    "architecture; use the original file."
                 )
         return length[0] if length else 0
 
 
 def is_sinusoids(table: Tensor) -> bool:
-    """Return whether a table [1, length, channels] holds the sinusoids that the modules compute."""
+    """Return whether a table [1, length, channels] has the sinusoids that the modules compute."""
     if table.ndim != 3 or len(table) != 1 or table.shape[-1] % 2:
         return False
     return torch.allclose(table[0].float(), interleaved_positions(table.shape[-2], table.shape[-1]), atol=0.01)

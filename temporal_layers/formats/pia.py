@@ -1,7 +1,7 @@
 """PIA (Zhang et al. 2023): AnimateDiff's modules, and five conditioning channels: affinity, then the image's latents.
 
-Affinity is a number for each frame, how alike it is to the image (diffusion.affinity); the image's
-latents, scaled as the noisy ones, are on every frame. The norms of the residual blocks were trained over whole clips.
+The affinity of a frame is its similarity to the image, 0..1 (diffusion.affinity). Every frame has the image's latents,
+in the scale of the noisy latents. The norms of the residual blocks were trained over whole clips.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def test_values_that_are_no_numbers(path, state_dict, info, value):
     key = "input_blocks.1.0.mlp_in.bias"
     state_dict[key][3] = value
     write(path, state_dict, info)
-    refused(path, key, "NaN", "use an earlier save")
+    refused(path, key, "NaN", "use an earlier version")
 
 
 def test_integers(path, state_dict, info):
@@ -184,7 +184,7 @@ def test_metadata_is_no_object(path, state_dict, text):
 
 def test_save_refuses_what_load_would(path, state_dict, info):
     state_dict["out.1.conv.bias"][0] = float("nan")
-    with pytest.raises(ValueError, match=r"out\.1\.conv\.bias holds NaN or infinity"):
+    with pytest.raises(ValueError, match=r"out\.1\.conv\.bias contains NaN or infinity"):
         save_layers(path, state_dict, info)
     assert list(path.parent.iterdir()) == []
 
@@ -210,7 +210,7 @@ def test_fit(monkeypatch, info):
     monkeypatch.setattr(files, "identify_base", lambda unet: "pocket")
     check_fits(unet, info, "a.safetensors")
     with pytest.raises(
-        ValueError, match=r"a\.safetensors holds temporal layers for sd15, but the model is pocket; use"
+        ValueError, match=r"a\.safetensors contains temporal layers for sd15, but the model is pocket; use"
     ):
         check_fits(unet, info_for(trained_layers(unet), base="sd15"), "a.safetensors")
     for anchor in (

@@ -99,5 +99,5 @@ def test_layers_hang_on_quantised_linear_layers():
 
 @pytest.mark.parametrize("name", ["a.forward", "a", "a.norm1", "a.norm1.weight"])
 def test_names_that_clash_are_refused(name):
-    with pytest.raises(ValueError, match=f"the name {name} is also that of a part"):
+    with pytest.raises(ValueError, match=f"the anchor {name} has the same name as a part"):
         TemporalLayers([Anchor("a", "attention", 8), Anchor(name, "conv", 8)], 0)

@@ -65,14 +65,14 @@ KEY = "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight"
 BETAS = {"schedule": "linear", "start": 0.1, "end": 0.2, "steps": 1000}
 MANY = [{"name": f"a.{i}", "kind": "clip_norm", "channels": 8} for i in range(200_000)]
 FILES = {
-    "a state dict in itself": (lambda: torch_file(in_itself()), "wraps its weights in itself"),
+    "a state dict in itself": (lambda: torch_file(in_itself()), "contains itself as an entry"),
     "a compressed archive": (lambda: compressed({KEY: torch.zeros(2**20)}), "is a compressed archive; unpack it"),
-    "millions of opcodes": (lambda: zipped(marks(3_000_000)), "pickle of more than 1000000 steps"),
-    "millions of opcodes, legacy": (lambda: marks(3_000_000), "pickle of more than 1000000 steps"),
+    "millions of opcodes": (lambda: zipped(marks(3_000_000)), "pickle of more than 1000000 instructions"),
+    "millions of opcodes, legacy": (lambda: marks(3_000_000), "pickle of more than 1000000 instructions"),
     "thousands of digits": (lambda: b"\x80\x02I" + b"9" * 5000 + b"\n.", "is cut off or damaged"),
-    "a key that is no name": (lambda: torch_file({1: torch.zeros(3)}), "has the key 1, which is not a name"),
+    "a key that is no name": (lambda: torch_file({1: torch.zeros(3)}), "has the key 1, which is not a text"),
     "a key without end": (lambda: torch_file({"a" * 10**5: torch.zeros(3)}), "has a key of 100000 characters"),
-    "one value for many": (lambda: torch_file({KEY: torch.zeros(1).expand(2**30, 2**10)}), "with fewer values"),
+    "one value for many": (lambda: torch_file({KEY: torch.zeros(1).expand(2**30, 2**10)}), "but fewer values"),
     "a sparse tensor": (lambda: torch_file({KEY: torch.eye(3).to_sparse()}), "not a plain tensor .sparse_coo, cpu"),
     "a meta tensor": (lambda: torch_file({KEY: torch.zeros(3, device="meta")}), "not a plain tensor .strided, meta"),
     "a web page": (lambda: b"<!DOCTYPE html><html>", "is a web page, not weights; download the file itself"),
@@ -150,5 +150,5 @@ def test_prefixes_and_containers(prefix, container, tmp_path):
 
 def test_one_key_under_two_prefixes_is_refused(tmp_path):
     torch.save({"module.a": torch.ones(2), "a": torch.zeros(2)}, tmp_path / "file.ckpt")
-    with pytest.raises(ValueError, match="has a twice, under different prefixes"):
+    with pytest.raises(ValueError, match="has a twice, with different prefixes"):
         read(tmp_path / "file.ckpt")

@@ -18,7 +18,7 @@ def test_file_is_identified_and_saved(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("", "is a folder. Give the name of a file in it"),
+        ("", "is a folder. Give a file name"),
         ("missing/x.safetensors", "does not exist. Create it"),
         ("x.ckpt", "does not end in .safetensors"),
     ],

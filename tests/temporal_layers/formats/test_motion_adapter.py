@@ -99,13 +99,13 @@ def test_motion_loras_of_other_layers_are_refused(tmp_path):
     half = {key: tensor for i, (key, tensor) in enumerate(lora.items()) if i}
     with pytest.raises(ValueError, match="missing the up or down matrix of input_blocks"):
         motion_lora(Weights("lora", half), info)
-    with pytest.raises(ValueError, match="holds a LoRA for the image model, no motion"):
+    with pytest.raises(ValueError, match="is a LoRA for the image model, not a motion LoRA"):
         motion_lora(Weights("lora", public.domain_adapter()), info)
     for other in (public.modelscope(), public.animatediff(middle=True)):
         with pytest.raises(ValueError, match="not a low-rank matrix of a LoRA"):
             motion_lora(Weights("lora", other), info)
     _, modelscope = convert(Weights("file", public.modelscope()))
-    with pytest.raises(ValueError, match=r"\(ModelScope\) have no motion modules of AnimateDiff's kind"):
+    with pytest.raises(ValueError, match=r"\(ModelScope\) have no motion modules"):
         motion_lora(Weights("lora", lora), modelscope)
 
 
@@ -176,7 +176,7 @@ def test_spatial_weights_of_a_mixed_file_are_left_out():
 
 BROKEN = {
     "ranks that differ": lambda up, down: (up, down[:-1], "have shapes"),
-    "NaN": lambda up, down: (up * float("nan"), down, "holds NaN or infinity"),
+    "NaN": lambda up, down: (up * float("nan"), down, "contains NaN or infinity"),
     "bool": lambda up, down: (up.bool(), down, "is of type bool"),
     "complex": lambda up, down: (up.to(torch.complex64), down, "is of type complex64"),
     "a single number": lambda up, down: (up[0, 0], down, "have shapes"),
