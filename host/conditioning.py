@@ -26,10 +26,10 @@ from .videos import PURPOSE, Purpose
 
 KNOWN_NOISE = 0x6B6E6F776E  # makes the given frames' noise independent of the initial noise of the same seed
 NOISE_CONCAT = "noise_concat"  # the conditioning key that ComfyUI appends to the noisy latent's channels
-SOURCE = "emu_video_source"  # key of a conditioning's options, see `Source`
-# How to make a video that does not fit into memory fit, by role.
+SOURCE = "emu_video_source"  # key in the options of a conditioning, see `Source`
+# Advice for a video that does not fit into memory, by role.
 ADVICE = {
-    "video": "make it of fewer or smaller frames",
+    "video": "make fewer or smaller frames",
     "interpolation": "lower the factor or the size, or go through the video in parts with Get Image from Batch",
     "super_resolution": "lower the factor, or go through the video in parts with Get Image from Batch",
 }
@@ -50,7 +50,7 @@ class NoiseAugmentation:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Inputs of a conditioning: given frames, and the function from their latents at any size to its channels.
+    """Inputs from which a conditioning can be made again at another size: given frames, and a function.
 
     channels: latents [n, C, h, w] in the network's scale -> [T, C + 1, h, w].
     """
@@ -209,7 +209,7 @@ def network_latents(model: comfy.model_patcher.ModelPatcher, latents: Tensor, or
         )
     if info.conditioning != order:
         raise ValueError(
-            f"These temporal layers ({info.family}) read the image in another form: use "
+            f"These temporal layers ({info.family}) need another conditioning node: use "
             f"{CONDITIONING_NODES[info.conditioning]}."
         )
     return latent_format.process_in(latents)

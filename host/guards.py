@@ -1,4 +1,4 @@
-"""Refusals before sampling: set-ups of a graph that would sample wrongly without an error."""
+"""Checks before sampling: refuse graphs that would sample wrongly without an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from .videos import FRAMES, LAYERS, SAMPLED, check_conditionings, check_frame_co
 
 KEY = "emu_video_guards"
 USE_ZERO_SNR = "use the scheduler simple with denoise 1, or Trailing Timesteps"
-# ComfyUI's sampler functions that take x for x0 plus noise, stop early or do not converge; and their names.
+# ComfyUI's sampler functions, and their names in the front end, that do not work with a flow: they assume that x is x0
+# plus noise, stop early, or do not converge.
 NOT_FOR_FLOWS = {
     "sample_ddpm": "ddpm",
     "sample_unipc": "uni_pc",
@@ -31,22 +32,22 @@ NOT_FOR_FLOWS = {
     "sample_res_multistep_ancestral": "res_multistep_ancestral",
     "sample_res_multistep_ancestral_cfg_pp": "res_multistep_ancestral_cfg_pp",
 }
-NODES_NOT_FOR_FLOWS = {"sample_lcm_upscale": "SamplerLCMUpscale", "VOID_DDIM": "VOIDSampler"}  # only nodes give them
+NODES_NOT_FOR_FLOWS = {"sample_lcm_upscale": "SamplerLCMUpscale", "VOID_DDIM": "VOIDSampler"}  # not in KSampler's list
 FOR_DISTILLED = {"sample_lcm": "lcm"}
-CAN_INVERT = ("sample_euler", "sample_ddim")  # sampler functions that also run from an image to its noise
-RANGE_OF_SIGMAS = ("PatchModelAddDownscale", "CFGOverride")  # node classes that read the schedule when they run
+CAN_INVERT = ("sample_euler", "sample_ddim")  # sampler functions that support noise inversion
+RANGE_OF_SIGMAS = ("PatchModelAddDownscale", "CFGOverride")  # node classes that store sigmas when they are executed
 TOLERANCE = 1e-5
 TRAILING = Schedule.from_betas()
 
 
 def guard(model: comfy.model_patcher.ModelPatcher) -> None:
-    """Let a MODEL whose schedule was set by this pack check each sampling run before it starts."""
+    """Add `check_sampling` to a MODEL whose noise schedule this pack has set."""
     model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, check_sampling)
 
 
 def check_order(model: comfy.model_patcher.ModelPatcher) -> None:
-    """Refuse a MODEL whose nodes have read the sigmas of the checkpoint before a zero-SNR schedule replaces these."""
+    """Refuse a MODEL with patches that store sigmas of the checkpoint, if a zero-SNR schedule replaces these sigmas."""
     if isinstance(model.get_model_object("model_sampling"), ZeroSNRFlow):
         return
     patches = model.model_options.get("transformer_options", {}).get("patches", {})
@@ -54,16 +55,16 @@ def check_order(model: comfy.model_patcher.ModelPatcher) -> None:
     for function in [f for functions in [*patches.values(), *wrappers.values()] for f in functions]:
         if node_of(function) in RANGE_OF_SIGMAS:
             raise ValueError(
-                f"{node_of(function)} has computed its range of steps from the schedule of the checkpoint: connect it "
-                "behind Load Temporal Layers."
+                f"{node_of(function)} uses the checkpoint's noise schedule, which Load Temporal Layers replaces: "
+                "connect it behind Load Temporal Layers."
             )
 
 
 def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args, **kwargs):
-    """Refuse a wrong set-up, then sample. An OUTER_SAMPLE wrapper.
+    """Check the graph, then sample. An OUTER_SAMPLE wrapper.
 
-    The frame count of the whole latent goes into the transformer options, because one call of the model may hold a
-    window of it, or several tiles of it.
+    The frame count of the whole latent is stored in the transformer options, because one call of the model may contain
+    only a window of the frames, or several tiles of each.
     """
     guider = executor.class_obj
     model = guider.model_patcher
@@ -90,7 +91,7 @@ def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: 
 
 
 def check_schedule(model: comfy.model_patcher.ModelPatcher, sampling: Any) -> None:
-    """Refuse a schedule that another node put behind the temporal layers. Compares object identity."""
+    """Refuse a model_sampling object that another node set after Load Temporal Layers."""
     stated: Stated | None = model.get_attachment(SCHEDULE)
     if stated is not None and sampling is not stated.sampling:
         raise ValueError(
@@ -101,26 +102,26 @@ def check_schedule(model: comfy.model_patcher.ModelPatcher, sampling: Any) -> No
 
 
 def check_sigmas(sigmas: Tensor) -> None:
-    """Refuse sigmas that are not finite, or negative, or that rise and fall."""
+    """Refuse sigmas that are not finite, are negative, or both rise and fall."""
     steps = sigmas.diff()
     if not sigmas.isfinite().all() or (sigmas < 0).any():
         raise ValueError(f"The sigmas {_short(sigmas)} contain a value that is negative or not a number: correct them.")
     if (steps > 0).any() and (steps < 0).any():
         raise ValueError(
-            f"The sigmas {_short(sigmas)} rise and fall: give a list that falls to sample, or one that rises to find "
-            "the noise of an image (noise inversion)."
+            f"The sigmas {_short(sigmas)} both rise and fall: use falling sigmas for sampling, or rising sigmas for "
+            "noise inversion."
         )
 
 
 def check_flow(sampler: Any, sigmas: Tensor, from_noise: bool) -> None:
-    """Refuse sigmas of another unit, and samplers that are wrong at zero terminal SNR."""
+    """Refuse sigmas above 1, and samplers that do not work with zero terminal SNR."""
     if len(sigmas) < 2:
-        raise ValueError("There is only one sigma, so there is no step: split the sigmas at another step.")
+        raise ValueError("There is only one sigma, but a sampling step needs two: split the sigmas at another step.")
     first, last = float(sigmas[0]), float(sigmas[-1])
     if max(first, last) > 1 + TOLERANCE:
         raise ValueError(
-            f"The sigmas start at {first:.4g} and end at {last:.4g}: they count noise over signal, but a "
-            f"zero-terminal-SNR model counts from 1 (noise) to 0 (image): {USE_ZERO_SNR}."
+            f"The sigmas start at {first:.4g} and end at {last:.4g}, but those of a zero-terminal-SNR model are "
+            f"between 1 (noise) and 0 (image): {USE_ZERO_SNR}."
         )
     function = getattr(getattr(sampler, "sampler_function", None), "__name__", type(sampler).__name__)
     if first < last:
@@ -134,75 +135,83 @@ def check_flow(sampler: Any, sigmas: Tensor, from_noise: bool) -> None:
         )
     if from_noise and first < 1 - TOLERANCE:
         raise ValueError(
-            f"A zero-terminal-SNR model must start at its last timestep (sigma 1, not {first:.4g}), which this "
-            f"schedule leaves out: {USE_ZERO_SNR}."
+            f"The sigmas start at {first:.4g}, but sampling from noise with a zero-terminal-SNR model must start at "
+            f"its last timestep (sigma 1): {USE_ZERO_SNR}."
         )
     if function in FOR_DISTILLED:
-        notice(f"The sampler {FOR_DISTILLED[function]} is for distilled networks (LCM); others lose detail with it.")
+        notice(
+            f"The sampler {FOR_DISTILLED[function]} loses detail unless the model is distilled for LCM. Use euler for "
+            f"other models."
+        )
     elif from_noise and last == 0:
         compare_with_trailing(sigmas)
 
 
 def compare_with_trailing(sigmas: Tensor) -> None:
-    """Say so where a list of sigmas loses more than trailing timesteps do, by an exact network for normal data."""
+    """Warn if these sigmas lose more detail than trailing timesteps, for an exact network and normal data."""
     steps = min(len(sigmas) - 1, len(TRAILING))
     levels = ZeroSNRFlow(TRAILING).sigmas[TRAILING.trailing_timesteps(steps)].tolist()
     lost, usual = (1 - 2 * euler_spread(each) for each in (sigmas.tolist(), [*levels, 0.0]))
     if abs(lost) > max(0.02, 1.3 * usual):
         notice(
-            f"This list of sigmas loses {lost:.0%} of the detail with euler, and Trailing Timesteps {usual:.0%}: "
-            "use more steps or another scheduler."
+            f"With euler, these sigmas lose about {lost:.0%} of the detail; Trailing Timesteps loses {usual:.0%}. "
+            "Use more steps or another scheduler."
         )
 
 
 def check_inversion(sampler: Any, function: str, first: float, last: float) -> None:
-    """Refuse noise inversion that a sampler cannot do, or that ends where nothing of the image is left."""
+    """Refuse noise inversion by an unsuitable sampler, from sigma 0, or up to sigma 1."""
     if function not in CAN_INVERT or getattr(sampler, "extra_options", {}).get("eta", 0.0):
         raise ValueError(
-            "Rising sigmas (Flip Sigmas) ask for the noise of an image, which this sampler cannot find: use euler, or "
-            "the DDIM Sampler (Zero-SNR) with eta 0."
+            "Rising sigmas (Flip Sigmas) mean noise inversion, which this sampler does not support: use euler, or the "
+            "DDIM Sampler (Zero-SNR) with eta 0."
         )
     if first == 0:
-        raise ValueError("Rising sigmas start at 0, where an image has no noise to follow: start at 0.0001.")
+        raise ValueError(
+            "The rising sigmas start at 0, but noise inversion needs a start above 0: use 0.0001 as first sigma."
+        )
     if last > 1 - TOLERANCE:
         raise ValueError(
-            "The rising sigmas end at 1, where a zero-terminal-SNR model has pure noise and ComfyUI can keep nothing "
-            "of the latent: end below 1, for example with Split Sigmas before Flip Sigmas."
+            "The rising sigmas end at 1, where a zero-terminal-SNR model has pure noise and nothing of the image is "
+            "left: end below 1, for example with Split Sigmas before Flip Sigmas."
         )
 
 
 def check_native_start(sampling: Any, sigmas: Tensor) -> None:
-    """Refuse a native schedule that starts from pure noise at less than half of the timesteps."""
+    """Refuse sigmas of a native schedule that start in the lower half of the timesteps without an image."""
     if not isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete):
         return
     timestep = float(sampling.timestep(sigmas[:1])[0])
     if sigmas[0] > sigmas[-1] and timestep < sampling.num_timesteps / 2:
         raise ValueError(
-            f"The sigmas start at {float(sigmas[0]):.4g}, but pure noise has {float(sampling.sigma_max):.4g} in this "
-            "model: use BasicScheduler with denoise 1, or connect a latent that holds an image."
+            f"The sigmas start at {float(sigmas[0]):.4g}, but without an image they must start at pure noise, which is "
+            f"{float(sampling.sigma_max):.4g} for this model: use BasicScheduler with denoise 1, or connect a latent "
+            "with an image."
         )
 
 
 def check_context_windows(handler: Any, info: LayersInfo) -> None:
-    """Refuse Context Windows that do not cut a video into clips that the layers know."""
+    """Refuse Context Windows along another dimension than frames, or longer than the layers allow."""
     if handler is None or not hasattr(handler, "context_length"):
         return
     if handler.dim != 0:
         raise ValueError(
-            f"Context Windows run over dimension {handler.dim}, but frames are dimension 0 of these latents: use "
-            "Context Windows (Manual) with dim 0."
+            f"Context Windows has dim {handler.dim}, but the frames of these latents are dimension 0: use Context "
+            "Windows (Manual) with dim 0."
         )
     if handler.context_length < 2:
-        raise ValueError("Context Windows of 1 frame hold no video: set context_length to 2 or more.")
+        raise ValueError(
+            "A context window of 1 frame is not a video: set context_length of Context Windows to 2 or more."
+        )
     causal = getattr(handler, "causal_window_fix", False)
     if causal and info.max_frames and handler.context_length + 1 > info.max_frames:
         raise ValueError(
-            f"Context Windows of {handler.context_length} frames hold {handler.context_length + 1} with "
-            f"causal_window_fix, but these temporal layers know {info.max_frames} frames: switch causal_window_fix off."
+            f"With causal_window_fix, context windows of {handler.context_length} frames get one more, but these "
+            f"temporal layers allow at most {info.max_frames} frames: switch causal_window_fix off."
         )
     if causal and not info.conditioning_channels:
         notice(
-            f"Context Windows with causal_window_fix give later windows {handler.context_length + 1} frames, which "
+            f"With causal_window_fix, context windows after the first have {handler.context_length + 1} frames, which "
             f"changes the motion of these layers ({info.family}): switch causal_window_fix off."
         )
 

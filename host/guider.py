@@ -19,18 +19,18 @@ from .schedule import signal_and_noise
 from .values import check_finite
 from .videos import FRAMES, check_parts, frames_per_video
 
-POSITIVE, NEGATIVE, IMAGE_ONLY = range(3)  # ComfyUI's indices of conditionings, and one more
+POSITIVE, NEGATIVE, IMAGE_ONLY = range(3)  # indices of conditionings; ComfyUI has the first two
 EVALUATE = "sampler_calc_cond_batch_function"
 WRAPPER = "model_function_wrapper"
 DEFAULT_GUIDANCE = (7.5, 2.0)  # text and image weight of the paper (section 4)
-GUIDANCE_OF_BASE = {"pocket": (2.0, 1.0)}  # of files that state none
+GUIDANCE_OF_BASE = {"pocket": (2.0, 1.0)}  # the same for layers whose file states no weights
 
 
 class EmuVideoGuider(comfy.samplers.CFGGuider):
-    """Three conditionings: `positive` has text and image, `image_only` the image, `negative` neither.
+    """Guider with three conditionings: `positive` has text and image, `image_only` the image, `negative` neither.
 
-    To patches of other nodes (image prompts, regions), `image_only` is a second negative: it has the null text.
-    `cfg` is the text weight, so nodes that set cfg while sampling set it.
+    Patches of other nodes (image prompts, regions) see `image_only` as a second negative, because it has the null text.
+    `cfg` is the text weight, so nodes that change cfg during sampling change the text weight.
     """
 
     image_guidance = 2.0
@@ -67,7 +67,7 @@ class EmuVideoGuider(comfy.samplers.CFGGuider):
         return pair.post(x0, full, negative) if hooks(options) else x0
 
     def weighted_conds(self, options: dict[str, Any]) -> list[Any]:
-        """Return [positive, negative, image_only] with None for those that the result does not depend on."""
+        """Return [positive, negative, image_only], with None for each that does not affect the result."""
         positive, negative, image_only = (self.conds[key] for key in ("positive", "negative", "image_only"))
         if options.get("disable_cfg1_optimization", False):
             return [positive, negative, image_only]
@@ -83,7 +83,7 @@ class EmuVideoGuider(comfy.samplers.CFGGuider):
         return [cond if use else None for cond, use in zip((positive, negative, image_only), needed, strict=True)]
 
     def rescale(self, x: Tensor, x0: Tensor, full: Tensor, sigma: float) -> Tensor:
-        """Guidance rescale on v = (alpha x_vp - x0) / sigma; sigma cancels."""
+        """Return x0 after guidance rescale of v = (alpha x_vp - x0) / sigma; sigma cancels."""
         a, b = signal_and_noise(self.inner_model.model_sampling, sigma)
         signal = x * (a / (a * a + b * b))
         frames = frames_per_video(len(x), self.model_patcher.get_attachment(FRAMES) or 0)
@@ -91,7 +91,7 @@ class EmuVideoGuider(comfy.samplers.CFGGuider):
 
 
 class Pair:
-    """One model evaluation as other nodes' CFG hooks see it: a positive and a negative estimate, and one weight."""
+    """One step in the form that CFG hooks of other nodes expect: a positive and a negative estimate, and one weight."""
 
     def __init__(self, guider: EmuVideoGuider, x: Tensor, timestep: Tensor, options: dict[str, Any], conds: tuple):
         self.guider, self.options, self.conds = guider, options, conds
@@ -101,7 +101,7 @@ class Pair:
         }  # fmt: skip
 
     def guide(self, full: Tensor, negative: Tensor) -> Tensor:
-        """Return x0 of the pre-CFG functions and the CFG function, or of plain guidance."""
+        """Return x0 after the pre-CFG functions and the CFG function (or plain guidance if there is none)."""
         out = [full, negative]
         for function in self.options.get(PRE_CFG, []):
             out = function({**self.common, "conds": list(self.conds), "conds_out": out})
@@ -113,7 +113,7 @@ class Pair:
         )  # fmt: skip
 
     def post(self, x0: Tensor, full: Tensor, negative: Tensor) -> Tensor:
-        """Return x0 of the post-CFG functions."""
+        """Return x0 after the post-CFG functions."""
         cond, uncond = self.conds
         for function in self.options.get(POST_CFG, []):
             estimates = {"denoised": x0, "cond_denoised": full, "uncond_denoised": negative}
@@ -122,7 +122,7 @@ class Pair:
 
 
 def evaluate(model: Any, conds: list[Any], x: Tensor, timestep: Tensor, options: dict[str, Any]) -> list[Tensor]:
-    """Return the estimates of x0 of [positive, negative, image_only], zeros where a conditioning is None."""
+    """Return the estimates of x0 for [positive, negative, image_only]; zeros for a conditioning that is None."""
     function = options.get(EVALUATE)
     if function is None:
         labelled = {**options, WRAPPER: partial(label_image_only, options.get(WRAPPER))}
@@ -134,7 +134,7 @@ def evaluate(model: Any, conds: list[Any], x: Tensor, timestep: Tensor, options:
 
 
 def label_image_only(wrapper: Callable | None, apply_model: Callable, args: dict[str, Any]) -> Any:
-    """Call the model with image_only labelled as a negative, the convention that patches know: 0 or 1."""
+    """Call the model with image_only labelled as a negative, because patches know only the labels 0 and 1."""
     labels = [NEGATIVE if label == IMAGE_ONLY else label for label in args["cond_or_uncond"]]
     c = args["c"]
     c["transformer_options"]["cond_or_uncond"] = labels
@@ -144,23 +144,28 @@ def label_image_only(wrapper: Callable | None, apply_model: Callable, args: dict
 
 
 def share_control(conds: dict[str, list]) -> dict[str, list]:
-    """Give image_only the ControlNet that positive and negative have, as nodes with two outputs leave it bare.
+    """Give image_only the ControlNet of positive and negative, because ControlNet nodes have only these two outputs.
 
-    Without it, a ControlNet is part of the difference that guidance multiplies.
+    Otherwise the ControlNet would be part of the difference that guidance multiplies.
     """
     control = {slot: [entry[1] for entry in entries if "control" in entry[1]] for slot, entries in conds.items()}
-    for_all = any(options.get("control_apply_to_uncond") for options in control["positive"])  # ComfyUI shares it
+    for_all = any(
+        options.get("control_apply_to_uncond") for options in control["positive"]
+    )  # ComfyUI applies it to all three
     if for_all or not control["positive"] or control["image_only"]:
         return conds
     if not control["negative"]:
-        notice("A ControlNet acts on the positive conditioning alone, so text_guidance multiplies it.")
+        notice(
+            "A ControlNet is connected only to the positive conditioning, so text_guidance multiplies its effect. "
+            "Connect it to the negative conditioning, too."
+        )
         return conds
     shared = {key: control["positive"][0][key] for key in ("control", "control_apply_to_uncond")}
     return {**conds, "image_only": [[text, {**options, **shared}] for text, options in conds["image_only"]]}
 
 
 def trained_guidance(info: LayersInfo, text_guidance: float, image_guidance: float) -> tuple[float, float]:
-    """Return the weights that a file of temporal layers states, in place of weights that are at the nodes' defaults."""
+    """Return the guidance weights, with those at the nodes' defaults replaced by those of the temporal layers' file."""
     stated = info.text_guidance, info.image_guidance
     if stated == DEFAULT_GUIDANCE:
         stated = GUIDANCE_OF_BASE.get(info.base, DEFAULT_GUIDANCE)
@@ -189,8 +194,8 @@ def make_guider(
         as_trained: replace weights at the nodes' defaults by those of the file, see `trained_guidance`.
 
     Raises:
-        ValueError: for a MODEL without temporal layers, conditionings that do not fit them, or a weight that is no
-            number.
+        ValueError: for a MODEL without temporal layers, conditionings that do not fit them, or a weight that is not
+            finite.
     """
     info = check_layers(model)
     if as_trained:
@@ -199,8 +204,8 @@ def make_guider(
     hook: Any = model.model_options.get(CFG)
     if node_of(hook) == "PerpNeg":
         raise ValueError(
-            "PerpNeg guides with conditionings of its own and leaves image_guidance out: remove it, or sample with "
-            "KSampler."
+            "PerpNeg does not work with this guider, because it uses another conditioning and ignores image_guidance: "
+            "remove it, or sample with KSampler."
         )
     guider = EmuVideoGuider(model)
     guider.set_conds(positive, image_only, negative)

@@ -1,12 +1,13 @@
-"""Hangs temporal layers on a ComfyUI MODEL, without touching the checkpoint that other nodes share.
+"""Attach temporal layers to a ComfyUI MODEL without changing the checkpoint that other nodes share.
 
-The spatial weights of all clones of a MODEL are one module, so nothing may stay on it: the layers are attached when
-ComfyUI calls the model and taken off when that call returns. Between two calls, and whenever ComfyUI patches,
-moves, saves or frees weights, the module is the plain checkpoint. This is why the swap is made here and not in
-`ModelPatcher.set_injections`, whose layers stay on between prompts, vanish when any clone is freed, and come off in
-the wrong order when another pack replaced a `forward` in between.
+All clones of a MODEL share one module with the spatial weights. So the layers are attached when ComfyUI calls the model
+and detached when that call returns. Between two calls, and whenever ComfyUI patches, moves, saves or frees weights, the
+module is the plain checkpoint.
 
-ComfyUI treats the temporal weights as an additional model: it counts, loads and offloads them.
+`ModelPatcher.set_injections` is not used for three reasons. Its layers stay attached between prompts. They vanish when
+any clone is freed. They are removed in the wrong order if another pack has replaced a `forward` in the meantime.
+
+The temporal weights are an additional model of the MODEL, so ComfyUI counts, loads and offloads them.
 """
 
 from __future__ import annotations
@@ -40,27 +41,30 @@ def inject(
     name: str,
     frames: int = 0,
 ) -> comfy.model_patcher.ModelPatcher:
-    """A clone of `model` with temporal layers on it, and the noise schedule that they were trained with.
+    """Return a clone of `model` with temporal layers and the noise schedule that they were trained with.
 
-    name: what messages call the layers, for example their file.
-    frames: frames of one video; 0 takes the whole batch for one video.
+    Layers that `model` already has are replaced. Layers trained for v on an eps checkpoint (FancyVideo) are accepted.
 
-    Layers that `model` already carries are replaced, not added to. Raises ValueError for a base model that the
-    layers were not trained on, for one with image channels of its own (inpainting), and for one that predicts v where
-    the layers were trained on one that predicts eps. Layers trained for v on an eps checkpoint, as FancyVideo's, fit.
+    Args:
+        name: name of the layers in messages, for example their file.
+        frames: frames of one video; 0: the whole batch is one video.
+
+    Raises:
+        ValueError: for another base model, for an inpainting checkpoint, and for a checkpoint that predicts v if the
+            layers were trained on one that predicts eps.
     """
     check_fits(model.model.diffusion_model, info, name)
     earlier = layers_info(model)
     checkpoint_predicts_v = predicts_v(model) if earlier is None else model.get_attachment(CHECKPOINT_PREDICTS_V)
     if info.prediction == "eps" and checkpoint_predicts_v:
         raise ValueError(
-            f"{name} was trained on a checkpoint that predicts noise (eps), but this one predicts v, which would give "
-            "noise: use an eps checkpoint (of SD 2.1 the 512 one)."
+            f"{name} was trained on a checkpoint that predicts noise (eps), but this checkpoint predicts v, so the "
+            "video would be noise: use an eps checkpoint (for SD 2.1 the one for 512 pixels)."
         )
     if info.zero_terminal_snr:
         check_order(model)
     if earlier is not None:
-        notice(f"The temporal layers {name} replace the ones of {earlier.family} that this MODEL had.")
+        notice(f"The temporal layers {name} replace the {earlier.family} layers that this MODEL already had.")
     clone = model.clone()
     weights = load_patcher(state_dict, info, model.load_device, model.offload_device, model.model.get_dtype_inference())
     clone.set_additional_models(KEY, [weights])
@@ -77,15 +81,15 @@ def inject(
 
 
 def layers_info(model: comfy.model_patcher.ModelPatcher) -> LayersInfo | None:
-    """What is known of the temporal layers that a MODEL carries; None where it carries none."""
+    """Return the info of a MODEL's temporal layers, or None if it has none."""
     return model.get_attachment(KEY)
 
 
 def check_layers(model: comfy.model_patcher.ModelPatcher) -> LayersInfo:
-    """The same, but raises ValueError where the MODEL has no temporal layers."""
+    """Return the info of a MODEL's temporal layers. Raises ValueError if it has none."""
     info = layers_info(model)
     if info is None:
-        raise ValueError("This model has no temporal layers: connect the one that Load Temporal Layers gives.")
+        raise ValueError("This MODEL has no temporal layers: connect the model output of Load Temporal Layers.")
     return info
 
 
@@ -97,7 +101,7 @@ def load_patcher(
     dtype: torch.dtype,
     disable_dynamic: bool = False,
 ) -> comfy.model_patcher.ModelPatcher:
-    """The temporal weights as a model that ComfyUI manages; also called by ComfyUI for one on another GPU."""
+    """Return the temporal weights as a ModelPatcher. ComfyUI also calls this to make a copy for another GPU."""
     layers = TemporalLayers.of(info, comfy.ops.manual_cast)
     layers.load_state_dict({key: weight.to(dtype) for key, weight in state_dict.items()}, assign=True)
     layers.eval().requires_grad_(False)
@@ -109,11 +113,11 @@ def load_patcher(
 
 
 def with_layers(executor, x, t, c_concat, c_crossattn, control, transformer_options, **conds):
-    """The APPLY_MODEL wrapper that runs one call of the model with the layers on.
+    """Run one call of the model with the layers attached. An APPLY_MODEL wrapper.
 
-    It finds the model and its layers through the call that it serves, because ComfyUI gives the same wrapper to
-    clones with a model of their own (other devices, torch.compile). The number of frames is set on the layers
-    before the call, outside of anything that torch.compile traces: guards on `transformer_options` are dropped there.
+    Model and layers are taken from `executor`, because ComfyUI gives the same wrapper to clones with another model
+    (other devices, torch.compile). The number of frames is set on the layers before the call, outside of the code that
+    torch.compile traces, because it drops guards on `transformer_options`.
     """
     model = executor.class_obj
     unet = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)  # under torch.compile

@@ -45,7 +45,9 @@ def with_values(
     info = check_layers(model)
     asked = info.modules.get("embedding", {}).get("values", {})
     if not asked:
-        raise ValueError(f"These temporal layers ({info.family}) ask for no frame rate or motion: leave this node out.")
+        raise ValueError(
+            f"These temporal layers ({info.family}) have no setting for frame rate or motion: remove this node."
+        )
     check_finite(**values)
     clone = model.clone()
     clone.set_attachments(VALUES, {name: value for name, value in values.items() if name in asked})
@@ -55,11 +57,12 @@ def with_values(
 def with_motion_lora(
     model: comfy.model_patcher.ModelPatcher, lora: Weights, strength: float
 ) -> comfy.model_patcher.ModelPatcher:
-    """A clone whose temporal layers have the motion LoRA merged in, beside those that they have already."""
+    """Return a clone whose temporal layers have the motion LoRA in addition to those that they already have."""
     read = motion_lora(lora, check_layers(model))
     if read.left_out:
         logging.warning(
-            "%s: %d keys are for the image model and are left out; load the file with Load LoRA as well to use them.",
+            "%s: %d keys are for the image model and are not used here. To use them, load the file with Load LoRA, "
+            "too.",
             lora.path,
             len(read.left_out),
         )

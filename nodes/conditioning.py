@@ -187,7 +187,7 @@ class InterpolationConditioning(io.ComfyNode):
                 *text_inputs(),
                 io.Int.Input(
                     "factor", default=4, min=2, max=64,
-                    tooltip="How many times the frame rate. 4 puts three new frames between two given ones.",
+                    tooltip="Factor on the frame rate. 4 adds three new frames between two given ones.",
                 ),
                 io.Int.Input(
                     "margin", default=4, min=0, max=64, advanced=True,

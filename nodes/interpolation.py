@@ -14,7 +14,7 @@ class InterpolateFramesOpticalFlow(io.ComfyNode):
             node_id="EmuVideoInterpolateFlow",
             display_name="Interpolate Frames (Optical Flow)",
             category="Emu Video/interpolation",
-            description="Makes motion smoother with new frames between each two, by optical flow. Needs no model.",
+            description="Makes motion smoother: adds frames between the given ones by optical flow. Needs no model.",
             search_aliases=["frame interpolation", "smooth", "slow motion", "fps", "rife", "film", "vfi", "tween"],
             inputs=[
                 io.Image.Input("images", tooltip="The frames of a video, two or more."),
@@ -23,7 +23,7 @@ class InterpolateFramesOpticalFlow(io.ComfyNode):
                     default=2,
                     min=2,
                     max=1024,
-                    tooltip="How many times the frame rate. 2 puts one new frame between each two, 4 puts three.",
+                    tooltip="Factor on the frame rate. 2 adds one new frame between two given ones, 4 adds three.",
                 ),
             ],
             outputs=[io.Image.Output("images", tooltip="(frames - 1) x factor + 1 frames, the given ones unchanged.")],

@@ -1,4 +1,4 @@
-"""Preparation of clips for training."""
+"""Node that prepares clips for training."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ class PrepareClips(io.ComfyNode):
             node_id="EmuVideoPrepareClips",
             display_name="Prepare Clips",
             category=CATEGORY,
-            description="Makes a dataset for training temporal layers of a folder of videos and captions.",
+            description="Makes a training dataset for temporal layers from a folder of videos and captions.",
             search_aliases=["dataset", "training data", "train motion", "cache latents"],
             is_output_node=True,
             inputs=[
                 io.String.Input(
                     "folder",
-                    tooltip="Folder of videos and captions, a path or a folder in ComfyUI's input folder. A caption is "
-                    "a .txt file of the video's name, or a line of a .jsonl or .csv.",
+                    tooltip="Folder of videos and captions: a path, or a folder in ComfyUI's input folder. Captions "
+                    "are .txt files named like the videos, or lines of a .jsonl or .csv file.",
                 ),
                 io.Model.Input("model", tooltip="The image checkpoint to train on."),
                 io.Clip.Input("clip", tooltip="The checkpoint's CLIP. It encodes the captions."),
                 io.Vae.Input("vae", tooltip="The checkpoint's VAE. It encodes the frames."),
-                io.Int.Input("frames", default=8, min=2, max=256, tooltip="Frames of a clip: 8, or 16 for long ones."),
+                io.Int.Input("frames", default=8, min=2, max=256, tooltip="Frames per clip, usually 8 or 16."),
                 io.Float.Input(
-                    "fps", default=8.0, min=0.5, max=60.0, step=0.5, tooltip="Frames per second of a clip: 4 or 8."
+                    "fps", default=8.0, min=0.5, max=60.0, step=0.5, tooltip="Frames per second, usually 4 or 8."
                 ),
-                io.Int.Input("width", default=512, min=32, max=2048, step=8, tooltip="Width of a clip in pixels."),
-                io.Int.Input("height", default=512, min=32, max=2048, step=8, tooltip="Height of a clip in pixels."),
-                io.String.Input("name", default="my_clips", tooltip="Name of the dataset, in output/datasets."),
+                io.Int.Input("width", default=512, min=32, max=2048, step=8, tooltip="Width of the clips in pixels."),
+                io.Int.Input("height", default=512, min=32, max=2048, step=8, tooltip="Height of the clips in pixels."),
+                io.String.Input("name", default="my_clips", tooltip="Name of the dataset in output/datasets."),
                 io.Int.Input(
                     "per_video", default=0, min=0, max=10000, optional=True, advanced=True,
-                    tooltip="Clips taken from one video, evenly spread; 0 takes all that fit.",
+                    tooltip="Number of clips per video, evenly spread. 0 takes as many as fit.",
                 ),
                 io.Boolean.Input(
                     "buckets", default=False, optional=True, advanced=True,
@@ -45,11 +45,12 @@ class PrepareClips(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "names_as_captions", default=False, optional=True, advanced=True,
-                    tooltip="Use the file name where a video has no caption.",
+                    tooltip="Use the file name as caption if a video has none.",
                 ),
                 io.Float.Input(
                     "stillest", default=0.0, min=0.0, max=99.0, step=1.0, optional=True, advanced=True,
-                    tooltip="Percentage of clips to leave out: those that stand still at some time. Try 20 for films.",
+                    tooltip="Leave out this percentage of clips: those that almost stop moving at some point. Try 20 "
+                    "for films.",
                 ),
                 io.Int.Input(
                     "downscale", default=1, min=1, max=8, optional=True, advanced=True,
@@ -58,9 +59,9 @@ class PrepareClips(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="dataset", tooltip="For Train Temporal Layers."),
+                io.String.Output(display_name="dataset", tooltip="The dataset, for Train Temporal Layers."),
                 io.Image.Output(display_name="sheet", tooltip="Frames and captions of up to 24 clips."),
-                io.String.Output(display_name="report", tooltip="What was left out, and why."),
+                io.String.Output(display_name="report", tooltip="Summary, and why files were left out."),
             ],
         )  # fmt: skip
 

@@ -75,12 +75,12 @@ class TemporalLayerStrength(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "start_percent", default=0.0, min=0.0, max=1.0, step=0.001, optional=True, advanced=True,
-                    tooltip="Point of sampling at which this strength begins: 0 is the first step. Before it, an "
-                    "earlier strength node applies.",
+                    tooltip="Start of the sampling range in which this strength applies: 0 is the first step. Before "
+                    "it, an earlier strength node applies.",
                 ),
                 io.Float.Input(
                     "end_percent", default=1.0, min=0.0, max=1.0, step=0.001, optional=True, advanced=True,
-                    tooltip="Point of sampling at which this strength ends: 1 is the last step.",
+                    tooltip="End of the sampling range in which this strength applies: 1 is the last step.",
                 ),
                 io.Float.Input(
                     "key_scale", default=1.0, min=0.0, max=4.0, step=0.01, optional=True, advanced=True,

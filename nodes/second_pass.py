@@ -34,8 +34,7 @@ class SuperResolutionConditioning(io.ComfyNode):
                 *text_inputs(),
                 io.Int.Input(
                     "factor", default=2, min=2, max=8,
-                    tooltip="How many times wider and higher. Use the factor that the layers were trained for, "
-                    "usually 2.",
+                    tooltip="Factor on width and height. Use the factor that the layers were trained for, usually 2.",
                 ),
                 io.Int.Input(
                     "noise_level", default=100, min=0, max=999,
@@ -121,7 +120,7 @@ class ResizeKnownFrames(io.ComfyNode):
             zip(connected, conditionings_at_size(model, vae, latent["samples"], *connected.values()), strict=True)
         )
         outputs = [
-            made.get(name) or ExecutionBlocker(f"Resize Known Frames has no input {name}: connect it.")
+            made.get(name) or ExecutionBlocker(f"The input {name} of Resize Known Frames is not connected: connect it.")
             for name in named
         ]
         return io.NodeOutput(*outputs, latent)

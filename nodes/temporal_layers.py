@@ -74,8 +74,8 @@ class LoadTemporalLayers(io.ComfyNode):
                     default=AS_TRAINED,
                     optional=True,
                     advanced=True,
-                    tooltip="Group norms of public layers average over one frame or over the whole video. Change it "
-                    "only to match another program.",
+                    tooltip="Whether group norms of public layers average over each frame or over the whole video. "
+                    "Change it only to match another program.",
                 ),
             ],
             outputs=[

@@ -44,7 +44,7 @@ class TrainTemporalLayers(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "learning_rate", default=0.0, min=0.0, max=1.0, step=0.000001, round=False,
-                    tooltip="0 uses the learning rate of the recipe. Halve it if the loss jumps.",
+                    tooltip="Learning rate; 0 uses the recipe's. Halve it if the loss jumps.",
                 ),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the training."),
                 io.String.Input(
@@ -62,7 +62,7 @@ class TrainTemporalLayers(io.ComfyNode):
                 ),
                 io.Latent.Input(
                     "latents", optional=True,
-                    tooltip="Clips instead of a dataset, one latent each, from Make Training Dataset.",
+                    tooltip="One latent per clip, from Make Training Dataset. Use it instead of a dataset.",
                 ),
                 io.Conditioning.Input("conditioning", optional=True, tooltip="Caption of each connected latent."),
                 io.Clip.Input("clip", optional=True, tooltip="Text encoder for the prompts."),

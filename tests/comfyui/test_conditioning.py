@@ -143,7 +143,7 @@ def test_video_vae(video_model):
 
 
 def test_model_without_temporal_layers(model, vae):
-    with pytest.raises(ValueError, match="no temporal layers: connect the one that Load Temporal Layers gives"):
+    with pytest.raises(ValueError, match="no temporal layers: connect the model output of Load Temporal Layers"):
         condition(model, vae, picture())
 
 

@@ -207,7 +207,7 @@ def test_more_frames_in_context_windows(stock, v3):
 
 @pytest.mark.parametrize("file", [public.hotshotxl(), public.animatediff(**public.SDXL_BETA)], ids=["Hotshot", "beta"])
 def test_layers_of_another_base(stock, file):
-    with pytest.raises(ValueError, match="holds temporal layers for sdxl, but the model is sd15; use a sdxl model"):
+    with pytest.raises(ValueError, match="contains temporal layers for sdxl, but the model is sd15; use a sdxl model"):
         with_file(stock.model, file)
 
 
@@ -215,7 +215,7 @@ def test_checkpoints_that_predict_v(stock):
     """The prediction was set by a node, before the layers and behind them."""
     sampling = core_nodes()["ModelSamplingDiscrete"]
     before = sampling().patch(stock.model, "v_prediction", False)[0]
-    with pytest.raises(ValueError, match="predicts noise .eps., but this one predicts v"):
+    with pytest.raises(ValueError, match="predicts noise .eps., but this checkpoint predicts v"):
         with_file(before, animatediff())
     behind = sampling().patch(with_file(stock.model, animatediff()), "v_prediction", False)[0]
     with pytest.raises(ValueError, match="ModelSamplingDiscrete .* replaced the noise schedule"):

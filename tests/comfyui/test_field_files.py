@@ -17,7 +17,7 @@ def test_position_tables_repeated_by_a_trainer():
     """Some trainers stretched the table by repeating each row. That is no table that can be computed."""
     tensors = public.animatediff(**public.V1)
     stretched = {k: v.repeat_interleave(2, 1) if k.endswith(".pe") else v for k, v in tensors.items()}
-    with pytest.raises(ValueError, match=r"pos_encoder\.pe is not a table of sinusoids"):
+    with pytest.raises(ValueError, match=r"pos_encoder\.pe is not the usual table of sinusoids"):
         convert(Weights("mine.safetensors", stretched))
 
 

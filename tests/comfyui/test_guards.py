@@ -125,7 +125,7 @@ def test_context_windows_that_cut_no_clips(video_model, eps_model, caplog):
         return ContextWindowsManualNode.execute(model, **{**options, **changes}).result[0]
 
     for change, message in (
-        ({"dim": 2}, "dimension 2, but frames are dimension 0"),
+        ({"dim": 2}, "has dim 2, but the frames of these latents are dimension 0"),
         ({"context_length": 1}, "1 frame"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -172,7 +172,7 @@ def test_eps_layers_on_a_v_checkpoint_behind_other_layers(video_model, caplog):
     with pytest.raises(ValueError, match="trained on a checkpoint that predicts noise"):
         eps_layers(video_model)
     tiny.with_temporal_layers(video_model)
-    assert any("replace the ones of Emu Video" in message for message in caplog.messages)
+    assert any("replace the Emu Video" in message for message in caplog.messages)
 
 
 # Conditionings

@@ -304,7 +304,7 @@ def test_wrong_frames(video_model, vae, call, message):
 
 @pytest.mark.parametrize(("call", "role"), [(interpolation, "interpolation"), (extension, "video")])
 def test_models_without_a_place_for_known_frames(model, vae, call, role):
-    with pytest.raises(ValueError, match="no temporal layers: connect the one that Load Temporal Layers gives"):
+    with pytest.raises(ValueError, match="no temporal layers: connect the model output of Load Temporal Layers"):
         call(model, vae, pictures(8))
     with pytest.raises(ValueError, match="read no known frames"):
         call(tiny.with_temporal_layers(model, conditioning_channels=0, role=role), vae, pictures(8))

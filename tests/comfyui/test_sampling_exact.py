@@ -20,7 +20,7 @@ EULER = comfy.samplers.sampler_object("euler")
 MEAN = SPREAD = 0.5
 STEPS, MANY = 200, 500
 REFUSED = "use euler, or the DDIM Sampler"
-OTHER_SIGMAS = "counts from 1|start at its last timestep|only one sigma"
+OTHER_SIGMAS = "between 1 .noise. and 0|start at its last timestep|only one sigma"
 SAMPLER_NODES = [name for name in with_output("SAMPLER") if name != "KSamplerSelect"]
 FOR_VIDEO_MODELS = ("SamplerARVideo",)  # it takes latents of five dimensions only
 
@@ -110,8 +110,8 @@ def test_sources_of_sigmas(model, name, caplog):
 @pytest.mark.parametrize(
     "sigmas, message",
     [
-        ([14.6, 5.0, 1.0, 0.0], "counts from 1"),
-        ([1.0001, 0.5, 0.0], "counts from 1"),
+        ([14.6, 5.0, 1.0, 0.0], "between 1 .noise. and 0"),
+        ([1.0001, 0.5, 0.0], "between 1 .noise. and 0"),
         ([1.0, 0.2, 0.5, 0.0], "rise and fall"),
         ([float("nan"), 0.5, 0.0], "not a number"),
         ([1.0, 0.5, -0.1], "negative"),
@@ -126,7 +126,7 @@ def test_wrong_lists_are_refused(model, sigmas, message):
 
 def test_few_steps_are_reported(model, caplog):
     run(model, start(), EULER, torch.tensor([1.0, 0.99, 0.98, 0.97, 0.0]))
-    assert any("of the detail with euler" in message for message in caplog.messages)
+    assert any("of the detail; Trailing Timesteps" in message for message in caplog.messages)
     caplog.clear()
     run(model, start(), EULER, stock_sigmas(model, "simple", 20))
     assert not caplog.messages
@@ -170,6 +170,6 @@ def test_native_schedule_must_start_near_its_noise():
     model = scheduled(
         gaussian_denoiser(Schedule.from_betas(zero_terminal_snr=False), MEAN, SPREAD, "eps"), "eps", False
     )
-    with pytest.raises(ValueError, match="pure noise has 14.61"):
+    with pytest.raises(ValueError, match="pure noise, which is 14.61"):
         run(model, start(), EULER, torch.tensor([1.0, 0.5, 0.0]))
     assert run(model, start(), EULER, torch.tensor([1.0, 0.5, 0.0]), latent=start()).isfinite().all()

@@ -210,7 +210,7 @@ def test_interruption_stops_at_the_next_step(video_model, monkeypatch):
 
 
 def test_a_checkpoint_without_temporal_layers_is_refused(model):
-    with pytest.raises(ValueError, match="no temporal layers: connect the one that Load Temporal Layers gives"):
+    with pytest.raises(ValueError, match="no temporal layers: connect the model output of Load Temporal Layers"):
         sample(model)
 
 

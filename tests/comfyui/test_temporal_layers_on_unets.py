@@ -112,7 +112,7 @@ def test_layers_of_another_base_are_refused():
                 check_fits(on_meta(base), info, "layers.safetensors")
                 continue
             with pytest.raises(
-                ValueError, match=f"layers.safetensors holds temporal layers for {made_for}, but .* {base}"
+                ValueError, match=f"layers.safetensors contains temporal layers for {made_for}, but .* {base}"
             ):
                 check_fits(on_meta(base), info, "layers.safetensors")
 

@@ -88,7 +88,7 @@ def test_schedules_of_sdxl():
 
 
 def test_layers_of_another_base_are_refused(sd15):
-    with pytest.raises(ValueError, match="hotshot holds temporal layers for sdxl, but the model is sd15"):
+    with pytest.raises(ValueError, match="hotshot contains temporal layers for sdxl, but the model is sd15"):
         injected(sd15, public.hotshotxl(), "hotshot")
     with pytest.raises(ValueError, match=r"wide has a module for input_blocks\.1\.1 \(transformer, 64 channels\)"):
         injected(sd15, public.animatediff(widths=(64, 64, 64, 64)), "wide")
@@ -98,7 +98,7 @@ def test_eps_layers_on_a_v_checkpoint_are_refused(sd15, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(TinyConfig, "model_type", lambda self, state_dict, prefix="": ModelType.V_PREDICTION)
         predicting_v = checkpoint(**NARROW)
-    with pytest.raises(ValueError, match="adapter was trained on a checkpoint .* noise .eps., but this one pred"):
+    with pytest.raises(ValueError, match="adapter was trained on a checkpoint .* noise .eps., but this checkpoint"):
         injected(predicting_v, public.animatediff(), "adapter")
     video = injected(predicting_v, public.fancyvideo())
     assert isinstance(video.get_model_object("model_sampling"), ZeroSNRFlow)
@@ -239,9 +239,11 @@ def test_a_second_pass_at_a_larger_size(sd15, family):
 def test_a_conditioning_node_for_other_layers_is_refused(sd15):
     image = flat_image()
     pia, fancyvideo = injected(sd15, public.pia()), injected(sd15, public.fancyvideo())
-    with pytest.raises(ValueError, match=r"\(PIA\) read the image in another form: use Image and Affinity Cond"):
+    with pytest.raises(ValueError, match=r"\(PIA\) need another conditioning node: use Image and Affinity Cond"):
         first_frame_conditioning(pia, FlatVAE(), image, text(1), text(2), frames=FRAMES)
-    with pytest.raises(ValueError, match=r"\(FancyVideo\) read .* another form: use First Frame Conditioning"):
+    with pytest.raises(
+        ValueError, match=r"\(FancyVideo\) need another conditioning node: use First Frame Conditioning"
+    ):
         affinity_conditioning(fancyvideo, FlatVAE(), image, text(1), text(2), frames=FRAMES, motion="small motion")
     plain = injected(sd15, public.animatediff())
     with pytest.raises(ValueError, match="read no known frames"):
@@ -258,7 +260,7 @@ def test_settings_are_the_clones_own(sd15):
         assert relative(sample(changed), full) > 1e-3
         assert torch.equal(sample(video), full)
     assert torch.equal(sample(injected(fast, public.fancyvideo())), full)
-    with pytest.raises(ValueError, match=r"\(AnimateDiff v3\) ask for no frame rate"):
+    with pytest.raises(ValueError, match=r"\(AnimateDiff v3\) have no setting for frame rate"):
         with_values(injected(sd15, public.animatediff()), {"fps": 8.0})
     for setting in (lambda: with_strength(sd15, 1.0, 1.0), lambda: with_values(sd15, {}),
                     lambda: with_motion_lora(sd15, Weights("lora", public.motion_lora()), 1.0)):  # fmt: skip
