@@ -37,7 +37,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         "--names-as-captions", action="store_true", help="use the file name as caption if a video has none"
     )
     parser.add_argument("--keep-duplicates", action="store_true", help="keep clips that look like an earlier one")
-    parser.add_argument("--downscale", type=int, default=1, metavar="FACTOR", help="factor of super-resolution, usually 2")
+    parser.add_argument("--downscale", type=int, default=1, metavar="FACTOR", help="super-resolution factor, usually 2")
     parser.add_argument(
         "--stillest",
         type=float,

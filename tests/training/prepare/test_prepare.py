@@ -93,7 +93,7 @@ def test_clips_are_also_encoded_from_a_smaller_version(tmp_path):
     small = upsampled(torch.from_numpy(frames[2:10]).float() / 255, 2)
     assert torch.equal(clips[0].upsampled, encoders().frames(small).half().float())
     assert not torch.equal(clips[0].upsampled, clips[0].latents)
-    with pytest.raises(ValueError, match="a downscale of 3 needs multiples of 12: use 36x36"):
+    with pytest.raises(ValueError, match="a downscale of 3 needs multiples of 12: use, for example, 36x36"):
         run(tmp_path / "v", tmp_path / "three", downscale=3)
 
 
