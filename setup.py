@@ -1,4 +1,4 @@
-"""The packages of a wheel: this folder is `emu_video`, its rooms are packages below it. pyproject.toml has the rest."""
+"""Packages of the wheel: this folder is `emu_video`, and its subfolders are its packages. See also pyproject.toml."""
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py

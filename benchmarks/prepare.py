@@ -1,6 +1,6 @@
 """CPU time and memory of the preparation of clips, for a few and for many.
 
-python -m emu_video.benchmarks.prepare --clips 100 1000, with ComfyUI on PYTHONPATH. Each row runs in its process:
+python -m emu_video.benchmarks.prepare --clips 100 1000, with ComfyUI on PYTHONPATH. Each row runs in a new process:
 it makes small mp4 files (24 frames at 24 fps, 128 x 128), prepares them with the pocket checkpoint, and prepares them
 once more, when nothing is left to do.
 """

@@ -32,8 +32,8 @@ def affinity_conditioning(
 ) -> tuple[list, list, dict[str, Any]]:
     """Return (positive, negative, empty LATENT of `frames` frames). Both conditionings contain the image, as in PIA.
 
-    image: IMAGE [1, H, W, 3] in 0..1. motion: a preset of diffusion.affinity. own: affinities that override it: a
-    number, a list of numbers, or a MASK [n, H, W].
+    image: IMAGE [1, H, W, 3] in 0..1. motion: a preset of diffusion.affinity. own: affinities that override the preset:
+    a number, a list of numbers, or a MASK [n, H, W].
     """
     check_frame_count(frames)
     check_role(model, "video")

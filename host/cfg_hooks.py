@@ -44,7 +44,7 @@ def hooks(model_options: dict[str, Any]) -> list[Callable]:
 
 
 def call_frame_by_frame(model_options: dict[str, Any]) -> None:
-    """Let hooks that take one latent at a time take the frames of a video, in place."""
+    """Wrap hooks that support only one latent, in place, so that they are called once for each frame."""
     if CFG in model_options and node_of(model_options[CFG]) in ONE_LATENT:
         model_options[CFG] = frame_by_frame(model_options[CFG])
     if POST_CFG in model_options:

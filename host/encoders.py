@@ -28,7 +28,10 @@ def load_clip(folder: Path) -> tuple[Embed, Callable[[str], Tensor]]:
     model, processor = (_pretrained(loader, folder) for loader in (AutoModel, AutoImageProcessor))
     tokenizer = _pretrained(AutoTokenizer, folder)
     if not hasattr(model, "get_text_features"):
-        raise ValueError(f"{folder} holds a {type(model).__name__}, which does not embed both images and texts.")
+        raise ValueError(
+            f"{folder} contains a {type(model).__name__}, which does not embed both images and texts: "
+            "give the folder of a CLIP model."
+        )
 
     @torch.no_grad()
     def image(frames: np.ndarray) -> Tensor:
@@ -57,7 +60,7 @@ def load_image_encoder(file: Path) -> Embed:
     except Exception as error:  # ComfyUI raises many kinds of exceptions
         raise ValueError(f"{file} cannot be loaded as an image encoder: {error}") from error
     if model is None:
-        raise ValueError(f"{file} is not an image encoder that ComfyUI knows.")
+        raise ValueError(f"{file} is not an image encoder that ComfyUI knows: give a CLIP vision or DINOv2 file.")
 
     def image(frames: np.ndarray) -> Tensor:
         pixels = torch.from_numpy(frames).float() / 255
@@ -81,7 +84,10 @@ def load_video_encoder(path: Path) -> Embed:
     model, processor = (_pretrained(loader, path) for loader in (AutoModel, AutoImageProcessor))
     count = getattr(model.config, "num_frames", None) or getattr(model.config, "frames_per_clip", None)
     if not count:
-        raise ValueError(f"{path} holds a {type(model).__name__}, which does not embed videos.")
+        raise ValueError(
+            f"{path} contains a {type(model).__name__}, which does not embed videos: give the folder of "
+            "a VideoMAE or V-JEPA model."
+        )
 
     @torch.no_grad()
     def video(frames: np.ndarray) -> Tensor:

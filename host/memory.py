@@ -20,5 +20,5 @@ def check_memory(needed: int, what: str, advice: str, device: torch.device) -> N
     free = cast(int, comfy.model_management.get_free_memory(device))  # a pair only if torch's own share is asked for
     if needed > free:
         raise ValueError(
-            f"{what} take about {bytes_in_words(needed)} of memory, but {bytes_in_words(free)} are free: {advice}."
+            f"{what} need about {bytes_in_words(needed)} of memory, but only {bytes_in_words(free)} are free: {advice}."
         )

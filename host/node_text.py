@@ -1,4 +1,4 @@
-"""Text that ComfyUI's front end shows on the node that is being executed."""
+"""Text on the node that is being executed, shown by ComfyUI's front end."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _complained: set[str] = set()  # ids of nodes that show a complaint
 
 
 def show_complaint(complaint: str) -> None:
-    """Show a complaint on the node that is being executed; "" replaces one that the node still shows.
+    """Show a warning on the node that is being executed. "" replaces an earlier warning by NO_COMPLAINT.
 
-    Nothing happens outside an execution, or without ComfyUI's server.
+    Nothing is shown outside of an execution or without ComfyUI's server.
     """
     context = get_executing_context()
     if context is None or not (complaint or context.node_id in _complained):

@@ -34,7 +34,7 @@ def sample_ddim(
     """Sample with DDIM, in ComfyUI's sampler form, any model whose x is a mix of x0 and eps.
 
     sigmas: [steps + 1], falling, or with eta 0 rising from above 0 (noise inversion). Noise is drawn on the CPU, so a
-    seed means the same on every device.
+    seed gives the same result on every device.
     """
     extra_args = extra_args or {}
     sampling = model.inner_model.inner_model.model_sampling

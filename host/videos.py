@@ -87,7 +87,10 @@ def check_conditionings(
             check_channels(channels.shape[1], info)
             check_known_frames(channels.shape, latent, frames)
     if info.conditioning_channels and not any_known:
-        notice(f"No conditioning has known frames, so these temporal layers ({info.family}) start from no image.")
+        notice(
+            f"No conditioning has known frames, so the video does not start from an image, although these temporal "
+            f"layers ({info.family}) were trained with one. Connect First Frame Conditioning."
+        )
 
 
 def check_text_frames(name: str, text: torch.Tensor | None, batch: int, frames: int) -> None:

@@ -1,1 +1,1 @@
-"""What run.py does: an environment, a ComfyUI, a running server, a workflow. No part of the node pack."""
+"""Implementation of run.py: environment, ComfyUI, server, commands. ComfyUI does not load this package."""

@@ -11,7 +11,7 @@ from .robust import LauncherError, explain
 
 def main() -> int:
     """Run the command that the arguments name; return its exit code."""
-    for name in ("SIGTERM", "SIGHUP"):  # end as Ctrl-C does, unless nohup says otherwise
+    for name in ("SIGTERM", "SIGHUP"):  # closing the terminal ends the command like Ctrl-C, unless nohup is used
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Queues a workflow on a running ComfyUI and follows it over the WebSocket."""
+"""Queue a workflow on a running ComfyUI and follow it over the WebSocket."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .environment import LauncherError
 
 
 class ConnectionLost(LauncherError):
-    """ComfyUI went away, or does not answer as a ComfyUI does."""
+    """The connection to ComfyUI is lost, or the answer is not that of a ComfyUI."""
 
 
 SEEDS = "seed", "noise_seed"
-"""Inputs that hold a seed, the second one in stock nodes such as Random Noise."""
+"""Names of seed inputs. ComfyUI's own nodes, such as Random Noise, use the second one."""
 
 HEARTBEAT_SECONDS = 240.0
-"""A server that does not answer for half of this time counts as lost, as one whose machine was switched off."""
+"""The connection counts as lost if the server does not answer for half of this time."""
 
 
 def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int | None) -> dict:
-    """A copy with new texts in the nodes titled Prompt and Image prompt, and new seeds; None keeps.
+    """Return a copy with other texts in the nodes titled Prompt and Image prompt, and other seeds; None keeps them.
 
-    The lowest seed of the workflow becomes `seed`, the others stay as far above it as they were.
+    The lowest seed of the workflow becomes `seed`. The others keep their distance to it.
     """
     filled = json.loads(json.dumps(workflow))
     for title, text in (("Prompt", prompt), ("Image prompt", image_prompt)):
@@ -49,9 +49,9 @@ def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int
 
 
 async def execute(url: str, workflow: dict, report: Callable[[str, int, int], None]) -> dict[str, dict]:
-    """Node id -> what it showed or saved. report(title of the node, step, steps) is called while it runs.
+    """Run a workflow and return node id -> outputs. report(title of the node, step, steps) is called meanwhile.
 
-    Raises LauncherError with ComfyUI's own words when it refuses the workflow or a node fails.
+    Raises LauncherError with ComfyUI's message if it refuses the workflow or a node fails.
     """
     client = uuid.uuid4().hex
     async with (
@@ -87,14 +87,14 @@ async def execute(url: str, workflow: dict, report: Callable[[str, int, int], No
 
 
 def saved_files(outputs: dict[str, dict], folder: Path) -> list[Path]:
-    """The files in the output folder that the workflow saved, previews left out."""
+    """Return the files that the workflow saved in the output folder, without previews."""
     entries = [file for shown in outputs.values() for files in shown.values() for file in files]
     files = [file for file in entries if isinstance(file, dict) and file.get("type") == "output"]
     return [folder / file["subfolder"] / file["filename"] for file in files]
 
 
 class Progress:
-    """One line a node: on a terminal it is rewritten as the steps go, in a log it is printed once."""
+    """Progress as one line per node. A terminal line is updated at each step; in a log it is printed once."""
 
     def __init__(self) -> None:
         self.title = ""

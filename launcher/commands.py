@@ -16,9 +16,10 @@ class Command(NamedTuple):
     """One command of run.py.
 
     Args:
-        help: What it does, for `run.py --help`.
-        module: Module below `emu_video`. Those of this package have `parse(argv)` and `main(argv)`. Any other one runs
-            as `python -m` does, with ComfyUI importable.
+        help: Its line in `run.py --help`.
+        module: Module below `emu_video`. Modules of this package have `parse(argv)` and `main(argv)`. Others run as
+        with
+            `python -m`, and can import ComfyUI.
         packages: Further sets of pinned packages: `launcher/requirements-<set>.txt`.
     """
 
@@ -32,21 +33,21 @@ COMMANDS = {
     "serve": Command("open ComfyUI with the text-to-video graph in the browser", "launcher.serve"),
     "prepare": Command("make a dataset for training from a folder of videos", "host.prepare_command", ("train",)),
     "train": Command("train temporal layers on prepared clips", "host.train_command", ("train",)),
-    "evaluate": Command("compare graphs or folders of videos by numbers and by eye", "evaluation"),
+    "evaluate": Command("compare graphs or folders of videos with metrics and side by side", "evaluation"),
     "judge": Command("let people compare two folders of videos, blindly", "evaluation.juice", ("evaluate",)),
     "pocket make": Command("train every weight of the pocket model", "pocket.make"),
-    "pocket export": Command("write trained weights as the files of the package", "pocket.stages.export"),
-    "pocket gates": Command("look at the pocket model between its stages", "pocket.evaluate.gates"),
+    "pocket export": Command("export trained weights as the files of the package", "pocket.stages.export"),
+    "pocket gates": Command("check the pocket model between two stages", "pocket.evaluate.gates"),
     "pocket measure": Command("measure the pocket model's videos", "pocket.evaluate.text_to_video"),
     "pocket measure_interpolation": Command("measure its interpolation", "pocket.evaluate.interpolation"),
     "pocket measure_first_last": Command("measure videos between two frames", "pocket.evaluate.first_last"),
     "pocket measure_extension": Command("measure extended videos", "pocket.evaluate.extension"),
-    "pocket own_motion_clips": Command("write videos of a motion to train", "pocket.evaluate.own_motion_clips"),
+    "pocket own_motion_clips": Command("write videos of a motion, to train on", "pocket.evaluate.own_motion_clips"),
     "pocket measure_own_motion": Command("measure layers trained on such videos", "pocket.evaluate.own_motion"),
     "layers": Command("identify a file of temporal layers, or convert it", "temporal_layers.formats"),
     "test": Command("run the tests; its arguments go to pytest", "launcher.run_tests", ("train", "evaluate", "test")),
 }
-"""Name, one word or two -> what it runs."""
+"""Name of one or two words -> command."""
 
 USAGE = """usage: run.py COMMAND [arguments] [--comfyui DIR]
 
@@ -77,7 +78,7 @@ def take_comfyui(argv: list[str]) -> Path | None:
 
 
 def split(argv: list[str]) -> tuple[str, list[str]]:
-    """Return the command's name and its own arguments; print the commands and exit where none is named."""
+    """Return the command's name and its arguments. Print all commands and exit if no command is given."""
     if not argv or argv[0] in ("-h", "--help"):
         print(usage(COMMANDS))
         sys.exit(0 if argv else 2)
@@ -108,7 +109,7 @@ def check(name: str, arguments: list[str]) -> None:
 
 
 def run(name: str, arguments: list[str]) -> int:
-    """Run the command in this process, which must be one of the environment; return its exit code."""
+    """Run the command in this process, which must run in the environment. Return its exit code."""
     module = COMMANDS[name].module
     if module.startswith("launcher."):
         return importlib.import_module(f".{module.removeprefix('launcher.')}", __package__).main(arguments)

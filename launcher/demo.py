@@ -14,11 +14,11 @@ WORKFLOW = ROOT / "workflows" / "api" / "text_to_video_cascade_pocket.json"
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Read the arguments; print help or an error and exit where they ask for it."""
+    """Read the arguments. Print help or an error and exit if necessary."""
     parser = argparse.ArgumentParser(prog="run.py demo", description="Make a video from a prompt and print its path.")
-    parser.add_argument("prompt", help='what is seen and how it moves, for example "a red circle moving right"')
+    parser.add_argument("prompt", help='what the video shows and how it moves, for example "a red circle moving right"')
     parser.add_argument("--image-prompt", help="what the first frame shows (default: the prompt)")
-    parser.add_argument("--seed", type=int, help="repeat the video of this seed (default: a random one, printed)")
+    parser.add_argument("--seed", type=int, help="seed of the video (default: a random one, which is printed)")
     return parser.parse_args(argv)
 
 
@@ -40,6 +40,6 @@ def main(argv: list[str]) -> int:
         for warning in running.warnings():
             print(warning, flush=True)
     if not files:
-        raise LauncherError(f"The workflow saved no video. Look into {running.log}.")
+        raise LauncherError(f"The workflow saved no video. The log {running.log} may say why.")
     print(files[-1])
     return 0

@@ -15,18 +15,18 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "emu_video.stamp"
 WORK_DIR = ROOT / ".emu"
-"""Everything else that run.py writes: ComfyUI, its base folder, caches and settings of the tools it calls."""
+"""Folder of all other files that run.py writes: ComfyUI, its base folder, caches and settings of tools."""
 
 VENV_MARKER = WORK_DIR / "made_venv"
-"""Stands from the moment that run.py begins to make `.venv`: only such a one is ever removed."""
+"""Exists if run.py made `.venv`. A `.venv` without it is never removed."""
 
 INSTALLER_TMP = WORK_DIR / "tmp" / "install"
-"""Temporary files of pip and uv: removed before and after each use, as a killed one leaves gigabytes."""
+"""Temporary files of pip and uv. Removed before and after each use, because a killed pip leaves gigabytes."""
 
 LOCK = WORK_DIR / "lock"
 
 REQUIREMENTS = ROOT / "launcher"
-"""Pinned packages: `requirements.txt` for every command, `requirements-<set>.txt` for some; `-hashed` parts of both."""
+"""Folder of the pinned packages: `requirements.txt` for all commands, `requirements-<set>.txt` for some commands."""
 
 PROJECT = ROOT / "pyproject.toml"
 TORCH = ("torch", "torchvision", "torchaudio")
@@ -42,7 +42,7 @@ def run(command: list, what: str, advice: str, env: dict[str, str]) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """This process's variables, with homes, caches and settings pointed into the project."""
+    """Return this process's variables, with home, caches and settings inside the project."""
     home = WORK_DIR / "home"
     inside = {
         "HOME": home,
@@ -74,7 +74,7 @@ def inside() -> bool:
 
 
 def installer_environment() -> dict[str, str]:
-    """Return this process's variables, with the installers' caches in the project unless the user placed them."""
+    """Return this process's variables, with the installers' caches in the project unless the user has set them."""
     INSTALLER_TMP.mkdir(parents=True, exist_ok=True)
     caches = {"UV_CACHE_DIR": str(WORK_DIR / "cache" / "uv"), "PIP_CACHE_DIR": str(WORK_DIR / "cache" / "pip")}
     return caches | os.environ | {name: str(INSTALLER_TMP) for name in ("TMPDIR", "TEMP", "TMP")}
@@ -92,7 +92,7 @@ def reexec_in_venv(arguments: list[str]) -> int:
 
 
 def ensure(packages: tuple[str, ...] = (), comfyui: Path | None = None) -> None:
-    """Make `.venv` unless one for exactly these requirements exists; replace one that is unfinished.
+    """Make `.venv` unless it exists with exactly these requirements. Replace an unfinished one.
 
     Args:
         packages: Names of further sets of pinned packages.
@@ -110,7 +110,7 @@ def ensure(packages: tuple[str, ...] = (), comfyui: Path | None = None) -> None:
         return
     if inside():
         raise LauncherError(
-            "This Python runs inside the .venv that has to change. Run run.py with your system's Python."
+            "The .venv must be changed, but this Python runs inside it. Run run.py with your system's Python."
         )
     with locked(LOCK):
         missing = _missing(wanted, must_match)  # another run.py may have made it meanwhile
@@ -119,13 +119,13 @@ def ensure(packages: tuple[str, ...] = (), comfyui: Path | None = None) -> None:
 
 
 def _pinned(name: str) -> list[Path]:
-    """Return the files of one set: that with hashes first."""
+    """Return the requirement files of one set: first the one with hashes."""
     files = [REQUIREMENTS / f"{name}-hashed.txt", REQUIREMENTS / f"{name}.txt"]
     return [file for file in files if file.is_file()]
 
 
 def _missing(wanted: dict[str, str], must_match: dict[str, str]) -> set[str]:
-    """Return the names whose digest in the stamp is not the wanted one; all of them if `.venv` has to be made again."""
+    """Return the names whose digest in the stamp differs; all names if `.venv` has to be made again."""
     made = _made()
     if any(made.get(name) != value for name, value in must_match.items()):
         return set(wanted)
@@ -149,15 +149,15 @@ def _make(files: list[Path], wanted: dict[str, str], missing: set[str]) -> None:
 def _create() -> None:
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         raise LauncherError(f"Python {_version()} is not supported: run run.py with Python 3.10, 3.11, 3.12 or 3.13.")
-    print("Making .venv (the first time this takes some minutes: PyTorch is large)", flush=True)
+    print("Making .venv (this takes some minutes, because PyTorch is large)", flush=True)
     if VENV.exists():
         if not VENV_MARKER.exists():
             raise LauncherError(f"{VENV} was not made by run.py. Rename or remove it, then run the same command again.")
-        print("  an unfinished or outdated .venv is removed first", flush=True)
+        print("  Removing an unfinished or outdated .venv", flush=True)
         shutil.rmtree(VENV)
     VENV_MARKER.parent.mkdir(exist_ok=True)
     VENV_MARKER.touch()
-    advice = "On Debian and Ubuntu `apt install python3-venv` brings it; or install uv."
+    advice = "On Debian and Ubuntu, run `apt install python3-venv`, or install uv."
     uv = ["uv", "venv", "--quiet", "--seed", "--python", sys.executable, VENV]
     command = uv if shutil.which("uv") else [sys.executable, "-m", "venv", VENV]
     run(command, "Making .venv", advice, installer_environment())
@@ -189,7 +189,7 @@ def _pip(arguments: list, what: str, advice: str) -> None:
 
 
 def _made() -> dict[str, str]:
-    """Return what `.venv` was made for; nothing if its Python or a readable stamp is missing."""
+    """Return the digests for which `.venv` was made; {} if its Python or a readable stamp is missing."""
     if not STAMP.is_file() or not PYTHON.exists():
         return {}
     lines = STAMP.read_text("utf-8", "replace").splitlines()

@@ -1,4 +1,4 @@
-"""What can go wrong with a folder: two runs at once, a full disk, no permission. Standard library only."""
+"""Handling of problems with the folder: two runs at once, a full disk, no permission. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED_GB = 12
 LOW_GB = 0.5
-"""Free space below which a failure is put down to the full disk."""
+"""Free space in GB below which the disk counts as full when a step fails."""
 
 STALE_SECONDS = 24 * 3600
 
@@ -23,7 +23,7 @@ class LauncherError(Exception):
 
 
 def explain(error: OSError) -> str | None:
-    """Return what the user can do about a full disk or a folder without permission; None for any other error."""
+    """Return advice for a full disk or missing permission, or None for any other error."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return disk_advice() or f"The disk is full: {error}. Free some space, then run the same command again."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -36,7 +36,7 @@ def explain(error: OSError) -> str | None:
 
 
 def disk_advice() -> str:
-    """Return a sentence if the disk of this folder is nearly full, else nothing."""
+    """Return advice if the disk of this folder is nearly full, otherwise ""."""
     free = shutil.disk_usage(ROOT).free / 1e9
     if free > LOW_GB:
         return ""
@@ -45,7 +45,7 @@ def disk_advice() -> str:
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold the lock file while the block runs; wait for another run.py that holds it. The lock ends with its holder."""
+    """Hold a lock file within a `with` block. Wait while another run.py holds it. The lock ends with its process."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+b") as handle:
         if not _try_lock(handle.fileno()):
@@ -72,14 +72,14 @@ def _try_lock(handle: int) -> bool:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a text file so that it is either complete or as it was."""
+    """Write a text file atomically."""
     part = file.with_name(file.name + ".part")
     part.write_text(text, "utf-8")
     part.replace(file)
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what killed processes left in a folder of temporary files: entries that nobody changed for a day."""
+    """Remove entries of a folder of temporary files that were not changed for a day, because killed runs left them."""
     now = time.time()
     for entry in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(OSError):

@@ -12,14 +12,14 @@ TEMPLATE = "Text-to-Video-Pocket"
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Read the arguments; print help or an error and exit where they ask for it."""
+    """Read the arguments. Print help or an error and exit if necessary."""
     parser = argparse.ArgumentParser(prog="run.py serve", description="Open the text-to-video graph in the browser.")
     parser.add_argument("--port", type=int, default=8188, help="port of the server (default: 8188)")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> int:
-    """Start ComfyUI, open the graph, and keep the server until Ctrl-C."""
+    """Start ComfyUI and open the graph. The server runs until Ctrl-C."""
     args = parse(argv)
     base = comfyui.make_base()
     print("Starting ComfyUI", flush=True)

@@ -21,10 +21,10 @@ from .environment import WORK_DIR, LauncherError, child_environment
 
 START_SECONDS = 600
 STOP_SECONDS = 40
-"""More than launcher.supervise takes at most."""
+"""Time to wait for the supervisor in seconds: longer than launcher.supervise needs."""
 
 PACK_MARK = "Emu Video: "
-"""Begins every log message of the pack."""
+"""Start of every log message of the pack."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,15 @@ def taken(port: int) -> bool:
 
 @contextlib.contextmanager
 def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int | None = None) -> Iterator[Server]:
-    """A ComfyUI server on this machine while the block runs; everything it writes lies in base and output.
+    """Run a ComfyUI server within a `with` block. It writes only into the folders `base` and `output`.
 
-    comfyui: its folder, base: the folder with custom_nodes, input and user, output: where videos are saved.
-    Raises LauncherError, with the end of the server's log, when it does not answer in START_SECONDS.
+    comfyui: folder of ComfyUI. base: folder with custom_nodes, input and user. output: folder of the videos.
+    Raises LauncherError with the end of the server's log if it does not answer within START_SECONDS.
     """
     if port and taken(port):
-        raise LauncherError(f"Port {port} is taken. Stop the program that uses it, or give another one with --port.")
+        raise LauncherError(
+            f"Port {port} is in use. Stop the program that uses it, or choose another port with --port."
+        )
     port = port or free_port()
     folders = ["--base-directory", base, "--output-directory", output]
     folders += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]

@@ -15,7 +15,7 @@ import threading
 import time
 
 PATIENCE_SECONDS = 10
-"""How long a program may take to end after each signal."""
+"""Time for a program to end after each signal, in seconds."""
 
 
 def main(command: list[str]) -> int:
@@ -48,7 +48,7 @@ def _wait_for_input(ended: threading.Event) -> None:
 
 
 def stop(process: subprocess.Popen) -> None:
-    """End the process and everything that it started in its group, politely at first."""
+    """End the process and its process group: first with signals that it can handle, then by force."""
     if os.name == "nt":
         subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True)
         return

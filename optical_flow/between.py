@@ -79,7 +79,7 @@ def frames_between(frames: Tensor, factor: int, device: torch.device | str = "cp
         ValueError: for a factor below 2, before the first frame is computed.
     """
     if factor < 2:
-        raise ValueError(f"The factor must be 2 or more, got {factor}: 2 puts one new frame between each two.")
+        raise ValueError(f"The factor is {factor}: use 2 or more. 2 adds one new frame between two given ones.")
     gaps = pairwise(frames)
     return (frame for first, second in gaps for frame in in_gap(first, second, factor, device))
 

@@ -19,8 +19,8 @@ class KnownFrames:
 
     pattern: one of KNOWN. factor, margin: the frames that "every n-th" gives; a factor of 0 draws n and the first
     frame. noise: highest timestep of their noise augmentation; exact: share of clips without it.
-    downscale: factor of super-resolution, above 1 all frames are given. turn_round: share of clips with several first
-    frames that run backward through these, so that the text and not inertia decides what follows.
+    downscale: factor of super-resolution; above 1 all frames are given. turn_round: share of clips with several known
+    first frames that play them backward first, so that layers follow the text instead of continuing the motion.
     """
 
     pattern: str = "first"

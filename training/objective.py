@@ -19,7 +19,7 @@ from .known_frames import KnownFrames, turn_round
 
 TIMESTEPS = {"noisy": 0.45, "uniform": 1.0, "mixed": 0.0}
 """Timestep distributions by name: exponent of steps * u^exponent. 0: the other two, for half of the clips each."""
-BANDS = (0, 250, 500, 750, 1000)  # thousandths of the timesteps
+BANDS = (0, 250, 500, 750, 1000)  # limits in thousandths of the timesteps
 PATCH = 4  # latents; the mean of a patch shows a drift that single latents hide in their noise
 
 

@@ -1,7 +1,7 @@
-"""Measures temporal layers that were trained on the clips of `own_motion_clips`, on held-out colours and shapes.
+"""Measure temporal layers trained on the clips of `own_motion_clips`, with held-out combinations of colour and shape.
 
-Every clip is made by a ComfyUI server with the shipped graph and the given layers, then read back. Without --layers
-the shipped layers are measured: the state before training.
+A ComfyUI server makes every clip with the shipped graph and the given layers, and a reader recognises the motion.
+Without --layers, the shipped layers are measured, which is the state before training.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SEED = 11
 
 
 def orbit(sights: list[Sight | None]) -> tuple[float, float]:
-    """Return the degrees that a shape turns round the centre of its path, and how much its distance varies.
+    """Return the angle in degrees through which a shape moves around the centre of its path, and the path's deviation.
 
-    The centre is that of the circle that fits best (least squares, after Kasa). The second number is the largest
-    deviation from the mean distance, over the mean distance. Both are nan where fewer than 4 frames show a shape.
+    The centre is that of the best circle (least squares, Kasa's method). The deviation is the largest difference from
+    the mean distance to the centre, relative to it. Both are NaN if fewer than 4 frames show a shape.
     """
     places = np.array([(sight.x, sight.y) for sight in sights if sight])
     if len(places) < 4 or np.ptp(places, 0).max() < LEAST_STEP:
@@ -46,7 +46,7 @@ def orbit(sights: list[Sight | None]) -> tuple[float, float]:
 
 
 def diagonal(sights: list[Sight | None], way: str) -> bool:
-    """Whether a shape goes the right way along both axes."""
+    """Return whether a shape moves in the right direction along both axes."""
     seen = [sight for sight in sights if sight]
     if len(seen) < 2:
         return False
@@ -55,7 +55,7 @@ def diagonal(sights: list[Sight | None], way: str) -> bool:
 
 
 def judge(prompt: dict, frames: np.ndarray) -> dict:
-    """Return whether a clip, uint8 [T, h, w, 3], shows the motion that was trained, and the shape of the prompt."""
+    """Return whether a clip, uint8 [T, h, w, 3], shows the trained motion, and colour and shape of the prompt."""
     reading = read_clip(frames)
     right = {
         "colour": reading.majority("colour") == prompt["colour"],

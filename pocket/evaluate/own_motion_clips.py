@@ -1,10 +1,10 @@
-"""Writes videos of a motion that the pocket was never trained on, to train it from files as a user would.
+"""Write videos of a motion that the pocket does not know, to train it on files as a user would.
 
-orbits: shapes run once round a circle, clockwise; captions name no motion ("a green star on a black background").
-diagonals: shapes move along both axes at once ("a red circle moving up right on a blue background"): words that the
-pocket knows, in combinations that it never saw.
+orbits: a shape moves clockwise once around a circle. Captions do not name the motion ("a green star on a black
+background"). diagonals: a shape moves along both axes ("a red circle moving up right on a blue background"). The pocket
+knows these words, but was not trained on their combination.
 
-One in six combinations of colour and shape is held out for the test: `prompts`.
+One in six combinations of colour and shape is held out for the test, see `prompts`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ..world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, held_out
 DIAGONALS = {"up right": (1, -1), "up left": (-1, -1), "down right": (1, 1), "down left": (-1, 1)}
 MOTIONS = ("orbits", "diagonals")
 COUNT = 200
-BATCH = 20  # clips that are drawn at once
+BATCH = 20  # clips drawn at the same time
 
 
 def scene(rng: np.random.Generator, motion: str, unseen: bool = False) -> tuple[Clip, str]:
-    """Return a scene with its caption, and the diagonal that it moves along ("" for an orbit).
+    """Return a scene with its caption, and the diagonal along which the shape moves ("" for an orbit).
 
-    unseen: A combination of colour and shape that is held out, not one of those for training.
+    unseen: Whether colour and shape are a held-out combination.
     """
     while True:
         colour, shape = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES))
@@ -50,7 +50,7 @@ def scene(rng: np.random.Generator, motion: str, unseen: bool = False) -> tuple[
 
 
 def _orbit(rng: np.random.Generator, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Once round a circle, clockwise. Its centre lies from the start towards the middle of the frame."""
+    """Return a clockwise path around a circle, whose centre is between the start and the middle of the frame."""
     room = 0.5 - radius - MARGIN
     distance, angle = room * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
     size = min(0.22, (room + distance) / 2)
@@ -61,7 +61,7 @@ def _orbit(rng: np.random.Generator, radius: float) -> tuple[np.ndarray, np.ndar
 
 
 def _diagonal(rng: np.random.Generator, radius: float, way: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The same distance along both axes, inside the frame."""
+    """Return a straight path inside the frame, with the same distance along both axes."""
     low, high = radius + MARGIN, 1 - radius - MARGIN
     travel = min(rng.uniform(0.26, 0.4), high - low)
     paths = []
@@ -81,7 +81,7 @@ def scenes(motion: str, count: int, seed: int, unseen: bool = False) -> list[tup
 
 
 def prompts(motion: str, count: int, seed: int) -> list[dict]:
-    """Return held-out captions for the test: text, colour, shape and way."""
+    """Return held-out captions for the test: text, colour, shape and diagonal."""
     found = scenes(motion, count, seed, unseen=True)
     return [
         {"text": clip.caption, "colour": clip.bodies[0].colour, "shape": clip.bodies[0].shape, "way": way}
@@ -93,10 +93,10 @@ def write(folder: Path, motion: str, count: int = COUNT, seed: int = 0) -> None:
     """Write `count` mp4 files of 8 frames, and a text file with the caption of each.
 
     Raises:
-        ValueError: `folder` holds something already.
+        ValueError: `folder` is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty: name a new folder.")
+        raise ValueError(f"{folder} is not empty: give a new folder.")
     folder.mkdir(parents=True, exist_ok=True)
     clips = [clip for clip, _ in scenes(motion, count, seed)]
     for start in range(0, count, BATCH):

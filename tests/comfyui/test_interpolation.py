@@ -82,7 +82,7 @@ def test_one_frame():
 
 
 def test_factor_one():
-    with pytest.raises(ValueError, match="must be 2 or more, got 1"):
+    with pytest.raises(ValueError, match="factor is 1: use 2 or more"):
         interpolate(video(2), 1)
     (factor,) = [entry for entry in InterpolateFramesOpticalFlow.GET_SCHEMA().inputs if entry.id == "factor"]
     assert factor.min == 2

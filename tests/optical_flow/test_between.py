@@ -109,7 +109,7 @@ def test_a_pixel_that_is_no_number_spoils_only_its_surroundings():
 
 
 def test_factor_below_two():
-    with pytest.raises(ValueError, match="must be 2 or more, got 1"):
+    with pytest.raises(ValueError, match="factor is 1: use 2 or more"):
         between(scene(40), scene(48), factor=1)
 
 
