@@ -1,7 +1,8 @@
 """Measure temporal layers trained on the clips of `own_motion_clips`, with held-out combinations of colour and shape.
 
 A ComfyUI server makes every clip with the shipped graph and the given layers, and a reader recognises the motion.
-Without --layers, the shipped layers are measured, which is the state before training.
+Without --layers, the shipped layers are measured, which is the state before training. --motion known measures the
+motions that the shipped layers know, which training a new motion may harm.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ...evaluation.results import Results
 from ...evaluation.servers import Job, Outputs
 from ..shipped import VIDEO_LAYERS
 from ..world.reader import Sight, read_clip
+from . import text_to_video
 from .own_motion_clips import DIAGONALS, MOTIONS, prompts
 from .text_to_video import FILES, graph
 
@@ -26,6 +28,7 @@ LEAST_TURN = 270.0  # degrees round the centre
 SPREAD = 0.3  # of the mean distance from the centre
 LEAST_STEP = 0.06  # of the frame, along each axis
 SEED = 11
+KNOWN = "known"
 
 
 def orbit(sights: list[Sight | None]) -> tuple[float, float]:
@@ -76,14 +79,14 @@ def with_layers(prompt: dict, seed: int, layers: str) -> Graph:
 
 
 def main(motion: str, layers: str, count: int, result: Path, servers: list[str] | None) -> None:
-    chosen = {
-        f"{motion} {number}: {prompt['text']}": prompt for number, prompt in enumerate(prompts(motion, count, SEED))
-    }
+    listed = text_to_video.prompts(SEED, count) if motion == KNOWN else prompts(motion, count, SEED)
+    chosen = {f"{motion} {number}: {prompt['text']}": prompt for number, prompt in enumerate(listed)}
     graphs = {key: with_layers(prompt, seed, layers) for seed, (key, prompt) in enumerate(chosen.items())}
 
     def judge_outputs(key: str, outputs: Outputs) -> tuple[dict, list[np.ndarray]]:
         frames = pictures.decode_all(outputs["frames"])
-        return judge(chosen[key], frames), [np.concatenate(list(frames), 1)]
+        row = text_to_video.judge(chosen[key], frames[0], frames) if motion == KNOWN else judge(chosen[key], frames)
+        return row, [np.concatenate(list(frames), 1)]
 
     jobs = [Job(key, of_prompt.nodes) for key, of_prompt in graphs.items()]
     rows = measure(servers, Results(result, (*FILES, Path(__file__)), layers=layers), jobs, judge_outputs)
@@ -93,7 +96,7 @@ def main(motion: str, layers: str, count: int, result: Path, servers: list[str] 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--motion", choices=MOTIONS, default="orbits")
+    parser.add_argument("--motion", choices=(*MOTIONS, KNOWN), default="orbits")
     parser.add_argument("--layers", default=VIDEO_LAYERS.name, help="file of models/temporal_layers")
     parser.add_argument("--count", type=int, default=96)
     parser.add_argument("--result", type=Path, help="default: own_motion_MOTION_LAYERS.jsonl")
