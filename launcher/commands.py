@@ -42,6 +42,7 @@ COMMANDS = {
     "pocket measure_interpolation": Command("measure its interpolation", "pocket.evaluate.interpolation"),
     "pocket measure_first_last": Command("measure videos between two frames", "pocket.evaluate.first_last"),
     "pocket measure_extension": Command("measure extended videos", "pocket.evaluate.extension"),
+    "pocket laws": Command("reproduce known laws on the shipped weights", "pocket.evaluate.laws", ("plot",)),
     "pocket own_motion_clips": Command("write videos of a motion, to train on", "pocket.evaluate.own_motion_clips"),
     "pocket measure_own_motion": Command("measure layers trained on such videos", "pocket.evaluate.own_motion"),
     "layers": Command("identify a file of temporal layers, or convert it", "temporal_layers.formats"),

@@ -6,9 +6,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from ...evaluation.intervals import finite
 from ...evaluation.metrics.fidelity import psnr
 from ..world import FINE_TIMES, GIVEN, Clip, render_clips
 from ..world.reader import SMALLEST
+from ..world.roundness import shape_error
 
 INNER = slice(GIVEN[0], GIVEN[-1] + 1)  # the frames that every method makes
 MODEL = "model"
@@ -45,6 +47,14 @@ def flicker(video: np.ndarray, truth: np.ndarray) -> float:
     return float(np.abs(np.diff(video.astype(np.float64) - truth, axis=0)).mean())
 
 
+def roundness(frames: np.ndarray, clip: Clip) -> float | None:
+    """Return the median distance of the drawn shape from the ideal one, as `shape_error`; None for two shapes."""
+    if len(clip.bodies) > 1:
+        return None
+    errors = finite(shape_error(frame, (clip.bodies[0].shape,)) for frame in frames)
+    return float(np.median(errors)) if len(errors) else None
+
+
 def compare(video: np.ndarray, truth: np.ndarray, clip: Clip, real: np.ndarray) -> dict[str, float | None]:
     """Compare frames of `video` with those of `truth`, at the clip's times; real: `locate_bodies` of the truth.
 
@@ -78,6 +88,7 @@ def score(clip: Clip, truth: np.ndarray, videos: dict[str, np.ndarray]) -> dict:
     new = np.setdiff1d(inner, GIVEN)
     outer = np.setdiff1d(np.arange(len(FINE_TIMES)), inner)
     real = locate_bodies(truth, clip)
+    middle = new[1::3]  # halfway between two given frames
     sampled = videos[MODEL]
     pasted = sampled.copy()
     pasted[list(GIVEN)] = truth[list(GIVEN)]  # as Join Video does with given frames
@@ -85,5 +96,6 @@ def score(clip: Clip, truth: np.ndarray, videos: dict[str, np.ndarray]) -> dict:
     for method, video in (videos | {MODEL: pasted[INNER]}).items():
         scores[method] = compare(video[new - inner[0]], truth[new], select_frames(clip, new), real[:, new])
         scores[method]["flicker"] = flicker(video, truth[INNER])
+        scores[method]["roundness"] = roundness(video[middle - inner[0]], clip)
     outer_scores = compare(sampled[outer], truth[outer], select_frames(clip, outer), real[:, outer])
     return {"methods": scores, "given": psnr(sampled[list(GIVEN)], truth[list(GIVEN)]), "outer": outer_scores}

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from ...evaluation.intervals import finite, mean_text
 from ...evaluation.tables import markdown
 from .interpolation_score import METHODS
@@ -51,16 +53,18 @@ def tables(rows: list[dict]) -> dict[str, str]:
 
 
 def summary(rows: list[dict]) -> str:
-    """Return the means of presence and flicker by method."""
+    """Return the means of presence and flicker by method, and the median distance from the ideal shape."""
     moving = groups(rows)["all that move"]
     crossing = [row for row in rows if row["kind"] == "crossing"]
 
-    def line(name: str, members: list[dict], figure: str, style: str) -> list[str]:
-        cells = (finite(row["methods"][method][figure] for row in members) for method in METHODS)
-        return [name, *(format(values.mean(), style) if len(values) else "none" for values in cells)]
+    def line(name: str, members: list[dict], figure: str, style: str, middle=np.mean) -> list[str]:
+        cells = (finite(row["methods"][method].get(figure) for row in members) for method in METHODS)
+        return [name, *(format(middle(values), style) if len(values) else "none" for values in cells)]
 
     lines = [line("object in the new frames", moving, "present", ".1%")]
     if crossing:
         lines.append(line("the same, crossing", crossing, "present", ".1%"))
     lines.append(line("flicker, of 255", moving, "flicker", ".2f"))
+    if any("roundness" in row["methods"][METHODS[0]] for row in moving):
+        lines.append(line("distance from the ideal shape, median", moving, "roundness", ".1%", np.median))
     return markdown(("all that move", *METHODS), lines)

@@ -21,11 +21,9 @@ def measured_tables() -> dict[str, str]:
     """Return all tables by name."""
     rows = {name: read_rows(MEASURED / f"{name}.jsonl") for name in ("text_to_video", "extension")}
     of_clips = {name: list(read_rows(MEASURED / f"{name}.jsonl").values()) for name in ("interpolation", "first_last")}
-    clips = [row for key, row in rows["text_to_video"].items() if key.startswith("clip")]
-    pairs = [row for key, row in rows["text_to_video"].items() if key.startswith("pair")]
     return {
         "metrics": metrics_table(),
-        "text_to_video": text_to_video.table(clips, pairs),
+        "text_to_video": text_to_video.table(rows["text_to_video"]),
         "extension": extension.table(list(rows["extension"].values())),
         **interpolation_tables.tables(of_clips["interpolation"]),
         **first_last.tables(of_clips["first_last"]),

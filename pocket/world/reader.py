@@ -48,10 +48,13 @@ class Reading:
         return max(set(values), key=values.count) if values else ""
 
 
-def read_clip(frames: np.ndarray) -> Reading:
-    """Read frames: uint8 [frames, h, w, 3], RGB, one shape in view."""
-    backgrounds = [_background(frame.astype(np.float32)) for frame in frames]
-    sights = [_sight(frame.astype(np.float32), b) for frame, b in zip(frames, backgrounds, strict=True)]
+def read_clip(frames: np.ndarray, colour: str = "") -> Reading:
+    """Read frames: uint8 [frames, h, w, 3], RGB, one shape in view.
+
+    colour: of several shapes, read the one of this colour.
+    """
+    backgrounds = [border_background(frame.astype(np.float32)) for frame in frames]
+    sights = [_sight(frame.astype(np.float32), b, colour) for frame, b in zip(frames, backgrounds, strict=True)]
     drift = float(np.abs(backgrounds[-1].mean((0, 1)) - backgrounds[0].mean((0, 1))).max())
     return Reading(sights, read_motion(sights), drift)
 
@@ -89,7 +92,7 @@ def _turned(seen: list[Sight]) -> float:
     return float(((steps + period / 2) % period - period / 2).sum())
 
 
-def _background(frame: np.ndarray) -> np.ndarray:
+def border_background(frame: np.ndarray) -> np.ndarray:
     """Return the background [h, w, 3]: a plane per channel, fitted to the border without shapes at the edge."""
     h, w = frame.shape[:2]
     yy, xx = np.mgrid[0:h, 0:w].astype(np.float32)
@@ -106,23 +109,36 @@ def _background(frame: np.ndarray) -> np.ndarray:
     return basis @ plane
 
 
-def _sight(frame: np.ndarray, background: np.ndarray) -> Sight | None:
+def find_shape(frame: np.ndarray, background: np.ndarray, colour: str = "") -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the mask of the largest shape, uint8 [h, w], and its centre (x, y) in pixels; None if there is none.
+
+    frame, background: float32 [h, w, 3]. colour: only pixels of this colour count.
+    """
     light = max(0.3, float(background.max()) / 246)
     different = (np.abs(frame - background).max(-1) > CONTRAST * min(1.0, light + 0.2)).astype(np.uint8)
+    if colour:
+        distances = np.stack([np.abs(frame - rgb).sum(-1) for rgb in COLOURS.values()])
+        different &= distances.argmin(0) == list(COLOURS).index(colour)
     count, labels, stats, centres = cv2.connectedComponentsWithStats(different)
     if count < 2:
         return None
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    area = float(stats[largest, cv2.CC_STAT_AREA])
-    if area < SMALLEST:
+    if stats[largest, cv2.CC_STAT_AREA] < SMALLEST:
         return None
-    mask = (labels == largest).astype(np.uint8)
+    return (labels == largest).astype(np.uint8), centres[largest]
+
+
+def _sight(frame: np.ndarray, background: np.ndarray, colour: str) -> Sight | None:
+    found = find_shape(frame, background, colour)
+    if found is None:
+        return None
+    mask, centre = found
     size = frame.shape[0]
-    radius = np.sqrt(area / np.pi)
-    shape, angle, match = _match(mask, centres[largest], radius)
+    radius = np.sqrt(mask.sum() / np.pi)
+    shape, angle, match = _match(mask, centre, radius)
     inner = cv2.erode(mask, np.ones((5, 5), np.uint8))
     rgb = np.median(frame[(inner if inner.any() else mask) > 0], 0)
-    x, y = (centres[largest] + 0.5) / size
+    x, y = (centre + 0.5) / size
     return Sight(_nearest_colour(rgb), shape, float(x), float(y), radius / size, angle, match)
 
 

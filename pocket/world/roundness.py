@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .reader import REACH, Sight, read_clip
+from .background import background
+from .reader import Sight, read_clip
 from .render import coverage
 from .vocabulary import SHAPES
 
@@ -33,16 +34,12 @@ def shape_error(frame: np.ndarray, shapes: tuple[str, ...] = SHAPES) -> float:
 
 def drawn_coverage(frame: np.ndarray, sight: Sight) -> np.ndarray:
     """Return how much of each pixel of a frame [h, w, 3] the seen shape covers, 0..1 [h, w], from the colours."""
+    plane, around = background(frame)
     size = len(frame)
     yy, xx = (np.mgrid[0:size, 0:size] + 0.5) / size
-    distance = np.hypot(xx - sight.x, yy - sight.y)
-    around = distance > REACH * sight.radius
-    basis = np.stack([np.ones_like(xx), xx, yy], -1).astype(np.float32)
-    plane, *_ = np.linalg.lstsq(basis[around], frame[around], rcond=None)
-    background = basis @ plane
-    colour = np.median(frame[distance < CORE * sight.radius], 0)
-    contrast = colour - background
-    share = ((frame - background) * contrast).sum(-1) / np.maximum((contrast * contrast).sum(-1), 1.0)
+    colour = np.median(frame[np.hypot(xx - sight.x, yy - sight.y) < CORE * sight.radius], 0)
+    contrast = colour - plane
+    share = ((frame - plane) * contrast).sum(-1) / np.maximum((contrast * contrast).sum(-1), 1.0)
     return np.where(around, 0.0, np.clip(share, 0, 1)).astype(np.float32)
 
 
