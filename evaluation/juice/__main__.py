@@ -14,13 +14,13 @@ from ..prompts import read_prompts
 from .server import make_app, rater_path, results_path
 from .session import Session
 
+PAGE = """Open a page on which people compare the videos of two folders, blindly and with reasons. Videos with the same
+file name are a pair. Votes are kept in DIR/votes.sqlite; the same command continues a session."""
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        prog="run.py judge",
-        description="Open a page on which people compare the videos of two folders, blindly and with reasons. Videos "
-        "with the same file name are a pair. Votes are kept in DIR/votes.sqlite; the same command continues a session.",
-    )
+
+def session_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser of the arguments that `open_session` needs."""
+    result = argparse.ArgumentParser(prog=prog, description=description)
     result.add_argument("a", type=Path, help="folder of videos")
     result.add_argument("b", type=Path, help="folder of videos with the same names")
     result.add_argument(
@@ -31,6 +31,18 @@ def parser() -> argparse.ArgumentParser:
         "--check-every", type=int, default=10, metavar="N", help="pairs between attention checks, 0 for none"
     )
     result.add_argument("--seed", type=int, default=0, help="of the order and the sides")
+    return result
+
+
+def open_session(args: argparse.Namespace) -> Session:
+    """Return the session of the parsed arguments. Raises ValueError: see `Session`."""
+    folder = args.folder or Path("runs") / f"judge_{args.a.name}_{args.b.name}"
+    texts = {prompt.id: prompt.text for prompt in read_prompts(args.prompts)} if args.prompts else {}
+    return Session(args.a, args.b, folder, prompts=texts, seed=args.seed, check_every=args.check_every)
+
+
+def parser() -> argparse.ArgumentParser:
+    result = session_parser("run.py judge", PAGE)
     result.add_argument("--port", type=int, default=8190)
     result.add_argument("--lan", action="store_true", help="let raters on the local network in, with a token")
     return result
@@ -38,10 +50,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
-    folder = args.folder or Path("runs") / f"judge_{args.a.name}_{args.b.name}"
     try:
-        texts = {prompt.id: prompt.text for prompt in read_prompts(args.prompts)} if args.prompts else {}
-        session = Session(args.a, args.b, folder, prompts=texts, seed=args.seed, check_every=args.check_every)
+        session = open_session(args)
         listening = listen("0.0.0.0" if args.lan else "127.0.0.1", args.port)
     except ValueError as error:
         raise LauncherError(str(error)) from error

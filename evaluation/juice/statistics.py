@@ -13,7 +13,7 @@ from statsmodels.stats.inter_rater import fleiss_kappa
 from statsmodels.stats.proportion import proportion_confint
 
 from .questions import QUESTIONS, Question
-from .store import Vote
+from .store import TIE, Vote
 
 PASSING = 0.7
 """Share of known answers that a rater has to get right to be counted."""
@@ -29,7 +29,7 @@ class Outcome:
     Attributes:
         pairs: pairs with at least one counted vote.
         votes: counted votes.
-        wins: pairs that arm a wins by majority; a tie counts one half.
+        wins: pairs that arm a wins by majority; a tie counts one half, and so does a vote for a tie.
         win_rate, low, high: wins / pairs, with its 95 % Wilson interval.
         split, complete: shares of the pairs with two votes or more whose majority is the narrowest possible, or whose
             votes all agree. NaN without such a pair.
@@ -100,7 +100,7 @@ def _outcome(question: Question, votes: Sequence[Vote]) -> Outcome:
         low=low,
         high=high,
         split=_mean(abs(2 * _for_a(arms) - len(arms)) <= 1 for arms in several),
-        complete=_mean(_for_a(arms) in (0, len(arms)) for arms in several),
+        complete=_mean(len(set(arms)) == 1 for arms in several),
         kappa=agreement(several),
         reasons={reason.key: _reason_shares(question.key, reason.key, votes) for reason in question.reasons},
     )
@@ -115,18 +115,57 @@ def _wilson(wins: float, pairs: int) -> tuple[float, float]:
 
 
 def agreement(by_pair: Iterable[Sequence[str]]) -> float:
-    """Return Fleiss' kappa of votes "a" or "b" over the pairs with the most common number of votes; NaN if undefined.
+    """Return Fleiss' kappa of votes over the pairs with the most common number of votes; NaN if undefined.
 
-    Where all votes of all pairs are for one arm there is nothing to distinguish from chance, and kappa is undefined.
+    Votes are "a", "b" or TIE. Where all votes of all pairs are alike there is nothing to distinguish from chance, and
+    kappa is undefined.
     """
     pairs = list(by_pair)
     if not pairs:
         return math.nan
     size = Counter(map(len, pairs)).most_common(1)[0][0]
-    table = np.array([[_for_a(arms), size - _for_a(arms)] for arms in pairs if len(arms) == size])
-    if not table.sum(0).all():
+    table = np.array([[list(arms).count(arm) for arm in ("a", "b", TIE)] for arms in pairs if len(arms) == size])
+    if np.count_nonzero(table.sum(0)) < 2:
         return math.nan
     return float(fleiss_kappa(table))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of one rater with the majority of others on one question.
+
+    Attributes:
+        pairs: pairs that both sides judged and where the others have a majority.
+        ties: of these, how many the one rater calls a tie. They are left out of the numbers below.
+        share, low, high: share of equal answers with its 95 % Wilson interval.
+        kappa: Fleiss' kappa of the two sides.
+    """
+
+    pairs: int
+    ties: int
+    share: float
+    low: float
+    high: float
+    kappa: float
+
+
+def agreement_of(own: Sequence[Vote], others: Sequence[Vote]) -> dict[str, Agreement]:
+    """Return the agreement of one rater's votes with the majority of the others', for each question."""
+    result = {}
+    for key in QUESTIONS:
+        given = {vote.name: vote.answers[key].arm for vote in own if vote.kind == "pair"}
+        by_pair: dict[str, list[str]] = defaultdict(list)
+        for vote in others:
+            if vote.kind == "pair" and vote.name in given:
+                by_pair[vote.name].append(vote.answers[key].arm)
+        leads = {name: 2 * _for_a(arms) - len(arms) for name, arms in by_pair.items()}
+        both = [(given[name], "a" if lead > 0 else "b") for name, lead in leads.items() if lead]
+        decided = [pair for pair in both if pair[0] != TIE]
+        same = sum(one == other for one, other in decided)
+        low, high = _wilson(same, len(decided))
+        share = same / len(decided) if decided else math.nan
+        result[key] = Agreement(len(both), len(both) - len(decided), share, low, high, agreement(decided))
+    return result
 
 
 def _reason_shares(question: str, reason: str, votes: Sequence[Vote]) -> tuple[float, float]:
@@ -135,8 +174,8 @@ def _reason_shares(question: str, reason: str, votes: Sequence[Vote]) -> tuple[f
     return shares[0], shares[1]
 
 
-def _for_a(arms: Sequence[str]) -> int:
-    return sum(arm == "a" for arm in arms)
+def _for_a(arms: Sequence[str]) -> float:
+    return sum(1.0 if arm == "a" else 0.5 * (arm == TIE) for arm in arms)
 
 
 def _mean(flags: Iterable[bool]) -> float:

@@ -22,10 +22,12 @@ create table if not exists votes (
 );
 """
 SESSION = "session"
+TIE = "tie"
+"""Arm of an answer without a preference, and without reasons. Only an automatic judge gives it, never the page."""
 
 
 class Answer(NamedTuple):
-    """The chosen arm of a question, "a" or "b", and the ticked reasons."""
+    """The chosen arm of a question, "a", "b" or TIE, and the ticked reasons."""
 
     arm: str
     reasons: tuple[str, ...]
@@ -103,9 +105,11 @@ class Store:
 
 
 def check_answers(answers: Mapping[str, Answer]) -> None:
-    """Raise ValueError unless every question has an arm and at least one of its own reasons."""
+    """Raise ValueError unless every question has an arm and at least one of its reasons, or is a tie without any."""
     for key, question in QUESTIONS.items():
         answer = answers.get(key)
+        if answer == Answer(TIE, ()):
+            continue
         if answer is None or answer.arm not in ("a", "b"):
             raise ValueError(f'"{question.text}" has no answer: choose the left or the right video.')
         if not answer.reasons:

@@ -11,6 +11,7 @@ from ...evaluation.results import read_rows
 from ...evaluation.score import metrics_table
 from ...evaluation.tables import stale_files
 from . import extension, first_last, interpolation_tables, text_to_video
+from .reasons import reasons_table
 
 ROOT = Path(__file__).parents[2]
 MEASURED = Path(__file__).parent / "measured"
@@ -23,6 +24,7 @@ def measured_tables() -> dict[str, str]:
     of_clips = {name: list(read_rows(MEASURED / f"{name}.jsonl").values()) for name in ("interpolation", "first_last")}
     return {
         "metrics": metrics_table(),
+        "reasons": reasons_table(),
         "text_to_video": text_to_video.table(rows["text_to_video"]),
         "extension": extension.table(list(rows["extension"].values())),
         **interpolation_tables.tables(of_clips["interpolation"]),

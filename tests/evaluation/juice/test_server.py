@@ -100,6 +100,7 @@ def test_bad_names(session, body, words):
         ({"task": "pair:nobody"}, "no task"),
         ({"answers": {}}, "has no answer"),
         ({"answers": {**ANSWERS, "quality": {"side": "middle", "reasons": ["motion"]}}}, "has no answer"),
+        ({"answers": {**ANSWERS, "quality": {"side": "tie", "reasons": []}}}, "has no answer"),
         ({"answers": {**ANSWERS, "quality": {"side": "left", "reasons": []}}}, "has no reason"),
         ({"answers": {**ANSWERS, "quality": "left"}}, "a side and a list"),
         ({"answers": ["left"]}, "has no answer"),

@@ -52,6 +52,16 @@ def test_a_tie_is_half_a_win():
     assert statistics.outcomes(votes)["quality"].win_rate == 0.5
 
 
+def test_a_vote_for_a_tie_is_half_a_win():
+    outcome = statistics.outcomes([vote("r1", "p", "a"), vote("r1", "q", "tie", reasons=())])["quality"]
+    assert (outcome.pairs, outcome.wins, outcome.reasons["sharpness"]) == (
+        2,
+        1.5,
+        (1.0, pytest.approx(math.nan, nan_ok=True)),
+    )
+    assert statistics.agreement([["a", "tie"], ["b", "b"]]) == pytest.approx(0.2)  # P = 1/2, P_e = 3/8
+
+
 def test_shares_of_reasons():
     votes = [
         vote("r1", "p1", "a", reasons=("sharpness", "motion")),

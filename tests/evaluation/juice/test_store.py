@@ -34,6 +34,7 @@ def test_a_vote_comes_back_and_a_second_one_replaces_it(tmp_path):
         ({**ANSWERS, "quality": Answer("a", ())}, "has no reason"),
         ({**ANSWERS, "quality": Answer("a", ("spatial",))}, "has no reason 'spatial'"),
         ({**ANSWERS, "quality": Answer("c", ("sharpness",))}, "has no answer"),
+        ({**ANSWERS, "quality": Answer("tie", ("motion",))}, "has no answer"),
         ({**ANSWERS, "taste": Answer("a", ("sharpness",))}, "no question 'taste'"),
     ],
 )
@@ -42,6 +43,12 @@ def test_incomplete_votes_are_refused(tmp_path, answers, words):
     with pytest.raises(ValueError, match=words):
         store.add("ann", Task("pair", "cat", "a", "b"), answers, 1.0)
     assert store.votes() == []
+
+
+def test_a_tie_has_no_reasons(tmp_path):
+    store = Store(tmp_path / "votes.sqlite", SESSION)
+    store.add("reader", Task("pair", "cat", "a", "b"), {**ANSWERS, "quality": Answer("tie", ())}, 1.0)
+    assert store.votes()[0].answers["quality"] == Answer("tie", ())
 
 
 def test_another_comparison_is_refused(tmp_path):
