@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..diffusion.schedule import Schedule
 from ..temporal_layers.files import save_layers
@@ -60,6 +60,7 @@ def train_layers(
     on_samples: Callable[[Samples], None] | None = None,
     sampling: Sampling | None = None,
     should_stop: Callable[[], bool] | None = None,
+    image_model: nn.Module | None = None,
     echo: bool = True,
 ) -> Result:
     """Train `layers` by one stage of a recipe and write `run.folder`/NAME.safetensors after each checkpoint.
@@ -71,6 +72,8 @@ def train_layers(
         info: metadata of the layers, completed by `stage_info`.
         save_as: precision of the files.
         sampling: sample videos to make at checkpoints; `on_samples` is called with them.
+        image_model: the part of the image model to train along with the layers, instead of a frozen one. Its averaged
+            weights are written to NAME_image_model.safetensors.
         on_step, should_stop, echo: see `loop.train`.
 
     Raises:
@@ -103,6 +106,9 @@ def train_layers(
         if lora := motion_lora(averaged["layers"], info):
             with written_whole(path.with_name(f"{stage.name}_lora.safetensors")) as temporary:
                 save_file(lora, temporary)
+        if image_model is not None:
+            with written_whole(path.with_name(f"{stage.name}_image_model.safetensors")) as temporary:
+                save_file({key: weight.contiguous() for key, weight in averaged["image_model"].items()}, temporary)
         if sampling and on_samples and step % sampling.every == 0:
             own = {key: weight.clone() for key, weight in raw["layers"].items()}  # raw are views of the weights
             layers.load_state_dict(averaged["layers"])
@@ -119,12 +125,12 @@ def train_layers(
 
     try:
         return train(
-            {"layers": layers},
+            {"layers": layers} | ({} if image_model is None else {"image_model": image_model}),
             loss,
             stage.settings(),
             run.folder,
             stage.name,
-            run=_identity(stage, run, clips),
+            run=_identity(stage, run, clips) | ({} if image_model is None else {"image_model": "trained"}),
             processes=processes,
             on_step=stepped,
             on_save=save,
