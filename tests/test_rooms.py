@@ -33,6 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "pocket.model": {"pocket.world", "pocket.shipped", "diffusion", "temporal_layers"},
     "pocket.stages": {*TORCH_ROOMS, *POCKET},
     "pocket.evaluate": {*TORCH_ROOMS, *POCKET, "pocket.stages", "evaluation", "launcher"},
+    "pocket.ablations": {*TORCH_ROOMS, *POCKET, "pocket.stages", "pocket.evaluate", "evaluation", "launcher"},
     "pocket.make": {*POCKET, "pocket.stages", "training"},
     "benchmarks": {*TORCH_ROOMS, *POCKET, "host", "evaluation", "launcher"},
     "docs": {*TORCH_ROOMS, "evaluation", "launcher"},

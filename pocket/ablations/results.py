@@ -1,0 +1,123 @@
+"""Judge the videos of the arms and say for each comparison whether the paper's direction is reproduced."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...evaluation.intervals import bootstrap, finite, mean_text
+from ...evaluation.juice.questions import QUESTIONS
+from ...evaluation.juice.store import TIE, Answer
+from ...evaluation.results import Results
+from ...evaluation.tables import markdown
+from ...evaluation.videos import read
+from ..evaluate import judge, reasons, watched
+from ..evaluate.caption import read_caption
+from ..evaluate.judge import Measured, measured, verdict
+from ..evaluate.reasons import MEASURES
+from .arms import Lab
+from .data import judged_scenes
+from .recipes import ARMS, COMPARISONS, Comparison
+from .videos import video_path
+
+SCORERS = tuple(Path(str(module.__file__)) for module in (judge, reasons, watched))
+REPRODUCED, CONTRADICTED, NOT_RESOLVED = "reproduced", "contradicted", "not resolved"
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """Share of the pairs that the first arm wins; a tie counts one half. low, high: 95 % bootstrap interval over
+    captions and training seeds. ties: share of ties. reasons: the most frequent reasons of the first arm's wins."""
+
+    rate: float
+    low: float
+    high: float
+    ties: float
+    reasons: tuple[str, ...]
+
+    @property
+    def direction(self) -> str:
+        if self.low > 0.5:
+            return REPRODUCED
+        return CONTRADICTED if self.high < 0.5 else NOT_RESOLVED
+
+
+def measure_videos(lab: Lab, seeds: Sequence[int], comparisons: Sequence[Comparison]) -> dict[tuple, Measured]:
+    """Return (arm, own frames, prompt, seed) -> measured reasons. Measured videos are kept in measured.jsonl."""
+    results = Results(lab.folder / "measured.jsonl", SCORERS)
+    scenes, found = judged_scenes(lab.scale.prompts), {}
+    sides = {(name, each.own_frames) for each in comparisons for name in (each.first, each.second)}
+    for name, own_frames in sorted(sides):
+        for seed in seeds:
+            for prompt, scene in enumerate(scenes):
+                path = video_path(lab, ARMS[name], prompt, seed, own_frames=own_frames)
+                key = path.relative_to(lab.folder).as_posix()
+                if key not in results:
+                    values = measured(read(path).frames, read_caption(scene.caption))
+                    results.add(key, {each: None if math.isnan(v) else v for each, v in values.items()})
+                row = results.rows[key]
+                found[name, own_frames, prompt, seed] = {k: math.nan if v is None else v for k, v in row.items()}
+    return found
+
+
+def win_rates(answers: Mapping[tuple[int, int], Mapping[str, Answer]]) -> dict[str, WinRate]:
+    """Return the win rate of the first arm for each question.
+
+    answers: (prompt, seed) -> question -> answer, where "a" is the first arm.
+    """
+    prompts, seeds = (sorted({key[i] for key in answers}) for i in range(2))
+    result = {}
+    for question in QUESTIONS:
+        values = np.full((len(prompts), len(seeds)), np.nan)
+        for (prompt, seed), each in answers.items():
+            value = {"a": 1.0, "b": 0.0, TIE: 0.5}[each[question].arm]
+            values[prompts.index(prompt), seeds.index(seed)] = value
+        wins = [each[question] for each in answers.values() if each[question].arm == "a"]
+        count = {key: sum(key in answer.reasons for answer in wins) for key in MEASURES[question]}
+        often = tuple(sorted((key for key in count if count[key]), key=lambda key: -count[key])[:3])
+        ties = sum(each[question].arm == TIE for each in answers.values()) / len(answers)
+        result[question] = WinRate(*bootstrap(values), ties, often)
+    return result
+
+
+def compare(found: Mapping[tuple, Measured], each: Comparison) -> dict[str, WinRate]:
+    """Return the win rates of one comparison from the measured reasons of both arms."""
+    first, second = (
+        {key[2:]: values for key, values in found.items() if key[:2] == (name, each.own_frames)}
+        for name in (each.first, each.second)
+    )
+    return win_rates({key: verdict(first[key], second[key]) for key in first})
+
+
+def win_table(rates: Mapping[str, Mapping[str, WinRate]]) -> str:
+    """Return the table beside Table 1 of the paper. rates: key of the comparison -> question -> win rate."""
+    rows = []
+    for each in COMPARISONS:
+        if each.key in rates:
+            quality, faithfulness = (rates[each.key][key] for key in ("quality", "faithfulness"))
+            paper = " / ".join(f"{value:.1f}" for value in each.paper) if each.paper else "not measured"
+            rows.append(
+                (each.key, each.title, paper, _rate(quality), quality.direction, _rate(faithfulness),
+                 faithfulness.direction, ", ".join((*quality.reasons, *faithfulness.reasons)) or "none")
+            )  # fmt: skip
+    header = ("", "the first against the second", "paper, Q / F %", "Q %", "", "F %", "", "reasons of the first")
+    return markdown(header, rows)
+
+
+def _rate(win: WinRate) -> str:
+    return f"{100 * win.rate:.0f} ({100 * win.low:.0f} to {100 * win.high:.0f}), {100 * win.ties:.0f} ties"
+
+
+def measures_table(found: Mapping[tuple, Measured]) -> str:
+    """Return the mean of each measured reason for each arm, with 95 % intervals; higher is better."""
+    keys = [key for reasons in MEASURES.values() for key in reasons]
+    rows = []
+    for name, own_frames in dict.fromkeys(key[:2] for key in found):
+        values = [measure for key, measure in found.items() if key[:2] == (name, own_frames)]
+        cells = [mean_text(finite(each[key] for each in values)) for key in keys]
+        rows.append((f"{name}, own first frames" if own_frames else name, *cells))
+    return markdown(("arm", *keys), rows)

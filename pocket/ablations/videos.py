@@ -1,0 +1,117 @@
+"""Make the videos of an arm: the same captions, noise and steps for all arms, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...diffusion.guidance import emu_guidance
+from ...diffusion.sampler import ddim
+from ...evaluation.videos import Video, write_lossless
+from ...training.clips import mixed_seed
+from ...training.known_frames import first_frames
+from ..world import FPS, FRAMES, Clip
+from .arms import Lab, schedule_of, trained
+from .data import encode, judged_scenes, tokens_of
+from .recipes import HIGH, IMAGE_GUIDANCE, PICTURE_GUIDANCE, TEXT_GUIDANCE, Arm
+
+AT_ONCE = 4  # videos
+
+
+def video_path(lab: Lab, arm: Arm, prompt: int, seed: int, *, own_frames: bool) -> Path:
+    """Return the file of one video. The folders of two arms can be given to `run.py judge`."""
+    name = f"{arm.name}_own_frames" if own_frames else arm.name
+    return lab.folder / "videos" / name / f"{prompt:03d}_{seed}.mkv"
+
+
+def make_videos(lab: Lab, arm: Arm, seed: int, *, own_frames: bool) -> None:
+    """Write the videos of a trained arm that are missing, with their captions beside them."""
+    scenes = judged_scenes(lab.scale.prompts)
+    paths = [video_path(lab, arm, number, seed, own_frames=own_frames) for number in range(len(scenes))]
+    missing = [number for number, path in enumerate(paths) if not path.exists()]
+    if not missing:
+        return
+    maker = Maker(lab, arm, seed)
+    for start in range(0, len(missing), AT_ONCE):
+        numbers = missing[start : start + AT_ONCE]
+        videos = maker.videos([scenes[number] for number in numbers], numbers, own_frames=own_frames)
+        for number, frames in zip(numbers, videos, strict=True):
+            paths[number].parent.mkdir(parents=True, exist_ok=True)
+            paths[number].with_suffix(".txt").write_text(scenes[number].caption)
+            write_lossless(paths[number], Video(frames, FPS))
+
+
+class Maker:
+    """A trained arm that makes videos."""
+
+    def __init__(self, lab: Lab, arm: Arm, seed: int):
+        self.lab, self.arm, self.seed = lab, arm, seed
+        self.model, self.layers = trained(lab, arm, seed)
+        self.schedule = schedule_of(arm.base)
+        self.shape = self.model.unet.shape.latent_channels, HIGH // 8, HIGH // 8
+
+    @torch.no_grad()
+    def videos(self, scenes: list[Clip], numbers: list[int], *, own_frames: bool) -> np.ndarray:
+        """Return videos, uint8 [n, T, h, w, 3]. numbers: of the scenes, which seed their noise."""
+        captions = [scene.caption for scene in scenes]
+        if self.arm.known_frames == "none":
+            first = None
+        elif own_frames:
+            first = self.first_frames(captions, numbers)
+        else:
+            first = encode(self.lab.autoencoder, scenes, HIGH).latents[:, 0].float()
+        latents = self.videos_from(first, captions, numbers)
+        pictures = torch.cat([self.lab.autoencoder.decode(part) for part in latents.flatten(0, 1).split(32)])
+        frames = (pictures.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1)
+        return frames.unflatten(0, latents.shape[:2]).numpy()
+
+    def first_frames(self, captions: list[str], numbers: list[int]) -> Tensor:
+        """Return latents [n, C, h, w] that the image model makes from captions, without the temporal layers."""
+        context, pooled = self._text(captions, repeats=1)
+
+        def denoise(x: Tensor, t: int) -> Tensor:
+            times = torch.full((2 * len(x),), t)
+            full, empty = self.model(torch.cat([x, x]), times, context, pooled).float().chunk(2)
+            return empty + PICTURE_GUIDANCE * (full - empty)
+
+        self.layers.frames = 1
+        made = self._ddim(denoise, torch.stack([self._noise(number, 1)[0] for number in numbers]))
+        self.layers.frames = FRAMES
+        return made
+
+    def videos_from(self, first: Tensor | None, captions: list[str], numbers: list[int]) -> Tensor:
+        """Return latents [n, T, C, h, w] from first frames [n, C, h, w], or from the captions alone."""
+        context, pooled = self._text(captions, repeats=FRAMES)
+        x0 = torch.zeros(len(captions), FRAMES, *self.shape)
+        if first is not None:
+            x0[:, 0] = first
+        known = first_frames(x0, torch.full((len(captions),), first is None)).flatten(0, 1)
+        known = torch.cat([known, known])
+
+        def denoise(x: Tensor, t: int) -> Tensor:
+            inputs = torch.cat([torch.cat([x, x]), known], 1)
+            full, pictured = self.model(inputs, torch.full((len(inputs),), t), context, pooled).float().chunk(2)
+            # With an image guidance of 1, equation 1 needs no unconditional prediction.
+            return emu_guidance(torch.zeros_like(full), pictured, full, IMAGE_GUIDANCE, TEXT_GUIDANCE)
+
+        noise = torch.cat([self._noise(number, 0) for number in numbers])
+        return self._ddim(denoise, noise).unflatten(0, (len(captions), FRAMES))
+
+    def _text(self, captions: list[str], repeats: int) -> tuple[Tensor, Tensor]:
+        """Return context and pooled text of the captions, then of empty ones, each `repeats` times."""
+        said, empty = (self.model.encode(tokens_of(texts)) for texts in (captions, [""] * len(captions)))
+        context, pooled = (torch.cat(pair).repeat_interleave(repeats, 0) for pair in zip(said, empty, strict=True))
+        return context, pooled
+
+    def _noise(self, number: int, step: int) -> Tensor:
+        """Return the noise of a video, the same for all arms. step: 1 for its first frame."""
+        generator = torch.Generator().manual_seed(mixed_seed(number, self.seed, step))
+        return torch.randn(FRAMES, *self.shape, generator=generator)
+
+    def _ddim(self, denoise: Callable[[Tensor, int], Tensor], noise: Tensor) -> Tensor:
+        times = self.schedule.trailing_timesteps(self.lab.scale.sampling)
+        return ddim(denoise, noise, self.schedule, times, prediction=self.arm.base.prediction)

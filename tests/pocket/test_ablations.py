@@ -1,0 +1,196 @@
+"""The five ablations: the whole of it at a tiny size, its data, and its statistics on simulated results."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from emu_video.evaluation.juice.questions import QUESTIONS
+from emu_video.evaluation.juice.store import TIE, Answer
+from emu_video.pocket.ablations import __main__ as command
+from emu_video.pocket.ablations import arms, data, recipes
+from emu_video.pocket.ablations.arms import Lab, train_arm
+from emu_video.pocket.ablations.colours import predicted_survival, survival
+from emu_video.pocket.ablations.recipes import ARMS, COMPARISONS, HIGH, LOW, Comparison, Scale, needed
+from emu_video.pocket.ablations.results import compare, win_rates, win_table
+from emu_video.pocket.ablations.timing import estimate
+from emu_video.pocket.evaluate.reasons import MEASURES
+from emu_video.temporal_layers.attach import attach
+from safetensors.torch import load_file
+
+TINY = Scale(steps=2, batch=1, clips=12, subset=2, prompts=1, sampling=1)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Lab:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arms, "PICTURES_OF_A_STEP", 2)
+        lab = Lab(tmp_path_factory.mktemp("ablations"), TINY)
+        assert estimate(lab, needed(COMPARISONS), [0], COMPARISONS)["arms"] > 0
+        command.run(lab, COMPARISONS, [0])
+    return lab
+
+
+@pytest.mark.slow
+def test_one_command_makes_every_table(finished):
+    text = (finished.folder / "results.md").read_text()
+    for each in COMPARISONS:
+        assert f"| {each.key} | {each.title} |" in text
+    assert all(f"| {arm.name} |" in text for arm in ARMS.values() if arm.name != "direct")
+    assert "| direct, own first frames |" in text and "Survival of mean colours" in text
+    assert set(estimate(finished, needed(COMPARISONS), [0], COMPARISONS).values()) == {0}
+
+
+@pytest.mark.slow
+def test_nothing_is_made_twice(finished, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(arms, "train", lambda *_, **__: pytest.fail("trained again"))
+    command.run(Lab(finished.folder, TINY), COMPARISONS, [0])
+    changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert changed <= {"results.md", "run.json"}
+
+
+@pytest.mark.slow
+def test_arms_differ_only_in_what_they_say(finished):
+    def weights(name: str) -> dict:
+        return load_file(finished.layers_path(ARMS[name], 0))
+
+    known = "input_blocks.0.0.extra.weight"
+    copied = load_file(finished.base_path(recipes.V_ZERO))["input_blocks.0.0.weight"]
+    assert torch.equal(weights("direct")[known][:, :4], copied)  # zeros enter it, so it does not change
+    assert not torch.equal(weights("factorised")[known][:, :4], copied)
+    for name, changes in (("factorised", False), ("trained_image_model", True)):
+        model, _ = arms.trained(finished, ARMS[name], 0)
+        assert torch.equal(model.unet.state_dict()["input_blocks.0.0.weight"], copied) != changes
+    assert not torch.equal(weights("high_quality")[known], weights("random_subset")[known])
+
+
+@pytest.mark.slow
+def test_an_interrupted_arm_ends_the_same(finished, tmp_path):
+    arm = ARMS["multi_stage"]
+    lab = Lab(tmp_path, TINY)
+    (tmp_path / "image_models").symlink_to(finished.folder / "image_models")
+    stops = iter([True])
+    train_arm(lab, arm, 0, should_stop=lambda: next(stops, True))
+    assert not lab.is_trained(arm, 0)
+    train_arm(lab, arm, 0)
+    resumed, whole = (load_file(each.layers_path(arm, 0)) for each in (lab, finished))
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
+def test_another_scale_needs_another_folder(tmp_path):
+    Lab(tmp_path, TINY)
+    with pytest.raises(ValueError, match="other settings.*--folder"):
+        Lab(tmp_path, Scale(steps=3))
+
+
+def test_equal_is_equal():
+    scale = Scale(steps=1000)
+
+    def steps(name: str) -> dict[int, int]:
+        return {leg.size: scale.leg_steps(leg) for leg in ARMS[name].legs}
+
+    multi, single = steps("multi_stage"), steps("single_equal_flops")
+    assert sum(multi.values()) == steps("factorised")[HIGH]
+    assert single[HIGH] == round(multi[HIGH] + multi[LOW] / recipes.FLOPS_RATIO)
+    assert ARMS["high_quality"].legs[0].steps == ARMS["random_subset"].legs[0].steps
+    for each in COMPARISONS:  # one thing differs, or two where the paper changes both
+        first, second = (vars(ARMS[name]) for name in (each.first, each.second))
+        differs = {key for key in first if first[key] != second[key]} - {"name"}
+        assert len(differs) <= (2 if each.key == "d1" else 1), (each.key, differs)
+    assert [each.paper for each in COMPARISONS if each.paper] == [
+        (70.5, 63.3), (96.8, 88.3), (81.8, 84.1), (65.1, 79.6), (55.0, 58.1),
+    ]  # fmt: skip
+
+
+def test_flops_of_both_sizes():
+    """The equal FLOPs of (c) rest on their ratio."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model, counts = arms.shipped_image_model(), []
+    layers = arms.new_layers(model, 0)
+    attach(model.unet, layers, owner=layers)
+    context, pooled = model.encode(torch.zeros(8, 32, dtype=torch.long))
+    for size in (HIGH, LOW):
+        with FlopCounterMode(display=False) as counter:
+            model(torch.randn(8, 9, size // 8, size // 8), torch.zeros(8), context, pooled).sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] / counts[1] == pytest.approx(recipes.FLOPS_RATIO, rel=0.01)
+
+
+def test_spoiled_clips():
+    scale = Scale(clips=200, subset=20)
+    latents = torch.randn(200, 8, 4, 2, 2)
+    made = data.Encoded(latents, torch.zeros(200, 8, 2, 2, dtype=torch.bool))
+    sets = {name: data.training_clips(name, made, scale) for name in ("clean", "noisy", "best", "random")}
+    assert [len(each) for each in sets.values()] == [200, 200, 20, 20]
+    static = sum(bool((clip.latents == clip.latents[:1]).all()) for clip in (sets["noisy"][i] for i in range(200)))
+    assert static == pytest.approx(200 * data.STATIC, abs=25)
+    wordless = sum(a != b for a, b in zip(sets["clean"].captions, sets["noisy"].captions, strict=True))
+    assert wordless == pytest.approx(200 * data.WORDLESS, abs=25)
+    assert all(data.without_motion(caption) != caption and "still" not in caption for caption in sets["best"].captions)
+    for name in recipes.UNSEEN:
+        assert not any(name in caption for caption in sets["clean"].captions)
+    judged = [scene.caption for scene in data.judged_scenes(32)]
+    assert sum(any(name in caption for name in recipes.UNSEEN) for caption in judged) == 8
+    assert len(set(judged)) > 28
+
+
+def simulated(prompts: int, seeds: int, chance: float, ties: float = 0.0) -> dict:
+    rng = random.Random(0)
+
+    def answer(question: str) -> Answer:
+        if rng.random() < ties:
+            return Answer(TIE, ())
+        return Answer("a" if rng.random() < chance else "b", (next(iter(MEASURES[question])),))
+
+    return {(p, s): {key: answer(key) for key in QUESTIONS} for p in range(prompts) for s in range(seeds)}
+
+
+@pytest.mark.parametrize(("chance", "direction"), [(0.8, "reproduced"), (0.5, "not resolved"), (0.2, "contradicted")])
+def test_known_preferences_give_known_directions(chance, direction):
+    rates = win_rates(simulated(60, 3, chance))
+    assert rates["quality"].direction == direction
+    assert rates["quality"].rate == pytest.approx(chance, abs=0.07)
+    assert rates["quality"].low < chance < rates["quality"].high
+    assert rates["quality"].reasons == ("sharpness",) and rates["quality"].ties == 0
+
+
+def test_ties_count_one_half():
+    rates = win_rates(simulated(100, 3, 1.0, ties=0.4))
+    assert rates["quality"].ties == pytest.approx(0.4, abs=0.07)
+    assert rates["quality"].rate == pytest.approx(0.8, abs=0.04)
+
+
+def test_few_pairs_resolve_nothing():
+    """55 % in 32 captions: the paper's ablation (e) needs 780."""
+    found = [win_rates(simulated(32, 3, 0.55))[key].direction for key in QUESTIONS]
+    assert "contradicted" not in found and "not resolved" in found
+
+
+def test_the_table_stands_beside_the_paper():
+    good = {key: 1.0 if key in ("motion", "temporal") else 0.5 for reasons in MEASURES.values() for key in reasons}
+    bad = dict.fromkeys(good, 0.5)
+    each: Comparison = COMPARISONS[0]
+    found = {(each.first, True, p, 0): good for p in range(4)} | {(each.second, True, p, 0): bad for p in range(4)}
+    row = win_table({"a": compare(found, each)}).splitlines()[-1]
+    assert row == (
+        "| a | factorised against direct text to video | 70.5 / 63.3 | 100 (100 to 100), 0 ties | reproduced "
+        "| 100 (100 to 100), 0 ties | reproduced | motion, temporal |"
+    )
+
+
+def test_predicted_survival_is_that_of_the_closed_form():
+    """Fractions of the conditioned mean for 16 x 16 latents and 8 frames; with zero-SNR nothing is lost."""
+    values = 8 * 16**2
+    found = [predicted_survival(recipes.V_STANDARD, spread, values) for spread in (0.01, 0.05, 0.1)]
+    assert found == pytest.approx([0.97, 0.85, 0.71], abs=0.01)
+    assert predicted_survival(recipes.V_ZERO, 0.1, values) == 1
+
+
+def test_survival_is_a_slope():
+    true = np.random.default_rng(0).uniform(0, 255, (50, 3))
+    assert survival(true, true) == pytest.approx(1)
+    assert survival(0.6 * true + 0.4 * true.mean(0), true) == pytest.approx(0.6)
