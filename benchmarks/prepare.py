@@ -43,6 +43,7 @@ def measure(clips: int) -> list[float]:
     import torch
 
     from ..host.prepare import encoders
+    from ..pocket.shipped import checkpoint_file
     from ..training.prepare.prepare import prepare
     from ..training.prepare.settings import Settings
 
@@ -51,9 +52,7 @@ def measure(clips: int) -> list[float]:
         subprocess.run(
             [sys.executable, "-m", "emu_video.benchmarks.prepare_videos", str(videos), str(clips)], check=True
         )
-        model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(
-            headless.find("checkpoints", "emu_video_pocket.safetensors")
-        )
+        model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(headless.find("checkpoints", checkpoint_file()))
         assert model is not None
         made_by = encoders(model, clip, vae)
         made_by.frames(torch.zeros(8, CLIP_SIDE, CLIP_SIDE, 3, dtype=torch.uint8).numpy())

@@ -21,6 +21,7 @@ from playwright.sync_api import Page, Route, sync_playwright
 
 from ..launcher import comfyui, server
 from ..launcher.environment import ROOT
+from ..pocket.shipped import layers_file
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
@@ -31,9 +32,9 @@ MARGIN, TITLE, GAP = 24, 30, 70
 LAYERS = "EmuVideoLoadTemporalLayers"
 SAMPLER = "EmuVideoSampler"
 CHECKPOINT = "CheckpointLoaderSimple"
-VIDEO_FILE = "emu_video_pocket_video.safetensors"
+VIDEO_FILE = layers_file("video")
 FILES = {  # of Load Temporal Layers, where a scene is not about the pocket's videos
-    "EmuVideoInterpolation": "emu_video_pocket_interpolation.safetensors",
+    "EmuVideoInterpolation": layers_file("interpolation"),
     "EmuVideoLoadMotionLoRA": "mm_sd_v15_v2.ckpt",
     "EmuVideoTemporalStrength": "mm_sd_v15_v2.ckpt",
     "EmuVideoFrameRateAndMotion": "mp_rank_00_model_states.pt",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ..pocket.shipped import checkpoint_file, layers_file
 from .templates import Group, Node, Template
 
-POCKET = "emu_video_pocket.safetensors"
+POCKET = checkpoint_file()
 
 
 def checkpoint(name: str = POCKET, address: str = "") -> Node:
@@ -43,7 +44,7 @@ def sampler(model, conditioning: Node, title: str, seed: int, steps: int = 50, *
 
 def pocket_layers(base: Node, role: str = "video") -> Node:
     title = "" if role == "video" else f"Load Temporal Layers ({role})"
-    return layers(base, f"emu_video_pocket_{role}.safetensors", title=title)
+    return layers(base, layers_file(role), title=title)
 
 
 class ImageStep:

@@ -12,20 +12,21 @@ from pathlib import Path
 from ..training.log import curves, read_rows, save_picture
 from .recipe import RECIPES
 from .stages import autoencoder, image, layers, text
-from .stages.run import FOLDER, STAGES, Run
+from .stages.run import FOLDER, LAYERS, STAGES, Run
 
 MAKERS = {
     "autoencoder": autoencoder.make,
     "text": text.make,
     "image": image.make,
-    "video": partial(layers.make, name="video"),
-    "interpolation": partial(layers.make, name="interpolation"),
+    **{name: partial(layers.make, name=name) for name in LAYERS},
 }
 
 
 def make(run: Run, until: str = STAGES[-1]) -> None:
     """Train the stages of a run up to and including `until`."""
-    for stage in STAGES[: STAGES.index(until) + 1]:
+    for stage in run.stages:
+        if STAGES.index(stage) > STAGES.index(until):
+            break
         if run.is_done(stage):
             print(f"{stage}: done, {run.path(stage)}", flush=True)
         else:

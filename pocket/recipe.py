@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ..training.loop import Settings
 from ..training.recipe import Stage
 from .model.unet import UNetShape
-from .world import ALL, CROSSING, FINE_TIMES, FRAMES, TIMES, Scenes, showing
+from .world import ALL, CROSSING, FINE_TIMES, FRAMES, SIZE, TIMES, Scenes, showing
 from .world.vocabulary import MOTIONS
 
 COARSE, FINE = tuple(TIMES.tolist()), tuple(FINE_TIMES.tolist())
@@ -25,6 +25,14 @@ class ClipSet:
     scenes: Scenes = ALL
     times: tuple[float, ...] = COARSE
     frames: int = FRAMES
+
+
+@dataclass(frozen=True)
+class LargeClips(ClipSet):
+    """Clips for super-resolution. size: pixels of a side. factor: how much smaller the known frames are."""
+
+    size: int = 2 * SIZE
+    factor: int = 2
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,10 @@ class LayersStage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole recipe. base: family of the image model, stated in the files of its temporal layers."""
+    """A whole recipe. base: family of the image model, stated in the files of its temporal layers.
+
+    super_resolution: None for a recipe without such layers.
+    """
 
     name: str
     base: str
@@ -113,6 +124,7 @@ class Recipe:
     image: ImageStage
     video: LayersStage
     interpolation: LayersStage
+    super_resolution: LayersStage | None = None
 
 
 STILLS = ClipSet(seed=11, count=16_000, scenes=Scenes(is_moving=False), frames=1)
@@ -231,6 +243,29 @@ SECOND = replace(
     ),
     video=second_layers(FIRST.video, steps=16_000),
     interpolation=second_layers(FIRST.interpolation, steps=9_000),
+    super_resolution=LayersStage(
+        seed=6,
+        clips=(
+            LargeClips(seed=18, count=600, scenes=MORE_SCENES),
+            LargeClips(seed=19, count=600, scenes=MORE_SCENES, times=FINE[14 : 14 + FRAMES]),
+        ),
+        stage=replace(
+            LAYERS,
+            name="super_resolution",
+            role="super_resolution",
+            frames=FRAMES,
+            downscale=2,
+            known_noise=400,
+            known_exact=0.2,
+            timesteps="mixed",
+            steps=6_000,
+            batch=4,
+            clips_at_once=4,
+            learning_rate=8e-4,
+        ),
+        start="video",
+    ),
 )
+"""Clips of super-resolution have the rate of the video and that of interpolated videos, which it makes larger too."""
 
 RECIPES = {"first": FIRST, "second": SECOND}

@@ -3,10 +3,11 @@
 `python run.py pocket gates autoencoder`, `image`, `starts` or `video` prints accuracies; all except the first write a
 contact sheet. `starts` checks first frames made from the captions of videos. `words` prints, for both steps, the
 denoising error with the right caption and with one word replaced: if the error does not rise, the model ignores this
-word. The unfinished run in `--folder` is checked, or the shipped weights if there is none.
+word. The unfinished run of `--recipe` in `--folder` is checked, or the shipped weights if there is none.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,12 @@ from ...temporal_layers.attach import attach
 from ...temporal_layers.files import load_layers
 from ...training.known_frames import first_frames
 from ...training.objective import v_error
+from ..model.autoencoder import Autoencoder
+from ..model.checkpoint import frozen_autoencoder
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import Vocabulary, pad_tokens
-from ..recipe import FIRST, ClipSet
-from ..shipped import CHECKPOINT, VIDEO_LAYERS
+from ..recipe import RECIPES, ClipSet, Recipe
+from ..shipped import CHECKPOINT, SHIPPED, VIDEO_LAYERS
 from ..stages.clips import latent_clips
 from ..stages.layers import new_layers
 from ..stages.run import FOLDER, Run
@@ -38,10 +41,27 @@ SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)
 CHECK = ClipSet(seed=77, count=256)
 
 
-def run_with(folder: Path, stage: str) -> Run:
-    """Return the run in `folder` if it has begun the stage, otherwise a run with the shipped image model."""
-    run = Run(folder, FIRST)
-    return run if run.has_begun(stage) else Run(folder, FIRST, CHECKPOINT)
+def run_with(folder: Path, recipe: Recipe, stage: str) -> Run:
+    """Return the run in `folder` if it has begun the stage, otherwise a run with the shipped image model.
+
+    Raises:
+        FileNotFoundError: the run has not begun the stage, and the shipped weights come from another recipe.
+    """
+    run = Run(folder, recipe)
+    if run.has_begun(stage):
+        return run
+    if recipe.name != SHIPPED:
+        raise FileNotFoundError(
+            f"{folder} has no {stage} of the recipe {recipe.name}, and the shipped weights are of the recipe "
+            f"{SHIPPED}: run pocket make first, or name its folder with --folder."
+        )
+    return Run(folder, recipe, CHECKPOINT)
+
+
+def autoencoder(run: Run) -> Autoencoder:
+    """Return the run's autoencoder at its last checkpoint."""
+    is_done = run.checkpoint is not None or run.path("autoencoder").exists()
+    return run.autoencoder() if is_done else frozen_autoencoder(run.so_far("autoencoder", "autoencoder"))
 
 
 def image_model(run: Run) -> Denoiser:
@@ -72,7 +92,7 @@ def tokens_of(captions: list[str]) -> Tensor:
 
 @torch.no_grad()
 def pictures_from_text(model: Denoiser, captions: list[str], steps: int, scale: float, seed: int) -> Tensor:
-    """Sample latents [n, 4, 16, 16] from captions."""
+    """Sample latents [n, C, 16, 16] from captions."""
     text, null = (model.encode(tokens_of(c)) for c in (captions, [""] * len(captions)))
     context, pooled = (torch.cat(pair) for pair in zip(text, null, strict=True))
 
@@ -91,7 +111,7 @@ def pictures_from_text(model: Denoiser, captions: list[str], steps: int, scale: 
 def videos_from_first(
     model: Denoiser, first: Tensor, captions: list[str], steps: int, text: float, image: float, seed: int
 ) -> Tensor:
-    """Sample latents [n, 8, 4, 16, 16] from first-frame latents [n, 4, 16, 16] and captions."""
+    """Sample latents [n, 8, C, 16, 16] from first-frame latents [n, C, 16, 16] and captions."""
     count = len(captions)
     encoded, null = (model.encode(tokens_of(c)) for c in (captions, [""] * count))
     context, pooled = (torch.cat([f, n, n]).repeat_interleave(FRAMES, 0) for f, n in zip(encoded, null, strict=True))
@@ -111,9 +131,9 @@ def videos_from_first(
 
 @torch.no_grad()
 def decode(run: Run, latents: Tensor) -> np.ndarray:
-    """Decode latents [n, 4, h, w] to pictures, uint8 [n, 8h, 8w, 3]."""
-    autoencoder = run.autoencoder()
-    pictures = torch.cat([autoencoder.decode(part) for part in latents.split(32)])
+    """Decode latents [n, C, h, w] to pictures, uint8 [n, 8h, 8w, 3]."""
+    model = autoencoder(run)
+    pictures = torch.cat([model.decode(part) for part in latents.split(32)])
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).numpy()
 
 
@@ -132,7 +152,7 @@ def autoencoder_gate(run: Run, count: int) -> None:
     clips = sample_clips(CHECK.seed, CHECK.count)
     chosen = [clips[i] for i in single_shapes()[:count]]
     pictures = render_clips(chosen)[0].flatten(0, 1)
-    latents = torch.cat([run.autoencoder().encode(part.float() / 255) for part in pictures.split(64)])
+    latents = torch.cat([autoencoder(run).encode(part.float() / 255) for part in pictures.split(64)])
     decoded = decode(run, latents).reshape(len(chosen), FRAMES, *pictures.shape[2:], 3)
     truth = pictures.movedim(1, -1).numpy().reshape(decoded.shape)
     shapes = [read_clip(v).majority("shape") == c.bodies[0].shape for v, c in zip(decoded, chosen, strict=True)]
@@ -214,7 +234,7 @@ def other_word(caption: str, kind: str) -> str | None:
 
 @torch.no_grad()
 def errors(model: Denoiser, x0: Tensor, weight: Tensor, captions: list[str], t: int) -> Tensor:
-    """Return the denoising errors [n] of latents [n, frames, 4, 16, 16] with their captions and the first frame
+    """Return the denoising errors [n] of latents [n, frames, C, 16, 16] with their captions and the first frame
     known."""
     count, frames = x0.shape[:2]
     context, pooled = (z.repeat_interleave(frames, 0) for z in model.encode(tokens_of(captions)))
@@ -252,6 +272,7 @@ def words_gate(run: Run, count: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=("autoencoder", "image", "starts", "video", "words"))
+    parser.add_argument("--recipe", choices=RECIPES, default="first", help="a recipe of pocket/recipe.py")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="unfinished work")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--text", type=float, default=4.0)
@@ -259,7 +280,10 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=64)
     options = parser.parse_args()
     stage = {"starts": "image", "words": "video"}.get(options.stage) or options.stage
-    run = run_with(options.folder, stage)
+    try:
+        run = run_with(options.folder, RECIPES[options.recipe], stage)
+    except FileNotFoundError as error:
+        sys.exit(f"\n{error}")
     if options.stage == "autoencoder":
         autoencoder_gate(run, options.count)
     elif options.stage == "image":

@@ -16,22 +16,20 @@ from ...temporal_layers.files import load_layers, save_layers
 from ..model.checkpoint import AUTOENCODER, DENOISER, SIGNATURE, UNET, VOCABULARY
 from ..model.text_encoder import Vocabulary
 from ..recipe import RECIPES
-from ..shipped import WEIGHTS
+from ..shipped import WEIGHTS, checkpoint_file, layers_file
 from ..world import TIMES, render_clips, sample_clips
 from .run import FOLDER, IMAGE_STAGES, Run, plain, save_tensors
-
-LAYERS = ("video", "interpolation")
 
 
 def export(run: Run, folder: Path = WEIGHTS) -> list[Path]:
     """Write every result that is done below `folder`, as ComfyUI's model folders. Returns the files."""
-    name = f"emu_video_{run.recipe.name}"
     written = []
     if not run.checkpoint and all(run.is_done(stage) for stage in IMAGE_STAGES):
-        written.append(export_checkpoint(run, folder / "checkpoints" / f"{name}.safetensors"))
-    for role in LAYERS:
-        if run.is_done(role):
-            written.append(export_layers(run, role, folder / "temporal_layers" / f"{name}_{role}.safetensors"))
+        written.append(export_checkpoint(run, folder / "checkpoints" / checkpoint_file(run.recipe.name)))
+    for role in run.stages:
+        if role not in IMAGE_STAGES and run.is_done(role):
+            path = folder / "temporal_layers" / layers_file(role, run.recipe.name)
+            written.append(export_layers(run, role, path))
     return written
 
 

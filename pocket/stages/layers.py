@@ -1,4 +1,4 @@
-"""Stages 4 and 5: temporal layers on the frozen image model, trained with the users' trainer (training/trainer.py)."""
+"""Stages 4 to 6: temporal layers on the frozen image model, trained with the users' trainer (training/trainer.py)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from ...training import trainer
 from ...training.clips import Conds, MemoryClips
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import pad_tokens
-from ..recipe import LayersStage
+from ..recipe import LargeClips, LayersStage
 from ..world import FPS
-from .clips import LatentClips, latent_clips
+from .clips import latent_clips
+from .large_clips import large_clips
 from .run import Run
 
 
 def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
-    """Train the stage "video" or "interpolation". options: see `training.trainer.train_layers`.
+    """Train the stage "video", "interpolation" or "super_resolution". options: see `training.trainer.train_layers`.
 
     The result in the run's folder is written at every checkpoint; the stage is complete after all steps.
     """
@@ -74,14 +75,18 @@ def new_layers(run: Run, name: str, model: Denoiser) -> TemporalLayers:
 
 def training_clips(run: Run, made: LayersStage) -> MemoryClips:
     """Return all clips of a stage, with token ids as texts and with loss weights."""
-    sets = [latent_clips(run, clips) for clips in made.clips]
-    latents, near, tokens = (torch.cat([getattr(each, f) for each in sets]) for f in LatentClips.__annotations__)
+    sets = [
+        large_clips(run, clips) if isinstance(clips, LargeClips) else latent_clips(run, clips) for clips in made.clips
+    ]
+    whole = {name: torch.cat([getattr(each, name) for each in sets]) for name in vars(sets[0])}
     return MemoryClips(
-        latents,
-        [{"tokens": each} for each in tokens],
+        whole["latents"],
+        [{"tokens": each} for each in whole["tokens"]],
         {"tokens": torch.tensor(pad_tokens([]))},
         fps=clip_rate(made),
-        weights=torch.where(near, made.near_weight, 1.0).half(),
+        weights=torch.where(whole["near"], made.near_weight, 1.0).half(),
+        upsampled=whole.get("upsampled"),
+        downscale=made.stage.downscale,
         key=run.keys["clips"],
     )
 

@@ -30,7 +30,8 @@ States = dict[str, Tensor]
 METADATA_KEY = "emu_video_pocket"
 FOLDER = Path("runs/pocket")
 IMAGE_STAGES = ("autoencoder", "text", "image")
-STAGES = (*IMAGE_STAGES, "video", "interpolation")
+LAYERS = ("video", "interpolation", "super_resolution")
+STAGES = (*IMAGE_STAGES, *LAYERS)
 POCKET = Path(__file__).parent.parent
 WORLD = ("world/vocabulary.py", "world/motions.py", "world/scene.py", "world/render.py")
 CODE = {
@@ -68,9 +69,16 @@ class Run:
             keys["image"] = key_of(recipe.image, recipe.shape, keys["text"], code_of(*CODE["image"]))
         layers = keys["clips"], keys["image"], code_of(*CODE["layers"])
         keys["video"] = key_of(recipe.video, *layers)
-        start = keys["video"] if recipe.interpolation.start == "video" else ""
-        keys["interpolation"] = key_of(recipe.interpolation, start, *layers)
+        keys["interpolation"] = key_of(recipe.interpolation, keys.get(recipe.interpolation.start, ""), *layers)
+        if large := recipe.super_resolution:
+            code = code_of("stages/large_clips.py")
+            keys["super_resolution"] = key_of(large, keys.get(large.start, ""), code, *layers)
         return keys
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Return the stages of the recipe, in the order in which they are trained."""
+        return tuple(stage for stage in STAGES if getattr(self.recipe, stage) is not None)
 
     def name(self, stage: str) -> str:
         """Return the name of the files of a stage, without extension."""

@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from emu_video.diffusion.resize import upsampled
 from emu_video.pocket import make as command
 from emu_video.pocket.model.checkpoint import AUTOENCODER, SIGNATURE, UNET
-from emu_video.pocket.recipe import FIRST, RECIPES, SECOND
+from emu_video.pocket.recipe import FIRST, RECIPES, SECOND, LargeClips
 from emu_video.pocket.shipped import WEIGHTS
 from emu_video.pocket.stages import autoencoder, image, layers, text
 from emu_video.pocket.stages.clips import latent_clips
 from emu_video.pocket.stages.export import export
-from emu_video.pocket.stages.run import METADATA_KEY, STAGES, Run, plain, program_key, read_made
-from emu_video.pocket.world import Scenes
+from emu_video.pocket.stages.large_clips import large_clips
+from emu_video.pocket.stages.run import LAYERS, METADATA_KEY, STAGES, Run, plain, program_key, read_made
+from emu_video.pocket.world import Scenes, render_clips, sample_clips
 from emu_video.temporal_layers.files import load_layers
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -28,24 +30,27 @@ MAKE = {
     "image": lambda run, **options: image.make(run, compile_model=False, **options),
     "video": lambda run, **options: layers.make(run, "video", **options),
     "interpolation": lambda run, **options: layers.make(run, "interpolation", **options),
+    "super_resolution": lambda run, **options: layers.make(run, "super_resolution", **options),
 }
+FIRST_STAGES = STAGES[:-1]  # the first recipe has no super-resolution
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Run:
     """A finished run."""
     run = tiny_run(tmp_path_factory.mktemp("made"))
-    for stage in STAGES:
+    assert run.stages == FIRST_STAGES
+    for stage in run.stages:
         assert not run.is_done(stage)
         MAKE[stage](run, echo=False)
         assert run.is_done(stage)
     return run
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", FIRST_STAGES)
 def test_a_stage_that_was_interrupted_ends_the_same(made, stage, tmp_path):
     run = Run(tmp_path, made.recipe)
-    for before in STAGES[: STAGES.index(stage)]:
+    for before in FIRST_STAGES[: FIRST_STAGES.index(stage)]:
         run.path(before).symlink_to(made.path(before))
     stops = iter([False, True])
     MAKE[stage](run, echo=False, should_stop=lambda: next(stops))
@@ -103,10 +108,10 @@ def test_keys_change_with_everything_that_made_a_result(made, tmp_path):
         "video": {"video": replace(recipe.video, seed=99)},
         "interpolation": {"interpolation": replace(recipe.interpolation, near_weight=1.0)},
     }
-    for number, stage in enumerate(STAGES):
+    for number, stage in enumerate(FIRST_STAGES):
         changed = Run(tmp_path, replace(recipe, **changes[stage]))
-        differs = [changed.keys[each] != made.keys[each] for each in STAGES]
-        assert differs == [False] * number + [True] * (len(STAGES) - number)
+        differs = [changed.keys[each] != made.keys[each] for each in FIRST_STAGES]
+        assert differs == [False] * number + [True] * (len(FIRST_STAGES) - number)
     assert Run(tmp_path, recipe).keys == made.keys
     clips = recipe.video.clips[0]
     assert made.clips_path(clips).exists()
@@ -151,22 +156,44 @@ def test_the_extra_convolution_may_start_as_a_copy(made, tmp_path):
 
 def test_the_second_recipe_runs_through_every_stage(tmp_path):
     run = tiny_run(tmp_path, steps=1, of=SECOND)
+    assert run.stages == STAGES
     for stage in STAGES:
         MAKE[stage](run, echo=False)
         assert run.is_done(stage)
-    checkpoint, video, interpolation = export(run, tmp_path / "export")
+    checkpoint, *files = export(run, tmp_path / "export")
+    assert checkpoint.name == "emu_video_pocket2.safetensors"
+    assert [path.name for path in files] == [f"emu_video_pocket2_{role}.safetensors" for role in LAYERS]
     assert load_file(checkpoint)[UNET + SIGNATURE].shape == (17, 3)
-    assert {load_layers(path)[1].conditioning_channels for path in (video, interpolation)} == {17}
+    assert {load_layers(path)[1].conditioning_channels for path in files} == {17}
+    large = load_layers(files[-1])[1]
+    assert (large.role, large.factor, large.frames, large.noise_told) == ("super_resolution", 2, 8, True)
+    assert large.training["clips"] == 8 and large.training["start"] == "video"
+
+
+def test_large_clips_are_encoded_from_both_versions(made):
+    clips = LargeClips(seed=5, count=3, size=64)
+    found = large_clips(made, clips, echo=False)
+    assert found.latents.shape == found.upsampled.shape == (3, 8, 4, 8, 8) and found.near.shape == (3, 8, 8, 8)
+    pictures = render_clips(sample_clips(5, 3), 64)[0][1].movedim(1, -1).float() / 255
+    autoencoder = made.autoencoder()
+    for images, latents in ((pictures, found.latents), (upsampled(pictures, 2), found.upsampled)):
+        exact = autoencoder.encode(images.movedim(-1, 1))
+        assert (latents[1].float() - exact).abs().mean() < 0.02 * exact.abs().mean()  # encoded in bfloat16
+    assert not torch.equal(found.latents, found.upsampled)
+    stage = replace(SECOND.super_resolution, clips=(clips,))
+    trained = layers.training_clips(made, stage)
+    assert trained.downscale == 2 and torch.equal(trained[1].upsampled, found.upsampled[1].float())
 
 
 def test_recipes_are_complete():
     assert RECIPES["first"] is FIRST
     for recipe in RECIPES.values():
         assert sum(p.share for p in recipe.image.pictures) == pytest.approx(1)
-        for made_by in (recipe.video, recipe.interpolation):
+        of_layers = [made for role in LAYERS if (made := getattr(recipe, role))]
+        for made_by in of_layers:
             assert all(c.frames == made_by.stage.frames for c in made_by.clips)
-        seeds = {c.seed: c for s in (recipe.video, recipe.interpolation) for c in s.clips}
+        seeds = {c.seed: c for s in of_layers for c in s.clips}
         seeds |= {p.clips.seed: p.clips for p in (*recipe.image.pictures, *recipe.text.pictures)}
-        assert len(seeds) == 7
+        assert len(seeds) == 5 + len(of_layers) + (recipe is SECOND)
         assert json.loads(json.dumps(plain(recipe))) == plain(recipe)
     assert tiny_recipe().video.stage.known_frames == FIRST.video.stage.known_frames == "mixed"

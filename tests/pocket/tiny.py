@@ -25,6 +25,10 @@ def tiny_recipe(steps: int = 3, of: Recipe = FIRST, **changes) -> Recipe:
         clips = tuple(replace(c, frames=frames) for c in made.clips)
         return replace(made, clips=clips, stage=replace(made.stage, frames=frames))
 
+    large = of.super_resolution and replace(
+        layers(of.super_resolution, 2),
+        clips=tuple(replace(few(c), size=64) for c in of.super_resolution.clips),  # pyright: ignore[reportCallIssue]
+    )
     pictures = tuple(replace(p, clips=few(p.clips)) for p in of.image.pictures)
     recipe = replace(
         of,
@@ -34,6 +38,7 @@ def tiny_recipe(steps: int = 3, of: Recipe = FIRST, **changes) -> Recipe:
         image=replace(short(of.image, 6), pictures=pictures),
         video=layers(of.video, 2),
         interpolation=shorter(layers(of.interpolation, 1), 13),
+        super_resolution=large,
     )
     return replace(recipe, **changes)
 

@@ -1,0 +1,27 @@
+"""Checks between stages, on unfinished runs of every recipe."""
+
+import pytest
+import torch
+from emu_video.pocket.evaluate import gates
+from emu_video.pocket.recipe import FIRST, SECOND
+from emu_video.pocket.shipped import CHECKPOINT
+from emu_video.pocket.stages import autoencoder
+
+from .tiny import tiny_recipe
+
+
+def test_a_run_that_has_begun_is_checked_and_otherwise_the_shipped_weights(tmp_path):
+    assert gates.run_with(tmp_path, FIRST, "image").checkpoint == CHECKPOINT
+    with pytest.raises(FileNotFoundError, match="no image of the recipe pocket2, and the shipped weights are of the"):
+        gates.run_with(tmp_path, SECOND, "image")
+
+
+@pytest.mark.slow
+def test_the_autoencoder_of_the_second_recipe_is_checked(tmp_path, capsys):
+    recipe = tiny_recipe(steps=3, of=SECOND)
+    stops = iter([False, True])
+    autoencoder.make(gates.Run(tmp_path, recipe), echo=False, should_stop=lambda: next(stops))  # unfinished
+    run = gates.run_with(tmp_path, recipe, "autoencoder")
+    assert not run.path("autoencoder").exists() and gates.decode(run, torch.zeros(1, 16, 4, 4)).shape == (1, 32, 32, 3)
+    gates.autoencoder_gate(run, 2)
+    assert "psnr" in capsys.readouterr().out
