@@ -34,12 +34,13 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def main(given: list[str] | None = None) -> None:
     args = arguments(given)
     headless.start()
+    from ..training.checkpoint import DiskFull
     from ..training.recipe import load_recipe
 
     try:
         recipe = load_recipe(args.recipe, args.set)
         print(_train(args, recipe))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, DiskFull) as error:
         sys.exit(f"\n{error}")
 
 

@@ -27,6 +27,7 @@ from ..temporal_layers.layers import TemporalLayers
 from ..training.clips import Conds, stacked_text
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+RATIO = 8  # pixels to a latent, as in comfy.samplers.encode_model_conds
 RECOMPUTED = (ResBlock, SpatialTransformer, Downsample, Upsample)
 """Blocks whose activations gradient checkpointing recomputes. The whole UNet as one block would save no memory."""
 
@@ -85,7 +86,7 @@ class TrainableModel:
             t.repeat_interleave(frames).float(),
             c_concat=None if conditioning is None else conditioning.flatten(0, 1),
             transformer_options={"cond_or_uncond": [0], "optimized_attention_override": attention},
-            **self._model_conds(stacked_text(texts), noisy[:, 0], frames),
+            **self._model_conds(stacked_text(texts), noisy[:, :1], frames),
         )
         return out.unflatten(0, (clips, frames))
 
@@ -105,25 +106,35 @@ class TrainableModel:
         detach(self.unet, owner=self.layers)
 
     def _model_conds(self, text: Conds, latents: Tensor, frames: int) -> dict[str, Tensor]:
-        """Return the model's conditioning of texts as in sampling, [clips * frames, ...]."""
-        ratio = 8  # as encode_model_conds of comfy.samplers
+        """Return the model's conditioning as in sampling, [clips * frames, ...]. latents: [clips, 1, C, h, w]."""
+        each = [
+            self._conds_of_one({name: value[i : i + 1] for name, value in text.items()}, latent)
+            for i, latent in enumerate(latents)
+        ]
+        return {name: torch.cat([conds[name] for conds in each]).repeat_interleave(frames, 0) for name in each[0]}
+
+    def _conds_of_one(self, text: Conds, latent: Tensor) -> dict[str, Tensor]:
+        text = dict(text)
+        height, width = (side * RATIO for side in latent.shape[-2:])
+        size = {"width": width, "height": height}
+        if "original_size" in text:  # as SDXL was trained: the size of the video before it was resized and cropped
+            size |= dict(zip(("width", "height"), text.pop("original_size")[0].tolist(), strict=True))
+            size |= dict(zip(("crop_w", "crop_h"), text.pop("crop")[0].tolist(), strict=True))
+            size |= {"target_width": width, "target_height": height}
         conds = self.base.extra_conds(
             **{name: value.to(self.device) for name, value in text.items()},
-            noise=latents,
-            latent_image=torch.zeros_like(latents),
+            **size,
+            noise=latent,
+            latent_image=torch.zeros_like(latent),
             device=self.device,
-            width=latents.shape[-1] * ratio,
-            height=latents.shape[-2] * ratio,
             prompt_type="positive",
         )
-        clips = len(latents)
-        repeated = {}
-        for name, cond in conds.items():
-            if isinstance(cond, comfy.conds.CONDRegular):
-                value = cond.process_cond(batch_size=clips, area=None).cond
-                repeated[name] = value.repeat_interleave(frames, 0)
-        repeated.pop("c_concat", None)
-        return repeated
+        conds.pop("c_concat", None)
+        return {
+            name: cond.process_cond(batch_size=1, area=None).cond
+            for name, cond in conds.items()
+            if isinstance(cond, comfy.conds.CONDRegular)
+        }
 
 
 class _Recomputed:

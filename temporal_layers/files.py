@@ -33,7 +33,7 @@ def save_layers(path: str | os.PathLike, state_dict: Mapping[str, Tensor], info:
     path = Path(path)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state_dict.items()}
     check_tensors(path, tensors, info)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, unfinished, metadata={METADATA_KEY: info.to_json()})
         with open(unfinished, "rb+") as file:

@@ -1,11 +1,15 @@
-"""Atomically written checkpoints, and the check that a checkpoint belongs to the run."""
+"""Atomically written checkpoints, full disks, and the check that a checkpoint belongs to the run."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,16 +20,48 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to, and rename it to `path` at the end.
 
     The file at `path` is the old one or the new one, complete, even after kill -9, a full disk or a power cut.
+    Raises DiskFull if there is no room for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with disk_full_named(path.parent):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path, name: str) -> None:
+    """Remove temporary files of a killed process, for files whose names start with `name`."""
+    for file in folder.glob(f".{escape(name)}*.tmp"):
+        file.unlink(missing_ok=True)
+
+
+class DiskFull(RuntimeError):
+    """There is no room on a disk."""
+
+
+FULL = 2**16  # bytes; PyTorch and safetensors hide the error number, so a disk with less room counts as full
+
+
+@contextmanager
+def disk_full_named(folder: Path) -> Iterator[None]:
+    """Raise DiskFull with one sentence instead of any error of a full disk."""
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:
+        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if is_full or f"os error {errno.ENOSPC}" in str(error) or shutil.disk_usage(folder).free < FULL:
+            raise DiskFull(
+                f"The disk of {folder} is full. Complete files are kept: free some space and run this again to "
+                "continue."
+            ) from error
+        raise
 
 
 def save_checkpoint(path: Path, **state: Any) -> None:
@@ -34,8 +70,19 @@ def save_checkpoint(path: Path, **state: Any) -> None:
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any] | None:
-    """Return what `save_checkpoint` wrote, or None if there is no file at `path`."""
-    return torch.load(path, map_location=device, weights_only=True) if path.exists() else None
+    """Return what `save_checkpoint` wrote, or None if there is no file at `path`.
+
+    Raises ValueError for a damaged file.
+    """
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, LookupError, UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}): delete it to begin this run again, or copy it back from a "
+            "backup."
+        ) from error
 
 
 def check_same_run(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

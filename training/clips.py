@@ -9,6 +9,7 @@ A dataset folder holds `index.json` and shards `shard-00000.safetensors`, ... On
 - `weight` [n, T, h, w] float16, optional: weights of the loss
 - `upsampled` [n, T, C, h, w] float16, optional: latents of the smaller video, resized to the size of the clip
 - `motion` [n] float32: motion scores
+- `original_size` [n, 2], `crop` [n, 2]: width and height of the video, left and top of the crop in pixels of the clip
 
 Shards are memory-mapped: a clip costs memory only while it is used.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,9 +33,11 @@ INDEX = "index.json"
 TEXT = {"text": "cross_attn", "pooled": "pooled_output"}
 PREFIX = "cond."
 OPTIONAL = ("weight", "upsampled")
+SIZES = ("original_size", "crop")
 
 Conds = dict[str, Tensor]
-"""Conditioning of one text by ComfyUI's names, without a batch dimension: "cross_attn" [L, D], "pooled_output" [P]."""
+"""Conditioning of one text by ComfyUI's names, without a batch dimension: "cross_attn" [L, D], "pooled_output" [P].
+With the conditioning of a clip also "original_size" [2] and "crop" [2], which SDXL reads."""
 Shape = tuple[int, int, int, int]
 """(frames, latent channels, height, width) of a clip's latents."""
 
@@ -45,12 +48,18 @@ class Clip:
 
     latents: [T, C, h, w] float32. text: its conditioning. weight: weight of the loss, [T, h, w], or None. upsampled:
     latents of the smaller video that super-resolution starts from, resized to the size of the clip, or None.
+    sizes: "original_size" (width, height) and "crop" (left, top), or nothing if they are unknown.
     """
 
     latents: Tensor
     text: Conds
     weight: Tensor | None = None
     upsampled: Tensor | None = None
+    sizes: Conds = field(default_factory=dict)
+
+    def conditioning(self, text: Conds | None = None) -> Conds:
+        """Return `text`, by default the clip's, with the sizes. Dropping the text keeps them, as in SDXL's training."""
+        return {**(self.text if text is None else text), **self.sizes}
 
 
 class Clips(Protocol):
@@ -154,7 +163,8 @@ class ShardedClips:
         weight, upsampled = (
             shard.get_slice(name)[entry.row].float() if name in shard.keys() else None for name in OPTIONAL
         )
-        return Clip(shard.get_slice("latents")[entry.row].float(), text, weight, upsampled)
+        sizes = {name: shard.get_slice(name)[entry.row] for name in SIZES if name in shard.keys()}
+        return Clip(shard.get_slice("latents")[entry.row].float(), text, weight, upsampled, sizes)
 
     def shape(self, number: int) -> Shape:
         return self._shapes[self.index.clips[number].shard]

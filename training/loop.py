@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import check_same_run, load_checkpoint, save_checkpoint
+from .checkpoint import check_same_run, load_checkpoint, remove_unfinished, save_checkpoint
 from .distributed import ALONE, Processes, like, whole
 from .log import Figure, Log, Sums, joined, memory
 
@@ -140,16 +140,24 @@ def train(
 
     Raises:
         NotFinite: the loss or its gradient is NaN or infinite. The last checkpoint is from an earlier step.
+        ValueError: the checkpoint is of another run or damaged, or only some processes see it.
+        DiskFull: there is no room for a file. The last checkpoint is kept.
     """
     path = folder / f"{name}.pt"
     state = load_checkpoint(path)
     step = state["step"] if state else 0
+    if len(set(processes.gather(step))) > 1:
+        raise ValueError(
+            f"Only some processes find the checkpoint {path}: put the run folder on a disk that all machines share."
+        )
     if state:
         check_same_run(path, state["run"], dict(run or {}))
         for module_name, module in modules.items():
             module.load_state_dict(state["modules"][module_name])
         if echo and processes.is_first:
             print(f"{name}: resuming at step {step}", flush=True)
+    if processes.is_first:
+        remove_unfinished(folder, name)
     trainee = processes.wrap(Trainee(modules, loss, settings.autocast), shard=settings.shard)
     named = {f"{m}.{k}": p for m, module in modules.items() for k, p in module.named_parameters() if p.requires_grad}
     optimiser = _optimiser(named.values(), settings)

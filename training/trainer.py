@@ -15,7 +15,7 @@ from ..diffusion.schedule import Schedule
 from ..temporal_layers.files import save_layers
 from ..temporal_layers.info import LayersInfo
 from ..temporal_layers.layers import TemporalLayers
-from .checkpoint import written_whole
+from .checkpoint import disk_full_named, written_whole
 from .checks import check
 from .clips import Batches, Clips, hold_out, mixed_seed
 from .distributed import ALONE, Processes
@@ -77,7 +77,8 @@ def train_layers(
         on_step, should_stop, echo: see `loop.train`.
 
     Raises:
-        ValueError: the loss is not a finite number. The message names step and clips.
+        ValueError: the loss is not a finite number (the message names step and clips), or the run folder has layers
+            without the checkpoint to continue from.
     """
     task = Task(network, stage_objective(stage, info), clips, info.conditioning_channels > 0, _device(layers))
     training, held = hold_out(clips, stage.held_out, run.seed)
@@ -85,13 +86,18 @@ def train_layers(
     checked = (held or training)[:8]
     first = processes.share(stage.batch, stage.clips_at_once)[0]
     path, raw_path = (run.folder / f"{stage.name}{which}.safetensors" for which in ("", "_raw"))
+    if path.exists() and not path.with_suffix(".pt").exists():
+        raise ValueError(
+            f"{path} exists, but the checkpoint to continue it, {stage.name}.pt, is gone. Training would begin again "
+            "and replace the file: move it elsewhere, or choose another run folder."
+        )
 
     def loss(step: int, positions: range) -> tuple[Tensor, Mapping[str, Figure]]:
         drawn, texts = [], []
         for position in positions:
             clip = clips[batches[step][position]]
             drawn.append(task.draw(clip, mixed_seed(run.seed, step, position)))
-            texts.append(clip.text if drawn[-1].has_text else clips.null)
+            texts.append(clip.conditioning(None if drawn[-1].has_text else clips.null))
         drawn, value, errors = task.predict(drawn, texts)
         figures = _figures(task.objective, drawn, errors)
         if (step + 1) % stage.check_every == 0 and positions == first and (processes.is_first or stage.shard):
@@ -102,7 +108,8 @@ def train_layers(
     def save(step: int, averaged: States, raw: States) -> None:
         done = replace(info, training={**info.training, "steps": step})
         for file, weights in ((path, averaged["layers"]), (raw_path, raw["layers"])):
-            save_layers(file, {key: weight.to(save_as) for key, weight in merged(weights).items()}, done)
+            with disk_full_named(run.folder):
+                save_layers(file, {key: weight.to(save_as) for key, weight in merged(weights).items()}, done)
         if lora := motion_lora(averaged["layers"], info):
             with written_whole(path.with_name(f"{stage.name}_lora.safetensors")) as temporary:
                 save_file(lora, temporary)

@@ -126,11 +126,17 @@ class Stock:
             weights = random_weights(on_meta(UNetModel, config))
             checkpoint = {f"model.diffusion_model.{key}": weight for key, weight in weights.items()}
             checkpoint |= {mark: torch.zeros(()) for mark in marks}
-            loaded = comfy.sd.load_state_dict_guess_config(
-                checkpoint, output_vae=False, output_clip=False, model_options={"dtype": torch.float32}
-            )
-            assert loaded is not None
-            model: Any = loaded[0]
+
+            def load(disable_dynamic: bool = False) -> Any:
+                options: dict[str, Any] = {"output_vae": False, "output_clip": False}
+                loaded = comfy.sd.load_state_dict_guess_config(
+                    dict(checkpoint), model_options={"dtype": torch.float32}, disable_dynamic=disable_dynamic, **options
+                )
+                assert loaded is not None
+                return loaded[0]
+
+            model = load()
+            model.cached_patcher_init = (load, ())  # as if the checkpoint were a file, for copies of the MODEL
             models = (
                 with_public_layers(model, file) if file else with_layers(model, "v" if marks else "eps", bool(marks))
             )

@@ -40,12 +40,14 @@ def dataset(tmp_path):
     return folder
 
 
-def train(dataset, tmp_path, recipe="motion_pocket", layers=True, **changes):
+def arguments(dataset, folder, recipe="motion_pocket", layers=True, **changes):
     options = [f"--set={key}={value}" for key, value in {**FEW, **changes}.items()]
     options += ["--layers", str(VIDEO_LAYERS)] if layers else []
-    train_command.main(
-        [recipe, str(dataset), "--checkpoint", str(CHECKPOINT), "--output", str(tmp_path / "run"), *options]
-    )
+    return [recipe, str(dataset), "--checkpoint", str(CHECKPOINT), "--output", str(folder), *options]
+
+
+def train(dataset, tmp_path, **options):
+    train_command.main(arguments(dataset, tmp_path / "run", **options))
 
 
 def test_a_run_and_its_continuation(pack, dataset, tmp_path, capsys):

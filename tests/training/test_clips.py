@@ -29,6 +29,8 @@ def dataset(folder, shapes=((5, *LATENTS),), **changes):
             "text_index": torch.tensor([1 + i % 2 for i in range(shape[0])]),
             "pooled": torch.randn(3, 6, generator=generator).half(),
             "motion": torch.rand(shape[0], generator=generator),
+            "original_size": torch.tensor([[640, 360 + i] for i in range(shape[0])]),
+            "crop": torch.tensor([[10, 0]] * shape[0]),
         }
         save_file(shard, folder / f"shard-{number:05}.safetensors")
         shards.append(shard)
@@ -56,6 +58,10 @@ def test_shards_give_each_clip_with_its_text(tmp_path):
     assert torch.equal(clip.text["pooled_output"], shards[1]["pooled"][2].float())
     assert torch.equal(clips.null["cross_attn"], shards[0]["text"][0].float())
     assert clips.caption(6) == "caption 1 1" and clip.weight is None
+    assert clip.sizes["original_size"].tolist() == [640, 361] and clip.sizes["crop"].tolist() == [10, 0]
+    assert clip.conditioning().keys() == clip.text.keys() | clip.sizes.keys()
+    assert torch.equal(clip.conditioning(clips.null)["cross_attn"], clips.null["cross_attn"])
+    assert memory()[0].conditioning().keys() == {"cross_attn"}
 
 
 def test_wrong_folders_and_shards_say_so(tmp_path):

@@ -94,6 +94,15 @@ def test_resumed_bit_for_bit(tmp_path):
         run(tmp_path / "cut", Stage(**{**STAGE.__dict__, "batch": 8}))
 
 
+def test_layers_whose_checkpoint_is_lost_are_not_replaced(tmp_path):
+    run(tmp_path)
+    before = (tmp_path / "motion.safetensors").read_bytes()
+    (tmp_path / "motion.pt").unlink()
+    with pytest.raises(ValueError, match=r"motion\.safetensors exists, but the checkpoint .* is gone"):
+        run(tmp_path)
+    assert (tmp_path / "motion.safetensors").read_bytes() == before
+
+
 def test_a_clip_that_is_no_number_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"The loss of step \d+ is not a finite number\. Its clips: .*level 9.*kept"):
         run(

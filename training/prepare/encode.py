@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from ..checkpoint import written_whole
+from ..checkpoint import disk_full_named, written_whole
 from ..clips import INDEX
 from . import report
 from .candidate import Candidate
 from .extract import extract
 from .resize import buckets, fit, nearest
 from .settings import VERSION, Note, Settings
-from .shards import Contents, Encoders, Shard, digest, disk_full_named, load, plan, save
+from .shards import Contents, Encoders, Shard, digest, load, plan, save
 from .sources import Source
 
 PREVIEW = 12  # pixels per byte of a preview video

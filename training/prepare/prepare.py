@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from ..checkpoint import written_whole
+from ..checkpoint import disk_full_named, written_whole
 from ..clips import FORMAT_VERSION, INDEX
 from . import report, scenes, sources
 from .choose import choose
 from .encode import planned, write_all
 from .scan import Cache, Scanned
 from .settings import VERSION, Note, Settings
-from .shards import Encoders, Shard, digest, disk_full_named, load
+from .shards import Encoders, Shard, digest, load
 from .sources import Source
 
 SCANS, SHEET, REPORT = "scans.jsonl", "contact_sheet.png", "report.md"

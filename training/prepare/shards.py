@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -17,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...diffusion.resize import upsampled
-from ..checkpoint import written_whole
+from ..checkpoint import disk_full_named, written_whole
 from .candidate import Candidate
 from .settings import Note, Settings
 
@@ -161,7 +160,7 @@ def save(folder: Path, shard: Shard, contents: Contents) -> None:
     """Write a shard.
 
     Raises:
-        RuntimeError: The disk is full. Shards that were written before are kept.
+        DiskFull: The disk is full. Shards that were written before are kept.
     """
     notes = [vars(note) for note in shard.notes]
     metadata = {METADATA: json.dumps({"key": shard.key, "clips": contents.rows, "notes": notes})}
@@ -180,21 +179,3 @@ def load(folder: Path, shard: Shard) -> tuple[list[dict], list[Note]] | None:
     if stored["key"] != shard.key or not (folder / shard.preview).is_file():
         return None
     return stored["clips"], [Note(**note) for note in stored["notes"]]
-
-
-class disk_full_named:
-    """Context manager that turns errors of a full disk into a RuntimeError with one sentence."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind, error, _trace) -> None:
-        full = getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(error)
-        if error is not None and full:
-            raise RuntimeError(
-                f"The disk of {self.folder} is full. Complete files are kept: free some space and run the same "
-                "command again to continue."
-            ) from error

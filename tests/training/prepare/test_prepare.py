@@ -303,7 +303,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_is_done(folder, tmp_path, monk
 
     save_file = shards.save_file
     monkeypatch.setattr(shards, "save_file", full)
-    with pytest.raises(RuntimeError, match="disk of .* is full.*same command again to continue"):
+    with pytest.raises(RuntimeError, match="disk of .* is full.*again to continue"):
         run(folder, tmp_path / "out")
     assert len(list((tmp_path / "out").glob("shard-*.safetensors"))) == 2
     monkeypatch.setattr(shards, "save_file", save_file)
