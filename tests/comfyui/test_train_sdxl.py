@@ -43,9 +43,9 @@ def files(tmp_path, stock, clip, vae, monkeypatch):
     """Two videos of different sizes, the layers of AnimateDiff's SDXL beta, and the commands' options."""
     for number, (width, height) in enumerate(SIZES):
         name = tmp_path / "videos" / f"{number}.mkv"
-        write(name, moving(8, height, width, seed=number), codec="ffv1", pixels="bgr0")
+        write(name, moving(8, width, height, seed=number), codec="ffv1", pixels="bgr0")
         name.with_suffix(".txt").write_text(f"a ball {number}")
-    save_file(public.animatediff(WIDTHS, **{**public.SDXL_BETA, "widths": WIDTHS}), tmp_path / "mm_sdxl.safetensors")
+    save_file(public.animatediff(WIDTHS), tmp_path / "mm_sdxl.safetensors")
     monkeypatch.setattr(comfy.sd, "load_checkpoint_guess_config", lambda _: (stock.model, clip, vae))
     monkeypatch.setattr(headless, "find", lambda folder, name: name)
     return tmp_path
