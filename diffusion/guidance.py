@@ -14,6 +14,16 @@ def emu_guidance(uncond: Tensor, image: Tensor, full: Tensor, image_guidance: fl
     return (1 - image_guidance) * uncond + (image_guidance - text_guidance) * image + text_guidance * full
 
 
+def oscillating_guidance(step: int, high: float, low: float, constant_steps: int) -> float:
+    """Return the guidance weight of a step, counted from 0 (Imagen Video, section 2.6).
+
+    The weight is `high` in the first `constant_steps` steps, then alternates, beginning with `low`. The paper writes
+    guidance as (1 + w) full - w uncond, so its weights 15 and 1 are 16 and 2 here.
+    """
+    is_low = step >= constant_steps and (step - constant_steps) % 2 == 0
+    return low if is_low else high
+
+
 def rescale_guidance(guided: Tensor, full: Tensor, phi: float, frames: int) -> Tensor:
     """Rescale the standard deviation of each video towards the conditional output's, by phi in [0, 1].
 

@@ -65,6 +65,7 @@ SCENES: dict[str, tuple[tuple, tuple]] = {
     "EmuVideoDDIM": ((), ((0, "SamplerCustomAdvanced", "sampler"),)),
     "EmuVideoTrailingSteps": (((LAYERS, 0, "model"),), ((0, "SamplerCustomAdvanced", "sigmas"),)),
     "EmuVideoZeroSNR": (((CHECKPOINT, 0, "model"),), ((0, "KSampler", "model"),)),
+    "EmuVideoOscillatingGuidance": (((LAYERS, 0, "model"),), ((0, SAMPLER, "model"),)),
     "EmuVideoInterpolateFlow": ((("VAEDecode", 0, "images"),), ((0, "CreateVideo", "images"),)),
     "EmuVideoLoadMotionLoRA": (((LAYERS, 0, "model"),), ((0, "KSampler", "model"),)),
     "EmuVideoTemporalStrength": (((LAYERS, 0, "model"),), ((0, "KSampler", "model"),)),

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..host.guards import guard
 from ..host.guider import DEFAULT_GUIDANCE, make_guider
+from ..host.oscillating_guidance import with_oscillating_guidance
 from ..host.sampling import ddim_sampler, sample, trailing_sigmas
 from ..host.schedule import native_schedule, set_schedule
 
@@ -194,10 +195,41 @@ class ZeroTerminalSNRSchedule(io.ComfyNode):
         return io.NodeOutput(clone)
 
 
+class OscillatingGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoOscillatingGuidance",
+            display_name="Oscillating Guidance",
+            category=CATEGORY,
+            description="Alternates between strong and weak guidance from step to step, as Imagen Video does. Works "
+            "with every sampler.",
+            search_aliases=["cfg schedule", "dynamic cfg", "alternating guidance", "imagen video", "saturation"],
+            inputs=[
+                io.Model.Input("model", tooltip="The MODEL to sample."),
+                io.Float.Input(
+                    "low", default=2.0, min=0.0, max=100.0, step=0.1, round=0.01,
+                    tooltip="Guidance of every other step. The strong guidance is the sampler's own cfg or "
+                    "text_guidance.",
+                ),
+                io.Int.Input(
+                    "constant_steps", default=10, min=0, max=1000,
+                    tooltip="First steps with strong guidance alone. Use about a fifth of all steps.",
+                ),
+            ],
+            outputs=[io.Model.Output("model", tooltip="The same MODEL with oscillating guidance.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, low, constant_steps) -> io.NodeOutput:
+        return io.NodeOutput(with_oscillating_guidance(model, low, constant_steps))
+
+
 NODES: list[type[io.ComfyNode]] = [
     EmuVideoSampler,
     EmuVideoGuider,
     DDIMSamplerZeroSNR,
     TrailingTimesteps,
     ZeroTerminalSNRSchedule,
+    OscillatingGuidance,
 ]

@@ -39,6 +39,7 @@ NODES = {
     "EmuVideoSuperResolution",
     "EmuVideoTemporalStrength",
     "EmuVideoTrailingSteps",
+    "EmuVideoOscillatingGuidance",
     "EmuVideoValueSchedule",
     "EmuVideoZeroSNR",
 }

@@ -1,0 +1,58 @@
+"""Oscillating guidance on a MODEL: each sampling step gets its own guidance weight."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import comfy.model_patcher
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
+from torch import Tensor
+
+from ..diffusion.guidance import oscillating_guidance
+from .values import check_finite
+
+KEY = "emu_video_oscillating_guidance"
+
+
+def with_oscillating_guidance(
+    model: comfy.model_patcher.ModelPatcher, low: float, constant_steps: int
+) -> comfy.model_patcher.ModelPatcher:
+    """Return a clone whose sampling alternates between the sampler's own guidance weight and `low`.
+
+    The weight is `cfg` of any guider: the text weight of Emu Video Guider and Emu Video Sampler.
+    """
+    check_finite(low=low)
+    clone = model.clone()
+    clone.remove_wrappers_with_key(WrappersMP.PREDICT_NOISE, KEY)
+    clone.add_wrapper_with_key(
+        WrappersMP.PREDICT_NOISE, KEY, partial(predict_with_own_weight, low=low, constant_steps=constant_steps)
+    )
+    return clone
+
+
+def predict_with_own_weight(
+    executor: WrapperExecutor,
+    x: Tensor,
+    timestep: Tensor,
+    model_options: dict[str, Any],
+    seed: int | None = None,
+    *,
+    low: float,
+    constant_steps: int,
+) -> Tensor:
+    """Call the guider's prediction with the weight of the present step, then restore its own weight."""
+    guider: Any = executor.class_obj
+    high = guider.cfg
+    step = step_of(float(timestep.flatten()[0]), model_options["transformer_options"]["sample_sigmas"])
+    guider.cfg = oscillating_guidance(step, high, low, constant_steps)
+    try:
+        return executor(x, timestep, model_options, seed)
+    finally:
+        guider.cfg = high
+
+
+def step_of(sigma: float, sigmas: Tensor) -> int:
+    """Return the number of the step that evaluates the model at `sigma`; sigmas: [steps + 1], falling."""
+    started = sigmas[:-1].double() >= sigma * (1 - 1e-5)
+    return max(0, int(started.sum()) - 1)
