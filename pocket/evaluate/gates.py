@@ -81,7 +81,7 @@ def video_model(run: Run) -> Denoiser:
         layers.load_state_dict(run.so_far("video", "layers"))
     else:
         layers.load_state_dict({key: tensor.float() for key, tensor in load_layers(VIDEO_LAYERS)[0].items()})
-    attach(model.unet, layers, owner=layers)
+    attach(model.unet, layers, owner=model)  # the layers themselves are collected with this call's names
     return model
 
 
