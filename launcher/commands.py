@@ -44,6 +44,9 @@ COMMANDS = {
     "pocket measure_first_last": Command("measure videos between two frames", "pocket.evaluate.first_last"),
     "pocket measure_extension": Command("measure extended videos", "pocket.evaluate.extension"),
     "pocket judge": Command("let the reader judge two folders of its videos", "pocket.evaluate.judge", ("evaluate",)),
+    "pocket judge_pairs": Command(
+        "make pairs of videos to compare the reader with people", "pocket.evaluate.judge_pairs"
+    ),
     "pocket laws": Command("reproduce known laws on the shipped weights", "pocket.evaluate.laws", ("plot",)),
     "pocket own_motion_clips": Command("write videos of a motion, to train on", "pocket.evaluate.own_motion_clips"),
     "pocket measure_own_motion": Command("measure layers trained on such videos", "pocket.evaluate.own_motion"),

@@ -30,6 +30,7 @@ from ..model.text_encoder import Vocabulary
 from ..shipped import CHECKPOINT
 from ..stages.clips import step_generator
 from ..stages.layers import Network
+from ..stages.run import key_of
 from ..world import FPS, FRAMES
 from .data import Encoded, encode, encoded_training_set, pictures, tokens_of, training_clips
 from .recipes import ARMS, HIGH, LOW, STAGE, Arm, Base, Scale
@@ -51,7 +52,8 @@ class Lab:
     def __init__(self, folder: Path, scale: Scale):
         self.folder, self.scale = folder, scale
         folder.mkdir(parents=True, exist_ok=True)
-        about = json.dumps({"scale": asdict(scale), "stage": asdict(STAGE)}, sort_keys=True)
+        recipes = {"stage": asdict(STAGE), "arms": [asdict(arm) for arm in ARMS.values()]}
+        about = json.dumps({"scale": asdict(scale), "recipes": key_of(recipes)}, sort_keys=True)
         path = folder / "run.json"
         if path.exists() and path.read_text() != about:
             raise ValueError(

@@ -216,7 +216,7 @@ class Scale:
     """Size of a run. steps: of training; batch: clips of a step; clips: of the training set; subset: of (d); prompts:
     judged captions, a quarter of them with a word of UNSEEN; sampling: steps of the sampler."""
 
-    steps: int = 1500
+    steps: int = 2500
     batch: int = 8
     clips: int = 2000
     subset: int = 128
