@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..pocket.shipped import checkpoint_file, layers_file
+from ..pocket.shipped import SUPER_RESOLUTION_LAYERS, checkpoint_file, layers_file
 from .templates import Group, Node, Template
 
 POCKET = checkpoint_file()
@@ -120,6 +120,23 @@ class InterpolationStep:
         self.columns = [[model, conditioning], [sampled], [preview, frames, self.joined]]
 
 
+class SuperResolutionStep:
+    """37 frames to 37 of twice the size, in windows."""
+
+    def __init__(self, image: ImageStep | OwnImage, between: InterpolationStep, seed: int):
+        base = image.base
+        model = pocket_layers(base, "super_resolution")
+        texts = {"positive": image.video_text, "negative": image.null}
+        inputs = {"model": model, "vae": base["VAE"], "frames": between.joined, **texts}
+        settings = {"factor": 2, "noise_level": 100, "seed": seed + 1}
+        conditioning = Node("EmuVideoSuperResolution", inputs | settings, seed="fixed")
+        sampled = sampler(model, conditioning, "Sample sharp frames", seed, 25, text_guidance=1.0)
+        frames = decode(sampled, base, "Decode sharp frames")
+        self.joined = Node("EmuVideoJoin", {"images": frames, "layout": conditioning["layout"]}, "Join sharp frames")
+        preview = Node("PreviewImage", {"images": between.joined}, "37 frames")
+        self.columns = [[model, conditioning], [sampled], [preview, frames, self.joined]]
+
+
 def text_to_video() -> Template:
     image = ImageStep(checkpoint(), "a red circle moving right", 0)
     video = VideoStep(image, 0, "Emu Video Sampler")
@@ -134,6 +151,18 @@ def text_to_video_cascade() -> Template:
     steps = [Group("1. First frame", image.columns), Group("2. Video", video.columns)]
     last = Group("3. Interpolation", [*between.columns, save(between.joined, 32)])
     return Template("Text-to-Video-Cascade-Pocket", [steps, [last]])
+
+
+def text_to_video_super_resolution() -> Template:
+    """The whole cascade in the order of Imagen Video: frames between the frames, then larger frames."""
+    image = ImageStep(checkpoint(), "a red circle moving right", 1)
+    video = VideoStep(image, 2)
+    between = InterpolationStep(image, video, 3)
+    large = SuperResolutionStep(image, between, 5)
+    steps = [Group("1. First frame", image.columns), Group("2. Video", video.columns)]
+    third = Group("3. Interpolation (temporal super-resolution)", between.columns)
+    last = Group("4. Super-resolution", [*large.columns, save(large.joined, 32)])
+    return Template("Text-to-Video-Super-Resolution-Pocket", [steps, [third], [last]])
 
 
 def animate_image() -> Template:
@@ -178,3 +207,5 @@ TEMPLATES = [
     animate_image_interpolated(),
     extend_three_prompts(),
 ]
+if SUPER_RESOLUTION_LAYERS.exists():
+    TEMPLATES.append(text_to_video_super_resolution())

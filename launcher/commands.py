@@ -47,6 +47,7 @@ COMMANDS = {
     "pocket judge_pairs": Command(
         "make pairs of videos to compare the reader with people", "pocket.evaluate.judge_pairs"
     ),
+    "pocket measure_super_resolution": Command("measure its super-resolution", "pocket.evaluate.super_resolution"),
     "pocket laws": Command("reproduce known laws on the shipped weights", "pocket.evaluate.laws", ("plot",)),
     "pocket own_motion_clips": Command("write videos of a motion, to train on", "pocket.evaluate.own_motion_clips"),
     "pocket measure_own_motion": Command("measure layers trained on such videos", "pocket.evaluate.own_motion"),

@@ -1,0 +1,58 @@
+"""The measurement of super-resolution: its graph, its small videos, and how it scores sharp and blurred ones."""
+
+import cv2
+import numpy as np
+import pytest
+from emu_video.pocket.evaluate import super_resolution as measured
+from emu_video.pocket.evaluate.interpolation_score import CEILING, MODEL
+from emu_video.pocket.shipped import SUPER_RESOLUTION_LAYERS
+from emu_video.pocket.world import TIMES, sample_clips, showing
+from emu_video.pocket.world.edges import edge_width
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return sample_clips(4, 1, scenes=showing("moving right"))[0]
+
+
+def test_all_frames_are_given_to_the_layers():
+    graph = measured.graph("a red circle", seed=7, noise_level=50).nodes
+    (node,) = [node for node in graph.values() if node["class_type"] == "EmuVideoSuperResolution"]
+    inputs = node["inputs"]
+    assert (inputs["factor"], inputs["noise_level"], inputs["window"], inputs["seed"]) == (2, 50, 8, 7)
+    assert "image" not in inputs and inputs["frames"] == ["frames to 7", 0]
+    images = [node["inputs"]["image"] for node in graph.values() if node["class_type"] == "LoadImage"]
+    assert images == [measured.input_name(i) for i in range(len(TIMES))]
+    (loader,) = [node for node in graph.values() if node["class_type"] == "EmuVideoLoadTemporalLayers"]
+    assert loader["inputs"]["temporal_layers"] == SUPER_RESOLUTION_LAYERS.name
+
+
+def test_small_videos_are_means_and_their_corruption_has_its_strength(clip):
+    truth = measured.true_frames(clip)
+    assert truth.shape == (8, 256, 256, 3)
+    small = measured.made_smaller(truth, 0, 0)
+    assert small.shape == (8, 128, 128, 3)
+    boxes = truth.reshape(8, 128, 2, 128, 2, 3).mean((2, 4))
+    assert np.abs(small - boxes).max() <= 0.5
+    grey = np.full_like(truth, 128)
+    assert abs(measured.made_smaller(grey, 10, 0).std() - 10) < 0.3
+
+
+def test_edges_have_their_width(clip):
+    frame = measured.true_frames(clip)[0]
+    assert 0.6 < edge_width(frame) < 1.1
+    for sigma in (1.0, 2.0, 4.0):  # a step blurred by a Gaussian rises from 10 to 90 % over 2.56 sigma
+        assert edge_width(cv2.GaussianBlur(frame, (0, 0), sigma)) == pytest.approx(2.56 * sigma, rel=0.15)
+    assert np.isnan(edge_width(np.full_like(frame, 100)))
+
+
+def test_scores_of_a_perfect_and_of_a_blurred_video(clip):
+    truth = measured.true_frames(clip)
+    row, _ = measured.judge(clip, truth, measured.made_smaller(truth, 0, 0), truth)
+    perfect, bicubic = row["methods"][MODEL], row["methods"]["bicubic"]
+    assert perfect["psnr"] > 70 and perfect["ssim"] > 0.999 and perfect["flicker"] == 0 and perfect["read"]
+    assert bicubic["psnr"] < 50 and bicubic["edge"] > 1.5 * perfect["edge"] and bicubic["read"]
+    assert row["methods"]["truth"]["edge"] == perfect["edge"] and 25 < row["methods"][CEILING]["psnr"] < 60
+    rows = [row | {"level": level, "corruption": 0.0} for level in (0, 100)]
+    assert "| 2 clips | PSNR, dB |" in measured.table(rows)
+    assert "| corruption, of 255 | noise level 0 | noise level 100 | bicubic |" in measured.crossover(rows)
