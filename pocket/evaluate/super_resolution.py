@@ -55,8 +55,8 @@ def graph(caption: str, seed: int, noise_level: int, frames: int = len(TIMES)) -
     conditioning["class_type"] = "EmuVideoSuperResolution"
     for name in ("image", "frames"):
         del conditioning["inputs"][name]
-    settings = {"factor": FACTOR, "noise_level": noise_level, "seed": seed}
-    conditioning["inputs"] |= {"frames": batch, **settings, "window": frames, "tile": 0}
+    settings = {"factor": FACTOR, "noise_level": noise_level, "seed": seed, "window": frames, "tile": 0}
+    conditioning["inputs"] |= {"frames": batch, **settings, "initial_noise": "each frame"}
     filled.fetch_frames()
     return filled
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...evaluation.results import read_rows
 from ...evaluation.score import metrics_table
 from ...evaluation.tables import stale_files
-from . import extension, first_last, interpolation_tables, text_to_video
+from . import extension, first_last, interpolation_tables, law_tables, text_to_video
 from .reasons import reasons_table
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +22,7 @@ def measured_tables() -> dict[str, str]:
     """Return all tables by name."""
     rows = {name: read_rows(MEASURED / f"{name}.jsonl") for name in ("text_to_video", "extension")}
     of_clips = {name: list(read_rows(MEASURED / f"{name}.jsonl").values()) for name in ("interpolation", "first_last")}
+    laws = list(read_rows(MEASURED / "laws.jsonl").values())
     return {
         "metrics": metrics_table(),
         "reasons": reasons_table(),
@@ -29,6 +30,7 @@ def measured_tables() -> dict[str, str]:
         "extension": extension.table(list(rows["extension"].values())),
         **interpolation_tables.tables(of_clips["interpolation"]),
         **first_last.tables(of_clips["first_last"]),
+        **law_tables.tables(laws),
     }
 
 
