@@ -23,7 +23,7 @@ POSITIVE, NEGATIVE, IMAGE_ONLY = range(3)  # indices of conditionings; ComfyUI h
 EVALUATE = "sampler_calc_cond_batch_function"
 WRAPPER = "model_function_wrapper"
 DEFAULT_GUIDANCE = (7.5, 2.0)  # text and image weight of the paper (section 4)
-GUIDANCE_OF_BASE = {"pocket": (2.0, 1.0)}  # the same for layers whose file states no weights
+GUIDANCE_OF_BASE = {"pocket": (2.0, 1.0), "pocket2": (2.0, 1.0)}  # the same for layers whose file states no weights
 
 
 class EmuVideoGuider(comfy.samplers.CFGGuider):

@@ -24,14 +24,13 @@ from emu_video.host import prepare as host
 from emu_video.host.clip_scores import aesthetic_score, clip_score, image_embedding
 from emu_video.host.fingerprint import fingerprint
 from emu_video.host.training import train_recipe
+from emu_video.pocket.shipped import CHECKPOINT
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.training.prepare.videos import moving, write
 from emu_video.training.clips import ShardedClips
 from emu_video.training.known_frames import KnownFrames
 from emu_video.training.objective import Objective
 from emu_video.training.recipe import load_recipe
-
-CHECKPOINT = Path(host.__file__).parent.parent / "pocket" / "weights" / "checkpoints" / "emu_video_pocket.safetensors"
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from emu_video.evaluation.sweep import GraphArm, Sweep, same_weights
 from emu_video.evaluation.videos import Video, read, write_lossless, write_mp4
 from emu_video.launcher.client import ConnectionLost
 from emu_video.launcher.environment import ROOT
+from emu_video.pocket.shipped import CHECKPOINT
 from emu_video.tests.evaluation.fake_comfyui import FakeComfyUI, serving
 
 GRAPH = str(ROOT / "workflows" / "api" / "text_to_video_pocket.json")
@@ -65,7 +66,7 @@ def test_what_is_rendered_is_not_rendered_again(tmp_path, arms):
         changed = [arms[0], read_arm(["strong", GRAPH, "Emu Video Sampler.text_guidance=5"])]
         sweep(tmp_path, changed, seeds=(0, 7, 8)).run([server.url])
         assert len(server.runs) == 12 + 1 + 6
-        server.models["checkpoints"].append({"name": "emu_video_pocket.safetensors", "size": 5, "modified": 1.0})
+        server.models["checkpoints"].append({"name": CHECKPOINT.name, "size": 5, "modified": 1.0})
         sweep(tmp_path, changed, seeds=(0,)).run([server.url])
         assert len(server.runs) == 19 + 4
         sweep(tmp_path, changed, seeds=(0,)).run([server.url])
@@ -88,12 +89,10 @@ def test_interrupted_sweep_goes_on(tmp_path, arms):
 def test_servers_with_different_files_of_one_name_are_refused(tmp_path, arms):
     servers = [FakeComfyUI(), FakeComfyUI()]
     for server, size in zip(servers, (5, 6), strict=True):
-        server.models = {"checkpoints": [{"name": "emu_video_pocket.safetensors", "size": size, "modified": 1.0}]}
+        server.models = {"checkpoints": [{"name": CHECKPOINT.name, "size": size, "modified": 1.0}]}
     with serving(servers[0]) as one, serving(servers[1]) as other:
         other_name = other.url.replace("127.0.0.1", "localhost")
-        with pytest.raises(
-            ValueError, match="emu_video_pocket.safetensors has 5 bytes on 127.0.0.1 and 6 on localhost"
-        ):
+        with pytest.raises(ValueError, match=f"{CHECKPOINT.name} has 5 bytes on 127.0.0.1 and 6 on localhost"):
             sweep(tmp_path, arms).run([one.url, other_name])
 
 
