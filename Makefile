@@ -10,7 +10,7 @@ help:
 	@echo "make format      put the code into its format"
 	@echo "make lint        lint, format, spelling"
 	@echo "make check       the same and types"
-	@echo "make test        unit tests: torch alone, no ComfyUI, about a minute"
+	@echo "make test        unit tests: torch alone, no ComfyUI, on all cores, less than a minute"
 	@echo "make test-heavy  every test, with a ComfyUI, its server and a browser"
 
 format:
@@ -26,7 +26,7 @@ check: lint
 	$(PYTHON) -m basedpyright
 
 test:
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m "not slow" $(UNIT)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m "not slow" -n auto --dist worksteal $(UNIT)
 
 test-heavy:
 	$(PYTHON) run.py test

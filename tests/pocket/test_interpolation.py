@@ -17,7 +17,7 @@ PATHS = ("x", "y", "radius", "angle")
 
 @pytest.mark.parametrize("scenes", [ALL, showing(*CROSSING)], ids=["all", "crossing"])
 def test_every_fourth_fine_frame_is_the_clip_itself(scenes):
-    coarse, fine = (sample_clips(31, 300, times, scenes) for times in (TIMES, FINE_TIMES))
+    coarse, fine = (sample_clips(31, 100, times, scenes) for times in (TIMES, FINE_TIMES))
     assert len(FINE_TIMES) == 37 and FINE_TIMES[4:33:4].tolist() == TIMES.tolist()
     for one, other in zip(coarse, fine, strict=True):
         assert one.caption == other.caption

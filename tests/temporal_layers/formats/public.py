@@ -6,6 +6,7 @@ Written from the published layouts, not from the package's own tables. No layer 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -38,6 +39,11 @@ class Random:
 
 def sinusoids(length: int, channels: int) -> Tensor:
     """[1, length, channels], sine on even and cosine on odd channels."""
+    return _sinusoids(length, channels).clone()
+
+
+@cache
+def _sinusoids(length: int, channels: int) -> Tensor:
     table = torch.zeros(1, length, channels)
     for position in range(length):
         for i in range(0, channels, 2):
