@@ -15,6 +15,7 @@ def ddim_step(
     eps: Tensor,
     alpha_cumprod: float,
     next_alpha_cumprod: float,
+    *,
     eta: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -41,6 +42,7 @@ def ddim(
     x: Tensor,
     schedule: Schedule,
     timesteps: Sequence[int],
+    *,
     eta: float = 0.0,
     generator: torch.Generator | None = None,
     callback: Callable[[int, Tensor, Tensor], None] | None = None,
@@ -62,5 +64,5 @@ def ddim(
             raise ValueError(f"Unknown prediction '{prediction}': use 'v' or 'eps'.")
         if callback is not None:
             callback(step, x0, x)
-        x = ddim_step(x0, eps, levels[step], levels[step + 1], eta, generator)
+        x = ddim_step(x0, eps, levels[step], levels[step + 1], eta=eta, generator=generator)
     return x

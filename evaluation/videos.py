@@ -53,14 +53,14 @@ def read(file: Path | BytesIO) -> Video:
 
 def write_lossless(path: Path, video: Video) -> None:
     """Write FFV1 in Matroska: every pixel comes back as it is."""
-    _write(path, video, "matroska", "ffv1", "bgr0", {})
+    _write(path, video, container="matroska", codec="ffv1", pixels="bgr0", options={})
 
 
 def write_mp4(path: Path, video: Video) -> None:
     """Write H.264 that every browser plays. If a size is odd, the last row or column is repeated."""
     height, width = video.frames.shape[1:3]
     even = np.pad(video.frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge")
-    _write(path, Video(even, video.fps), "mp4", "libx264", "yuv420p", {"crf": "12"})
+    _write(path, Video(even, video.fps), container="mp4", codec="libx264", pixels="yuv420p", options={"crf": "12"})
 
 
 def encode(video: Video, container: str, codec: str, pixels: str, options: dict[str, str]) -> bytes:
@@ -77,7 +77,7 @@ def encode(video: Video, container: str, codec: str, pixels: str, options: dict[
     return buffer.getvalue()
 
 
-def _write(path: Path, video: Video, container: str, codec: str, pixels: str, options: dict[str, str]) -> None:
+def _write(path: Path, video: Video, *, container: str, codec: str, pixels: str, options: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(encode(video, container, codec, pixels, options))

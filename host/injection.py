@@ -66,7 +66,8 @@ def inject(
     if earlier is not None:
         notice(f"The temporal layers {name} replace the {earlier.family} layers that this MODEL already had.")
     clone = model.clone()
-    weights = load_patcher(state_dict, info, model.load_device, model.offload_device, model.model.get_dtype_inference())
+    devices = model.load_device, model.offload_device
+    weights = load_patcher(state_dict, info, devices, model.model.get_dtype_inference())
     clone.set_additional_models(KEY, [weights])
     clone.set_attachments(KEY, info)
     clone.set_attachments(FRAMES, frames)
@@ -96,23 +97,25 @@ def check_layers(model: comfy.model_patcher.ModelPatcher) -> LayersInfo:
 def load_patcher(
     state_dict: dict[str, torch.Tensor],
     info: LayersInfo,
-    load_device: torch.device,
-    offload_device: torch.device,
+    devices: tuple[torch.device, torch.device],
     dtype: torch.dtype,
     disable_dynamic: bool = False,
 ) -> comfy.model_patcher.ModelPatcher:
-    """Return the temporal weights as a ModelPatcher. ComfyUI also calls this to make a copy for another GPU."""
+    """Return the temporal weights as a ModelPatcher. ComfyUI also calls this to make a copy for another GPU.
+
+    devices: where the weights are loaded for sampling, and where they are offloaded.
+    """
     layers = TemporalLayers.of(info, comfy.ops.manual_cast)
     layers.load_state_dict({key: weight.to(dtype) for key, weight in state_dict.items()}, assign=True)
     layers.eval().requires_grad_(False)
     comfy.model_management.archive_model_dtypes(layers)
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = patcher_class(layers, load_device, offload_device)
-    patcher.cached_patcher_init = (load_patcher, (state_dict, info, load_device, offload_device, dtype))
+    patcher = patcher_class(layers, *devices)
+    patcher.cached_patcher_init = (load_patcher, (state_dict, info, devices, dtype))
     return patcher
 
 
-def with_layers(executor, x, t, c_concat, c_crossattn, control, transformer_options, **conds):
+def with_layers(executor, x, t, c_concat, c_crossattn, control, transformer_options, **conds):  # noqa: PLR0917 (ComfyUI's)
     """Run one call of the model with the layers attached. An APPLY_MODEL wrapper.
 
     Model and layers are taken from `executor`, because ComfyUI gives the same wrapper to clones with another model

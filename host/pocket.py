@@ -1,7 +1,7 @@
 """The pocket checkpoint for ComfyUI's stock loaders: its UNet, text encoder, tokenizer and autoencoder."""
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import comfy.latent_formats
 import comfy.model_base
@@ -116,7 +116,7 @@ class _PocketTokenizer:
 class _PocketTextModel(nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
     """The pocket's TextEncoder with the interface of ComfyUI's text encoders."""
 
-    special_tokens = {"start": START, "end": END, "pad": PAD}
+    special_tokens: ClassVar = {"start": START, "end": END, "pad": PAD}
 
     def __init__(self, vocabulary_size: int, device="cpu", dtype=None, model_options=None):
         super().__init__()
@@ -146,16 +146,16 @@ class _PocketTextModel(nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
 class EmuVideoPocket(comfy.supported_models_base.BASE):
     """The pocket checkpoint. A signature tensor identifies it, so no other checkpoint is mistaken for it."""
 
-    unet_config = {
+    unet_config: ClassVar = {
         "context_dim": 128,
         "use_temporal_attention": False,
         "adm_in_channels": 256,
     }
-    unet_extra_config = {"num_heads": -1, "num_head_channels": 32, "use_scale_shift_norm": True}
+    unet_extra_config: ClassVar = {"num_heads": -1, "num_head_channels": 32, "use_scale_shift_norm": True}
     latent_format = _PocketLatent
-    sampling_settings = {"zsnr": True}
+    sampling_settings: ClassVar = {"zsnr": True}
     memory_usage_factor = 0.5
-    supported_inference_dtypes = [torch.float32]
+    supported_inference_dtypes: ClassVar = [torch.float32]
 
     @classmethod
     def matches(cls, unet_config, state_dict=None, **_):

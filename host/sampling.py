@@ -26,6 +26,7 @@ def sample_ddim(
     model: Any,
     x: Tensor,
     sigmas: Tensor,
+    *,
     extra_args: dict[str, Any] | None = None,
     callback: Callable[[dict[str, Any]], None] | None = None,
     disable: bool | None = None,
@@ -51,7 +52,7 @@ def sample_ddim(
             return x0
         eps = (x - a * x0) / b
         norm, norm_next = a * a + b * b, a_next * a_next + b_next * b_next
-        x_vp = ddim_step(x0, eps, a * a / norm, a_next * a_next / norm_next, eta, generator)
+        x_vp = ddim_step(x0, eps, a * a / norm, a_next * a_next / norm_next, eta=eta, generator=generator)
         x = norm_next**0.5 * x_vp
     return x
 

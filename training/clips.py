@@ -160,10 +160,9 @@ class ShardedClips:
         entry = self.index.clips[number]
         shard = self._open(entry.shard)
         text = self._text(shard, int(shard.get_slice("text_index")[entry.row]))
-        weight, upsampled = (
-            shard.get_slice(name)[entry.row].float() if name in shard.keys() else None for name in OPTIONAL
-        )
-        sizes = {name: shard.get_slice(name)[entry.row] for name in SIZES if name in shard.keys()}
+        names = set(shard.keys())
+        weight, upsampled = (shard.get_slice(name)[entry.row].float() if name in names else None for name in OPTIONAL)
+        sizes = {name: shard.get_slice(name)[entry.row] for name in SIZES if name in names}
         return Clip(shard.get_slice("latents")[entry.row].float(), text, weight, upsampled, sizes)
 
     def shape(self, number: int) -> Shape:
@@ -180,9 +179,9 @@ class ShardedClips:
         for name, row in rows.items():
             shard = self._open(name)
             needed = ("latents", "text", "text_index", *(("upsampled",) if self.downscale > 1 else ()))
-            for tensor in needed:
-                if tensor not in shard.keys():
-                    raise ValueError(f"{self.folder / name} lacks the tensor {tensor}: prepare the clips again.")
+            missing = sorted(set(needed).difference(shard.keys()))
+            if missing:
+                raise ValueError(f"{self.folder / name} lacks the tensor {missing[0]}: prepare the clips again.")
             count, *shape = shard.get_slice("latents").get_shape()
             if len(shape) != 4 or shape[0] != self.frames or row >= count:
                 raise ValueError(
@@ -203,7 +202,7 @@ class ShardedClips:
     @staticmethod
     def _text(shard: Any, row: int) -> Conds:
         conds = {}
-        for name in shard.keys():
+        for name in list(shard.keys()):
             if name in TEXT or name.startswith(PREFIX):
                 conds[TEXT.get(name, name.removeprefix(PREFIX))] = shard.get_slice(name)[row].float()
         return conds

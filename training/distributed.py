@@ -93,12 +93,12 @@ ALONE = Processes()
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that torchrun started, within a `with` block. Without torchrun there is one process."""
-    count = int(os.environ.get("WORLD_SIZE", 1))
+    count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield ALONE
         return
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), count)

@@ -153,9 +153,9 @@ def curves(rows: list[Row], names: tuple[str, ...], size: tuple[int, int] = (480
         return picture
     steps = [step for points in lines.values() for step, _ in points]
     values = [value for points in lines.values() for _, value in points]
-    low, high = min(0.0, min(values)), float(np.percentile(values, 98)) * 1.05
+    low, high = min(0.0, *values), float(np.percentile(values, 98)) * 1.05
     high = high if high > low else low + 1.0
-    first, last = min(steps), max(max(steps), min(steps) + 1)
+    first, last = min(steps), max(*steps, min(steps) + 1)
 
     def place(step: float, value: float) -> tuple[int, int]:
         x = MARGIN + (step - first) / (last - first) * (width - MARGIN - 12)

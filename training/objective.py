@@ -7,7 +7,7 @@ for any number of processes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,7 @@ def v_error(
     t: Tensor,
     schedule: Schedule,
     generator: torch.Generator,
+    *,
     known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the squared error of the v-prediction.
@@ -103,7 +104,7 @@ class Objective:
     timesteps: str = "noisy"
     last: float = 0.05
     dropout: Dropout = Dropout()
-    known: KnownFrames = KnownFrames()
+    known: KnownFrames = field(default_factory=KnownFrames)
     drift_weight: float = 0.0
 
     def draw(self, clip: Clip, generator: torch.Generator, *, conditioned: bool = True, t: int | None = None) -> Sample:

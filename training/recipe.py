@@ -219,7 +219,8 @@ def parse(values: Mapping[str, Any]) -> Recipe:
 def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {f.name: f for f in fields(kind) if f.name != "stages"}
     types, result = get_type_hints(kind), {}
-    for key, value in values.items():
+    for key, given in values.items():
+        value = given
         if key not in known:
             raise ValueError(f"{key} is not a key of a recipe{_nearest(key)}.")
         wanted, limits = types[key], known[key].metadata

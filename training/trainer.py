@@ -46,7 +46,7 @@ class Run:
     start: str
 
 
-def train_layers(
+def train_layers(  # noqa: PLR0917 (all six belong to every stage)
     layers: TemporalLayers,
     network: Network,
     clips: Clips,

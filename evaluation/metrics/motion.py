@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -37,7 +38,7 @@ X264 = {
 def flows(frames: np.ndarray) -> list[Flow]:
     """Return the optical flow between neighbours of frames [T, H, W, 3]: T - 1 flows, in pixels."""
     tensors = as_batches(frames)
-    return [estimate(one, other) for one, other in zip(tensors[:-1], tensors[1:], strict=True)]
+    return [estimate(one, other) for one, other in pairwise(tensors)]
 
 
 def as_batches(frames: np.ndarray) -> list[Tensor]:

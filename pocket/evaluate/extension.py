@@ -126,8 +126,9 @@ def table(rows: list[dict]) -> str:
     """Return the table of pocket/README.md."""
     columns = ("motion", "colour", "shape", "present")
     stages = [[row["extensions"][i] for row in rows] for i in range(CLIPS - 1)]
+    every = [extension for stage in stages for extension in stage]
     lines = []
-    for name, members in [*((str(i), stage) for i, stage in enumerate(stages, 1)), ("all", sum(stages, []))]:
+    for name, members in [*((str(i), stage) for i, stage in enumerate(stages, 1)), ("all", every)]:
         shares = [share_text([member[column] for member in members]) for column in columns]
         there = finite(member["jump"] for member in members)
         lines.append((name, *shares, f"{mean_text(there)} (n = {len(there)})"))

@@ -109,7 +109,7 @@ def pictures_from_text(model: Denoiser, captions: list[str], steps: int, scale: 
 
 @torch.no_grad()
 def videos_from_first(
-    model: Denoiser, first: Tensor, captions: list[str], steps: int, text: float, image: float, seed: int
+    model: Denoiser, first: Tensor, captions: list[str], *, steps: int, text: float, image: float, seed: int
 ) -> Tensor:
     """Sample latents [n, 8, C, 16, 16] from first-frame latents [n, C, 16, 16] and captions."""
     count = len(captions)
@@ -204,10 +204,9 @@ def video_gate(run: Run, steps: int, text: float, image: float, count: int) -> N
     clips = sample_clips(CHECK.seed, CHECK.count)
     plain = single_shapes()[:count]
     captions = [clips[i].caption for i in plain]
-    videos = decode(
-        run,
-        videos_from_first(model, data.latents[plain, 0].float(), captions, steps, text, image, 6).flatten(0, 1),
-    )
+    starts = data.latents[plain, 0].float()
+    latents = videos_from_first(model, starts, captions, steps=steps, text=text, image=image, seed=6)
+    videos = decode(run, latents.flatten(0, 1))
     videos = videos.reshape(len(plain), FRAMES, *videos.shape[1:])
     hits = {"motion": 0, "colour": 0, "shape": 0, "same": 0, "present": 0, "drift": 0.0}
     for i, video in zip(plain, videos, strict=True):
@@ -245,7 +244,7 @@ def errors(model: Denoiser, x0: Tensor, weight: Tensor, captions: list[str], t: 
         torch.full((count * frames,), t),
         SCHEDULE,
         torch.Generator().manual_seed(t),
-        known,
+        known=known,
     )
     return (error.mean(1) * weight.flatten(0, 1)).unflatten(0, (count, frames)).mean((1, 2, 3))
 

@@ -95,8 +95,8 @@ def _change(path: str, target: str, parts: dict[str, Tensor], shape: torch.Size)
             f"{path}: the matrices of {target} have shapes {list(up.shape)} and {list(down.shape)} instead of "
             f"[{shape[0]}, rank] and [rank, {shape[1]}]; use the temporal layers that the motion LoRA was made for."
         )
-    for name in parts:
-        check_values(path, f"{name} of {target}", parts[name])
+    for name, tensor in parts.items():
+        check_values(path, f"{name} of {target}", tensor)
     if "alpha" in parts and parts["alpha"].numel() != 1:
         raise ValueError(
             f"{path}: alpha of {target} has shape {list(parts['alpha'].shape)} instead of one number; "

@@ -33,6 +33,7 @@ class TemporalTransformer(TemporalModule):
     def __init__(
         self,
         channels: int,
+        *,
         heads: Count = 0,
         head_dim: Count = 0,
         positions: Count = 0,

@@ -45,7 +45,7 @@ def ddim_of_diffusers(x, steps, eta, seed):
 @pytest.mark.parametrize("steps", [10, 25, 50, 250])
 def test_parity_with_diffusers(steps, eta, dtype, tolerance):
     noise, generator = gaussian(dtype), torch.Generator().manual_seed(5)
-    ours = ddim(network, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps), eta, generator)
+    ours = ddim(network, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps), eta=eta, generator=generator)
     error = (ours - ddim_of_diffusers(noise, steps, eta, seed=5)).abs().max().item()
     print(f"steps {steps} eta {eta} {dtype}: {error:.1e}")
     assert error < tolerance
@@ -54,7 +54,7 @@ def test_parity_with_diffusers(steps, eta, dtype, tolerance):
 @pytest.mark.parametrize("steps", [1, 10, 25, 250])
 def test_full_noise_is_the_limit_of_almost_full_noise(steps):
     full, almost = (
-        ddim(network, gaussian(), SCHEDULE, SCHEDULE.trailing_timesteps(steps), eta, generator)
+        ddim(network, gaussian(), SCHEDULE, SCHEDULE.trailing_timesteps(steps), eta=eta, generator=generator)
         for eta, generator in ((e, torch.Generator().manual_seed(5)) for e in (1.0, 1 - 1e-9))
     )
     torch.testing.assert_close(full, almost, rtol=0, atol=1e-3)

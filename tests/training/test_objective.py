@@ -42,7 +42,7 @@ def test_known_frames_are_appended_after_the_noisy_channels():
         seen.append(x)
         return x[:, :4]
 
-    v_error(denoiser, x0, torch.full((8,), 500), schedule, torch.Generator().manual_seed(1), known)
+    v_error(denoiser, x0, torch.full((8,), 500), schedule, torch.Generator().manual_seed(1), known=known)
     assert seen[0].shape == (8, 9, 2, 2) and torch.equal(seen[0][:, 4:], known)
 
 

@@ -24,6 +24,7 @@ def choose(
     scanned: Sequence[Scanned],
     encoders: Encoders,
     settings: Settings,
+    *,
     notes: list[Note],
     tick: Callable[[int, int], None],
 ) -> list[Candidate]:

@@ -49,6 +49,7 @@ def write_all(
     shards: Sequence[Shard],
     by_name: dict[str, Source],
     out: Path,
+    *,
     encoders: Encoders,
     settings: Settings,
     tick: Callable[[int, int], None],
@@ -68,7 +69,14 @@ def write_all(
     for shard in shards:
         if shard in missing:
             with disk_full_named(out):
-                _write(shard, by_name, out, encoders, settings, lambda rows, done=done: tick(done + rows, total))
+                _write(
+                    shard,
+                    by_name,
+                    out,
+                    encoders=encoders,
+                    settings=settings,
+                    tick=lambda rows, done=done: tick(done + rows, total),
+                )
         done += len(shard.clips)
         tick(done, total)
 
@@ -89,6 +97,7 @@ def _write(
     shard: Shard,
     by_name: dict[str, Source],
     out: Path,
+    *,
     encoders: Encoders,
     settings: Settings,
     tick: Callable[[int], None],

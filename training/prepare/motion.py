@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -113,6 +114,6 @@ def of_clip(speeds: np.ndarray, frames: Sequence[int]) -> tuple[float, float]:
     Emu Video uses the second, because a clip should always move, not only on average.
     """
     # Frames of the video between two frames of the clip count, too.
-    steps = np.array([speeds[a + 1 : b + 1].mean() if b > a else 0.0 for a, b in zip(frames, frames[1:], strict=False)])
+    steps = np.array([speeds[a + 1 : b + 1].mean() if b > a else 0.0 for a, b in pairwise(frames)])
     window = min(WINDOW, len(steps))
     return float(steps.mean()), float(np.convolve(steps, np.full(window, 1 / window), "valid").min())

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +66,14 @@ def prepare(
     found, notes = sources.find(folder, out, settings.names_as_captions)
     out.mkdir(parents=True, exist_ok=True)
     scanned = _scan(found, out, settings, progress)
-    clips = choose(found, scanned, encoders, settings, notes, lambda done, total: progress("score", done, total))
+    clips = choose(found, scanned, encoders, settings, notes=notes, tick=partial(progress, "score"))
     if not clips:
         raise ValueError(f"All clips of the {len(found)} videos were left out. {_reasons(notes)}")
     by_name = {source.name: source for source in found}
     shards = planned(clips, by_name, encoders, settings, notes)
-    write_all(shards, by_name, out, encoders, settings, lambda done, total: progress("encode", done, total))
-    return _finish(out, shards, encoders, settings, notes, list(zip(found, scanned, strict=True)))
+    write_all(shards, by_name, out, encoders=encoders, settings=settings, tick=partial(progress, "encode"))
+    results = list(zip(found, scanned, strict=True))
+    return _finish(out, shards, encoders=encoders, settings=settings, notes=notes, scanned=results)
 
 
 def _check_size(settings: Settings, multiple: int) -> None:
@@ -118,6 +120,7 @@ def _reasons(notes: Sequence[Note]) -> str:
 def _finish(
     out: Path,
     shards: Sequence[Shard],
+    *,
     encoders: Encoders,
     settings: Settings,
     notes: list[Note],

@@ -44,7 +44,7 @@ def clips(times: Sequence[float], cuts: Sequence[int], *, frames: int, fps: floa
         slack = max(0.0, duration - fitting * length) / 2
         for number in range(fitting):
             start = times[first] + slack + number * length
-            spans.append(_span(times, start, first, last, frames, fps))
+            spans.append(_span(times, start, first=first, last=last, frames=frames, fps=fps))
     if not spans:
         longest = max(end - times[first] for first, _, end in scenes)
         between = " between two cuts" if len(scenes) > 1 else ""
@@ -74,7 +74,7 @@ def _scenes(times: Sequence[float], cuts: Sequence[int]) -> list[tuple[int, int,
     ]
 
 
-def _span(times: Sequence[float], start: float, first: int, last: int, frames: int, fps: float) -> Span:
+def _span(times: Sequence[float], start: float, *, first: int, last: int, frames: int, fps: float) -> Span:
     """Return the clip from `start`, with the frame that is shown at each of its times."""
     shown = [bisect_right(times, start + number / fps + EARLY) - 1 for number in range(frames)]
     return Span(tuple(min(max(index, first), last) for index in shown), start, start + frames / fps)

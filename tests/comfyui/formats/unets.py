@@ -92,7 +92,7 @@ def inputs(videos: int = 2, conditioning_channels: int = 0, seed: int = 3) -> tu
 def hang(unet: UNetModel, state_dict: dict[str, Tensor], info: LayersInfo) -> TemporalLayers:
     """Hang converted layers on a UNet as the injection does."""
     cpu = torch.device("cpu")
-    layers = load_patcher(state_dict, info, cpu, cpu, torch.float32).model
+    layers = load_patcher(state_dict, info, (cpu, cpu), torch.float32).model
     layers.frames = FRAMES
     attach(unet, layers, owner=unet)  # for as long as the UNet lives
     return layers
