@@ -55,7 +55,7 @@ def measure(clips: int) -> list[float]:
         model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(headless.find("checkpoints", checkpoint_file()))
         assert model is not None
         made_by = encoders(model, clip, vae)
-        made_by.frames(torch.zeros(8, CLIP_SIDE, CLIP_SIDE, 3, dtype=torch.uint8).numpy())
+        made_by.frames(torch.zeros(8, CLIP_SIDE, CLIP_SIDE, 3))
         before, stages, start = _peak(), {}, time.process_time()
 
         def progress(stage: str, done: int, total: int) -> None:
