@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,3 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_clean(tool):
     result = subprocess.run([sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_pre_commit_has_the_pinned_versions():
+    pinned = " ".join(file.read_text() for file in (ROOT / "launcher").glob("requirements*.txt")).split()
+    found = re.findall(r"(?:ruff|codespell)==[\d.]+", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert len(found) == 2 and set(found) <= set(pinned)
