@@ -47,7 +47,7 @@ Step = Callable[[], Tensor]
 
 @dataclass
 class Row:
-    """One line of the table; ratios are with temporal layers over without."""
+    """One line of the table. Ratios are values with temporal layers over values without them."""
 
     unet: str
     dtype: str

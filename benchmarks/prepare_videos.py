@@ -1,4 +1,4 @@
-"""Writes small mp4 files with captions, all different: python -m emu_video.benchmarks.prepare_videos FOLDER COUNT."""
+"""Write small, different mp4 files with captions: python -m emu_video.benchmarks.prepare_videos FOLDER COUNT."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _read_json(text: str) -> list[tuple[int, str]]:
         ) from None
     for frame, prompt in pairs:
         if not re.fullmatch(r"\s*-?\d{1,9}\s*", frame) or not isinstance(prompt, str):
-            raise ValueError(f'"{frame}" is not a frame number with a text: write, for example, "8": "text".')
+            raise ValueError(f'The entry "{frame}" has no frame number or no text: write, for example, "8": "a dog".')
     return [(int(frame), prompt.strip()) for frame, prompt in pairs]
 
 

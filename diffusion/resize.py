@@ -15,7 +15,7 @@ def resized(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def downscaled(images: Tensor, factor: int) -> Tensor:
-    """Return images [n, H, W, 3] made smaller by a whole factor: each pixel is the mean of a box.
+    """Return images [n, H, W, 3] scaled down by an integer factor. Each pixel is the mean of a box.
 
     Raises:
         ValueError: height or width is not a multiple of `factor`.

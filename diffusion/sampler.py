@@ -19,7 +19,7 @@ def ddim_step(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return x at the next noise level from the estimates at the present one (Song et al. 2021, equations 12 and 16).
+    """Return x at the next noise level from estimates at the current one (Song et al. 2021, equations 12 and 16).
 
     eta 0 is deterministic and works in both directions, 1 is as random as DDPM. Noise is drawn on the generator's
     device. Raises ValueError for a step towards more noise (DDIM inversion) with eta above 0, which is undefined.
@@ -48,10 +48,10 @@ def ddim(
     callback: Callable[[int, Tensor, Tensor], None] | None = None,
     prediction: str = "v",
 ) -> Tensor:
-    """Denoise x, unit Gaussian noise when timesteps start at N-1, to x0.
+    """Return x0, sampled from x. If the timesteps start at N-1, x has to be unit Gaussian noise.
 
-    `model(x_t, t)` returns v (or eps), guidance included; `timesteps` descend and the last step goes to x0;
-    `callback(step, x0, x_t)` is called with each step's estimate.
+    `model(x_t, t)` returns v or eps after guidance. `timesteps` descend; the last step leads to x0.
+    `callback(step, x0, x_t)` is called with the estimate of each step.
     """
     levels = [schedule.alphas_cumprod[t].item() for t in timesteps] + [1.0]
     for step, t in enumerate(timesteps):

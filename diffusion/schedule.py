@@ -53,7 +53,10 @@ def euler_spread(levels: Sequence[float], spread: float = 0.5) -> float:
 
 
 class Schedule:
-    """`alphas_cumprod` in float64, [N], on the CPU; timesteps are indices 0 (clean) to N-1 (noise)."""
+    """Variance-preserving noise schedule of N timesteps, from 0 (clean) to N-1 (noise).
+
+    `alphas_cumprod`: float64 [N] on the CPU.
+    """
 
     def __init__(self, alphas_cumprod: Tensor):
         self.alphas_cumprod = alphas_cumprod.detach().to("cpu", torch.float64)

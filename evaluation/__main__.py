@@ -1,4 +1,4 @@
-"""Compare two or more graphs, or folders of videos, by numbers and by eye.
+"""Compare two or more graphs or folders of videos: by metrics, and side by side.
 
 An arm is NAME PATH [NODE.WIDGET=VALUE ...]: a graph saved with Export (API), or a folder of finished videos, matched by
 name. In a graph, all seeds, the texts of the nodes titled Prompt and Image prompt, and the given widgets are replaced.

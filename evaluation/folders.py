@@ -20,7 +20,7 @@ def clips_of(arm: str, folder: Path, prompts: Mapping[str, str] | None = None) -
         ValueError: the folder is missing, has no video, or has two with one name.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder of videos.")
+        raise ValueError(f"{folder} is not a folder. Give a folder of videos, or a graph in API format.")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
     if not files:
         raise ValueError(f"{folder} has no video. Known endings: {', '.join(SUFFIXES)}.")

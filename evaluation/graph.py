@@ -33,7 +33,9 @@ class Graph:
         try:
             nodes = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read as a graph: {error}.") from error
+            raise ValueError(
+                f"{path} cannot be read as a graph: {error}. Save the graph with Workflow > Export (API)."
+            ) from error
         if isinstance(nodes, dict) and "nodes" in nodes:
             raise ValueError(
                 f"{path} is a graph of the editor. Save it with Workflow > Export (API) and give that file."
@@ -74,7 +76,7 @@ class Graph:
         """Return the id of the node that is connected to an input."""
         value: Any = self.inputs(name).get(slot)
         if value is None or not is_link(value):
-            raise ValueError(f"Nothing is connected to the input {slot!r} of {name!r}.")
+            raise ValueError(f"The input {slot!r} of {name!r} is not connected. Connect it and export the graph again.")
         return value[0]
 
     def add(self, title: str, kind: str, **inputs) -> list:
@@ -137,7 +139,7 @@ class Graph:
 
 
 def is_link(value: Any) -> bool:
-    """Whether an input's value is a link [node id, output] rather than a widget's value."""
+    """Return whether an input's value is a link [node id, output] instead of a widget's value."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
 
 

@@ -21,7 +21,7 @@ POLL_SECONDS = 0.2
 
 
 class Pool:
-    """Runs jobs on all servers at once.
+    """Pool of servers that run jobs in parallel.
 
     Args:
         servers: addresses such as http://127.0.0.1:8188.
@@ -73,7 +73,7 @@ class Pool:
     async def _work(self, server: str) -> None:
         while self.waiting or self.busy:
             job = next((job for job in self.waiting if server not in self.refused_by.get(job.key, ())), None)
-            if job is None:  # a job that runs elsewhere may be put back
+            if job is None:  # a job that runs on another server may come back into the queue
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             self.waiting.remove(job)

@@ -88,9 +88,9 @@ def write_report(
     arms: Mapping[str, str],
     notes: Sequence[str],
 ) -> Path:
-    """Write report.html and report.json into `folder`, beside the videos in report/ARM/NAME.mp4.
+    """Write report.html and report.json into `folder`. The videos that they show are in its report/ARM/NAME.mp4.
 
-    arms: name -> how it was made. notes: sentences on what is missing or was changed.
+    arms: name -> description. notes: sentences about missing or changed parts.
     """
     shown = [row for row in matched if all((clip.arm, clip.name) in scores for clip in row)]
     if not shown:

@@ -91,7 +91,7 @@ def _statements(source: bytes) -> bytes:
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is a docstring or the docstring of a constant."""
+    """Return whether a statement is a docstring, possibly of a constant."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)

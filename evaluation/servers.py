@@ -55,7 +55,9 @@ async def run_job(url: str, job: Job) -> Outputs:
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
         raise ConnectionLost(f"{url}: {error or type(error).__name__}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConnectionLost(f"{url} does not answer as a ComfyUI does ({type(error).__name__}: {error}).") from error
+        raise ConnectionLost(
+            f"The answer of {url} is not that of a ComfyUI server ({type(error).__name__}: {error}). Check the address."
+        ) from error
 
 
 def with_new_pictures(nodes: dict[str, dict]) -> dict[str, dict]:

@@ -58,7 +58,7 @@ def clip_of(folder: Path, arm: str, prompt: Prompt, seed: int) -> Clip:
 
 
 class Sweep:
-    """Renders each prompt with each seed by each arm into `folder`: ARM/ID_SEED.mkv, lossless.
+    """Renderer of each prompt with each seed by each arm. It writes lossless files ARM/ID_SEED.mkv into `folder`.
 
     renders.jsonl in `folder` records the graph and the model files of each video.
     """
@@ -77,7 +77,10 @@ class Sweep:
 
     def _job(self, arm: GraphArm, prompt: Prompt, seed: int) -> Job:
         if not any(name in node["inputs"] for node in arm.graph.nodes.values() for name in ("seed", "noise_seed")):
-            raise ValueError(f"The graph of {arm.name!r} has no seed, so all its videos would be the same.")
+            raise ValueError(
+                f"The graph of {arm.name!r} has no seed, so all its videos would be the same. Use a "
+                "sampler node with a seed."
+            )
         graph = arm.graph.filled(prompt.text, prompt.image, seed)
         self.rates[arm.name] = graph.fetch_frames()
         links = (

@@ -35,7 +35,7 @@ def read(file: Path | BytesIO) -> Video:
     try:
         with av.open(str(file) if isinstance(file, Path) else file) as container:
             if not container.streams.video:
-                raise ValueError(f"{name} has no video stream.")
+                raise ValueError(f"{name} has no video stream. Remove it from the folder.")
             stream = container.streams.video[0]
             for frame in container.decode(stream):
                 frames.append(frame.to_ndarray(format="rgb24"))

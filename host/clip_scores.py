@@ -74,7 +74,7 @@ def aesthetic_score(vision: Any, head: dict[str, Tensor], name: str) -> Callable
     keys = [next(key for key in head if key.endswith(weight)) for _, weight in names]
     layers = [(head[key].float(), head[key.removesuffix("weight") + "bias"].float()) for key in keys]
     if not layers or layers[-1][0].shape[0] != 1:
-        raise ValueError(f"{name} is not an aesthetic predictor of linear layers (LAION's version 2).")
+        raise ValueError(f"{name} is not an aesthetic predictor of linear layers: use LAION's predictor, version 2.")
     width = image_embedding(vision, np.zeros((8, 8, 3), np.uint8)).shape[-1]
     if layers[0][0].shape[1] != width:
         raise ValueError(

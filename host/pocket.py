@@ -189,6 +189,6 @@ class EmuVideoPocket(comfy.supported_models_base.BASE):
 
 
 def register() -> None:
-    """Add the pocket to the models that ComfyUI recognises, after all of its own."""
+    """Add the pocket to the end of ComfyUI's list of models."""
     if not any(m.__name__ == EmuVideoPocket.__name__ for m in comfy.supported_models.models):
         comfy.supported_models.models.append(EmuVideoPocket)

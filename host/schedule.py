@@ -128,7 +128,7 @@ def set_schedule(
 
 
 def predicts_v(model: comfy.model_patcher.ModelPatcher) -> bool:
-    """Return whether a MODEL's present schedule is for v-prediction."""
+    """Return whether a MODEL's current schedule is for v-prediction."""
     sampling = model.get_model_object("model_sampling")
     return isinstance(sampling, (ZeroSNRFlow, comfy.model_sampling.V_PREDICTION))
 

@@ -83,7 +83,7 @@ class Setting:
 
 
 def active_setting(settings: Sequence[Setting], sampling: Any, options: Mapping[str, Any]) -> Setting:
-    """Return the last setting that applies at the present noise level. Without one, return the strength as trained."""
+    """Return the last setting that applies at the current noise level. Without one, return the strength as trained."""
     sigmas = options.get("sigmas")
     for setting in reversed(settings):
         if (setting.start, setting.end) == (0.0, 1.0) or (

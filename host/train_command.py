@@ -1,7 +1,7 @@
 """Train temporal layers on prepared clips: python run.py train RECIPE DATASET --checkpoint FILE.
 
 On several GPUs: torchrun --nproc-per-node 2 -m emu_video.host.train_command RECIPE DATASET --checkpoint FILE. Run the
-same command again to continue after a stop. Ctrl-C stops after the present step and saves; a second Ctrl-C stops
+same command again to continue after a stop. Ctrl-C stops after the current step and saves; a second Ctrl-C stops
 immediately.
 """
 
@@ -88,7 +88,7 @@ def _train(args: argparse.Namespace, recipe) -> str:
 
 
 class _Stop:
-    """Handler of Ctrl-C: stop after the present step. A second Ctrl-C ends the program."""
+    """Handler of Ctrl-C: stop after the current step. A second Ctrl-C ends the program."""
 
     def __init__(self):
         self.wanted = False

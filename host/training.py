@@ -271,8 +271,8 @@ def _clips(clips: Clips | Path, stage: Stage) -> Clips:
     if not isinstance(clips, Path):
         if stage.dataset:
             raise ValueError(
-                f"Stage {stage.name} reads its clips from the folder {stage.dataset}: give the name of a dataset "
-                f"instead of latents."
+                f"Stage {stage.name} of the recipe uses the dataset {stage.dataset}, so connected latents do not "
+                "work: give the name of a dataset instead."
             )
         return clips
     return ShardedClips(clips / stage.dataset if stage.dataset else clips)

@@ -192,8 +192,9 @@ def frames_per_video(batch: int, frames: int) -> int:
     """Return the frames of one video in a latent batch of `batch` frames; 0 = the batch is one video."""
     if frames and batch % frames:
         raise ValueError(
-            f"The latent batch holds {batch} frames, which is not a whole number of {frames}-frame videos; set frames "
-            f"of Load Temporal Layers to 0 for one video of any length, or make the batch a multiple of {frames}."
+            f"The latent batch has {batch} frames, which is not a multiple of the {frames} frames of one video: set "
+            f"frames of Load Temporal Layers to 0 for one video of any length, or make the batch a multiple of "
+            f"{frames}."
         )
     return frames or batch
 
@@ -205,12 +206,13 @@ def check_known_frames(known: torch.Size, latent: torch.Size, frames: int) -> No
     """
     if known[0] not in (frames, latent[0]):
         raise ValueError(
-            f"The conditioning is for videos of {known[0]} frames, but the latent has {latent[0]} in videos of "
-            f"{frames}: connect the latent of the node that made the conditioning, or for several videos at once set "
-            f"frames of Load Temporal Layers to {known[0]}."
+            f"The conditioning has {known[0]} frames, but a video of the latent has {frames}: connect the latent "
+            f"output of the same conditioning node. For several videos in one latent, set frames of Load Temporal "
+            f"Layers to {known[0]}."
         )
     if latent[2:] != known[2:]:
         raise ValueError(
-            f"The known frames' latents are {known[-1]}x{known[-2]} but the video's are "
-            f"{latent[-1]}x{latent[-2]}: connect the latent of the node that made the conditioning."
+            f"The latents of the known frames are {known[-1]}x{known[-2]}, but those of the video are "
+            f"{latent[-1]}x{latent[-2]}: connect the latent output of the same conditioning node, or Resize Known "
+            "Frames for a second pass."
         )

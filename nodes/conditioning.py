@@ -203,7 +203,8 @@ class InterpolationConditioning(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "seam", options=["continuous", PAPER], default="continuous", advanced=True,
-                    tooltip="How windows are joined. The paper's way loses a given frame and skips time at each seam.",
+                    tooltip="How windows are joined. As in the paper, a given frame is lost and time skips at each "
+                    "seam.",
                 ),
             ],
             outputs=[*conditioning_outputs(listed=True), layout_output()],

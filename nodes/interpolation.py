@@ -26,7 +26,11 @@ class InterpolateFramesOpticalFlow(io.ComfyNode):
                     tooltip="Factor on the frame rate. 2 adds one new frame between two given ones, 4 adds three.",
                 ),
             ],
-            outputs=[io.Image.Output("images", tooltip="(frames - 1) x factor + 1 frames, the given ones unchanged.")],
+            outputs=[
+                io.Image.Output(
+                    "images", tooltip="The video with (frames - 1) x factor + 1 frames. The given frames are unchanged."
+                )
+            ],
         )
 
     @classmethod

@@ -32,7 +32,7 @@ def weight_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "image_guidance", default=image, min=0.0, max=100.0, step=0.1, round=0.01,
-            tooltip="How strongly the video keeps to the first frame. A higher value gives less motion.",
+            tooltip="How similar the video stays to the first frame. A higher value gives less motion.",
         ),
         io.Float.Input(
             "guidance_rescale", default=0.0, min=0.0, max=1.0, step=0.05, round=0.01, advanced=True,
@@ -44,8 +44,8 @@ def weight_inputs() -> list[io.Input]:
 def guidance_input() -> io.Input:
     return io.Combo.Input(
         "guidance", options=[AS_TRAINED, AS_SET], default=AS_TRAINED, optional=True, advanced=True,
-        tooltip="As trained replaces guidance weights that you left at their defaults by those of the temporal "
-        "layers. As set takes both numbers as they are.",
+        tooltip="As trained uses the weights of the temporal layers for guidance inputs that have their default "
+        "value. As set always uses the inputs.",
     )  # fmt: skip
 
 

@@ -55,7 +55,8 @@ class SuperResolutionConditioning(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "initial_noise", options=[EACH_FRAME, SAME], default=EACH_FRAME, advanced=True,
-                    tooltip="The same noise for all frames flickers less, but fine detail may stick to the screen.",
+                    tooltip="Initial noise of the frames. The same noise for all flickers less, but fine detail may "
+                    "not move with objects.",
                 ),
             ],
             outputs=[*conditioning_outputs(listed=True), layout_output()],

@@ -66,7 +66,8 @@ class TrainTemporalLayers(io.ComfyNode):
                 ),
                 io.Conditioning.Input("conditioning", optional=True, tooltip="Caption of each connected latent."),
                 io.Clip.Input("clip", optional=True, tooltip="Text encoder for the prompts."),
-                io.Vae.Input("vae", optional=True, tooltip="Decodes sample videos. Otherwise they are small previews."),
+                io.Vae.Input("vae", optional=True, tooltip="VAE for the sample videos. Without it they are small "
+                "previews."),
             ],
             outputs=[
                 io.Model.Output("model", tooltip="The checkpoint with the trained layers."),

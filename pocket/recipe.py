@@ -77,10 +77,9 @@ class ImageStage:
     """Text to image: v-prediction with zero terminal SNR. The result is frozen in all later stages.
 
     timesteps: a distribution of training.objective.TIMESTEPS; last_timestep: share of pictures at the last one.
-    drop_text: share
-    of pictures without text. near_weight: loss weight of latents near a shape, 1 elsewhere. word_weight: weight of the
-    loss of a linear probe that must find the caption's words in the activations, because temporal layers can only use
-    words that the frozen model passes on.
+    drop_text: share of pictures without text. near_weight: loss weight of latents near a shape, 1 elsewhere.
+    word_weight: weight of the loss of a linear probe that must find the caption's words in the activations, because
+    temporal layers can only use words that the frozen model passes on.
     """
 
     seed: int

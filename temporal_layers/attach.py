@@ -80,7 +80,7 @@ class _Swap:
         return self.hung(self.original, *args, **kwargs)
 
     def cover(self) -> None:
-        """Replace the module's present `forward`."""
+        """Replace the module's current `forward`."""
         self.replaced = self.module.__dict__.get("forward")
         if self.original != self.module.forward:
             self.original = self.module.forward

@@ -106,7 +106,7 @@ class LayersInfo:
 
     @property
     def zero_terminal_snr(self) -> bool:
-        """Whether the last timestep is pure noise. This is always so for a flow."""
+        """Whether the last timestep is pure noise, which is always true for a flow."""
         return not isinstance(self.noise, Discrete) or self.noise.zero_terminal_snr
 
     def to_json(self) -> str:

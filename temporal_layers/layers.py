@@ -136,7 +136,7 @@ class TemporalLayers(nn.Module):
         """Return new float32 weights that leave the image model's output unchanged, bit for bit.
 
         Last layers and the conditioning convolution are zero. All other weights have torch's own initialisation from
-        `seed`. The present weights are not read, because `operations` may leave them undefined or absent.
+        `seed`. The current weights are not read, because `operations` may leave them undefined or absent.
         """
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(seed)

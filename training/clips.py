@@ -86,7 +86,7 @@ class Clips(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip in `index.json`. source: its video; start, stop: seconds in it; shard and row: where its latents are."""
+    """One clip in `index.json`. source, start, stop: its video, and seconds in it. shard, row: place of its latents."""
 
     caption: str
     source: str

@@ -43,7 +43,7 @@ class Sampling:
 
     @torch.no_grad()
     def make(self, task: Task, numbers: Sequence[int], stage: str, step: int) -> Samples:
-        """Sample the videos with the present weights."""
+        """Sample the videos with the current weights."""
         numbers = [numbers[i % len(numbers)] for i in range(len(self.texts) or min(COUNT, len(numbers)))]
         texts = self.texts or tuple(task.clips[number].text for number in numbers)
         captions = list(self.captions) or [task.clips.caption(number) for number in numbers]

@@ -207,7 +207,8 @@ def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> Layers
     if stage.downscale > 1 and clips.downscale != stage.downscale:
         found = f"made smaller by {clips.downscale}" if clips.downscale > 1 else "of full size alone"
         raise ValueError(
-            f"The recipe's stage {stage.name} trains super-resolution by {stage.downscale}, but the clips are {found}: "
+            f"The recipe's stage {stage.name} trains super-resolution by factor {stage.downscale}, but the clips are "
+            f"{found}: "
             f"prepare them with downscale {stage.downscale} (run.py prepare --downscale {stage.downscale})."
         )
     noise = info.noise

@@ -1,4 +1,4 @@
-"""Faults put into a good video on purpose: training examples of each reason, and checks with a known answer."""
+"""Artificial faults in a good video: training examples for each reason, and checks with a known answer."""
 
 from __future__ import annotations
 

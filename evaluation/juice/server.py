@@ -1,4 +1,4 @@
-"""The page on which people judge pairs of videos, and its results. On this machine, or on a LAN with a token."""
+"""Web server with the page for judging pairs of videos, and the results: on this machine, or on a LAN with a token."""
 
 from __future__ import annotations
 

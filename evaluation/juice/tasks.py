@@ -1,4 +1,4 @@
-"""What each rater is shown, in which order, and on which side."""
+"""Tasks of each rater: which videos are shown, in which order, and on which side."""
 
 from __future__ import annotations
 

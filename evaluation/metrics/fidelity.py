@@ -26,7 +26,9 @@ def as_video(frames: Any) -> Tensor:
 
 def same_size(one: Tensor, other: Tensor) -> None:
     if one.shape != other.shape:
-        raise ValueError(f"The video is {tuple(one.shape)} and its reference {tuple(other.shape)}; they must be alike.")
+        raise ValueError(
+            f"The video is {tuple(one.shape)} and its reference {tuple(other.shape)}; they must have the same shape."
+        )
 
 
 def psnr(video: Any, reference: Any) -> float:

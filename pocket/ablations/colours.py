@@ -1,4 +1,4 @@
-"""What zero terminal SNR should change in (b): how much of a video's mean colour survives sampling."""
+"""Effect of zero terminal SNR in (b): how much of a video's mean colour is kept by sampling."""
 
 from __future__ import annotations
 

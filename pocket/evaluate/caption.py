@@ -1,4 +1,4 @@
-"""What the caption of a pocket video asks for: one shape, its colour, place and motion, background and light."""
+"""Content that a caption of a pocket video describes: one shape, its colour, place and motion, background and light."""
 
 from __future__ import annotations
 

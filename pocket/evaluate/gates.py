@@ -74,7 +74,7 @@ def image_model(run: Run) -> Denoiser:
 
 
 def video_model(run: Run) -> Denoiser:
-    """Return the run's video layers at their last checkpoint, or the shipped ones, on their image model."""
+    """Return the image model with the run's video layers at their last checkpoint, or with the shipped layers."""
     model = run.image_model()
     layers = new_layers(run, "video", model)
     if run.has_begun("video"):

@@ -127,7 +127,7 @@ def judge(prompt: dict, first: np.ndarray, frames: np.ndarray) -> dict:
 
 
 def is_right(reading: Reading, body: dict) -> bool:
-    """Whether a shape of this colour is in all frames, with the right shape and motion."""
+    """Return whether a shape of this colour is in all frames, with the right shape and motion."""
     return reading.present and (reading.majority("shape"), reading.motion) == (body["shape"], body["motion"])
 
 

@@ -22,7 +22,7 @@ from .run import FOLDER, IMAGE_STAGES, Run, plain, save_tensors
 
 
 def export(run: Run, folder: Path = WEIGHTS) -> list[Path]:
-    """Write every result that is done below `folder`, as ComfyUI's model folders. Returns the files."""
+    """Write all finished results into ComfyUI's model folders below `folder`. Returns the files."""
     written = []
     if not run.checkpoint and all(run.is_done(stage) for stage in IMAGE_STAGES):
         written.append(export_checkpoint(run, folder / "checkpoints" / checkpoint_file(run.recipe.name)))

@@ -29,7 +29,7 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Part:
-    """The sort of an image model's module, in terms that all backbones share, and its output width.
+    """Type and output width of an image model's module. The types are the same for all backbones.
 
     sort: "spatial_conv", "spatial_transformer", "transformer_block", "residual_block", "time_embedding", "group_norm".
     """
@@ -67,7 +67,7 @@ class Backbone(Protocol):
         ...
 
     def part(self, module: nn.Module) -> Part | None:
-        """Return the sort and width of `module`, or None if no temporal module can be attached to it."""
+        """Return the type and width of `module`, or None if no temporal module can be attached to it."""
         ...
 
     def to_frames(self, out: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:

@@ -41,7 +41,7 @@ def check_output(output: Path) -> None:
     """Check that the output file can be written, before the input is read.
 
     Raises:
-        ValueError: The output is a folder, lies in a folder that does not exist, or does not end in .safetensors.
+        ValueError: The output is a folder, its folder does not exist, or it does not end in .safetensors.
     """
     if output.is_dir():
         raise ValueError(f"{output} is a folder. Give a file name, for example {output / 'x.safetensors'}.")

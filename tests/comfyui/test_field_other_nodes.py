@@ -193,7 +193,7 @@ def test_a_detailer_that_crops_the_frames(model, vae):
     known = tiny.first_frame_known(FRAMES)
     texts = tiny.text(1, known_frames=known), tiny.text(2, known_frames=known)
     crop = {"samples": noise_of(FRAMES, 4)[..., 2:6, 2:6], "noise_mask": torch.ones(FRAMES, 1, 4, 4)}
-    with pytest.raises(ValueError, match="known frames' latents are 8x8 but the video's are 4x4"):
+    with pytest.raises(ValueError, match="latents of the known frames are 8x8, but those of the video are 4x4"):
         ksampler(tiny.with_temporal_layers(model), crop, *texts, denoise=0.5)
     assert ksampler(trained(model), crop, denoise=0.5).isfinite().all()
 

@@ -139,7 +139,7 @@ def test_two_videos_in_one_batch(model):
 
 def test_frames_that_do_not_divide_the_batch(model):
     before = weights_hash(model)
-    with pytest.raises(ValueError, match="holds 6 frames.*4-frame videos; set frames"):
+    with pytest.raises(ValueError, match="has 6 frames.*4 frames of one video: set frames"):
         sample(with_temporal_layers(model, frames=4), frames=6)
     assert weights_hash(model) == before
 

@@ -165,14 +165,14 @@ def test_frames_that_do_not_divide_the_batch_are_refused(model):
     model = tiny.with_temporal_layers(model)
     known = tiny.text(1, known_frames=tiny.first_frame_known(4))
     for frames in (6, 8):
-        with pytest.raises(ValueError, match=f"videos of 4 frames, but the latent has {frames} in videos of {frames}"):
+        with pytest.raises(ValueError, match=f"conditioning has 4 frames, but a video of the latent has {frames}"):
             tiny.sample(model, frames=frames, positive=known, negative=known)
 
 
 def test_a_latent_of_another_size_is_refused(model):
     model = tiny.with_temporal_layers(model)
     known = tiny.text(1, known_frames=tiny.first_frame_known(4))
-    with pytest.raises(ValueError, match="known frames' latents are 8x8 but the video's are 16x16"):
+    with pytest.raises(ValueError, match="latents of the known frames are 8x8, but those of the video are 16x16"):
         tiny.sample(model, noise=noise_of(4, size=16), positive=known, negative=known)
 
 

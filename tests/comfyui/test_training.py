@@ -151,7 +151,7 @@ def test_half_precision(model, tmp_path):
         ({"start": "given"}, "but there are none: connect the model of Load Temporal Layers"),
         ({"prediction": "eps"}, "Stage motion trains layers for eps, but this pocket checkpoint predicts v"),
         ({"frames": 8}, "stage motion is for clips of 8 frames, the dataset has 4"),
-        ({"dataset": "hq"}, "reads its clips from the folder hq"),
+        ({"dataset": "hq"}, "uses the dataset hq"),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(model, tmp_path, changes, message):

@@ -119,7 +119,8 @@ def _pictures(
             size, facts.pixels = size or image.size, image.mode
             if image.size != size:
                 raise Unreadable(
-                    f"{path.name} is {image.size[0]}x{image.size[1]}, but the pictures before are {size[0]}x{size[1]}."
+                    f"{path.name} is {image.size[0]}x{image.size[1]}, but the pictures before are "
+                    f"{size[0]}x{size[1]}: save all at the same size."
                 )
             yield Frame(index / fps, _array(image, longest) if wanted(index) else None, size)
 

@@ -50,13 +50,13 @@ def clips(times: Sequence[float], cuts: Sequence[int], *, frames: int, fps: floa
         between = " between two cuts" if len(scenes) > 1 else ""
         raise TooFewFrames(
             f"Its longest part{between} is {longest:.2f} s, but a clip of {frames} frames at {fps:g} fps needs "
-            f"{length:.2f} s."
+            f"{length:.2f} s: use fewer frames or a higher frame rate."
         )
     smooth = [span for span in spans if _repeated(span) <= MOST_REPEATED]
     if not smooth:
         raise TooFewFrames(
             f"Its frame rate is too low: at {fps:g} fps, {_repeated(spans[0]):.0%} of a clip's frames would repeat "
-            "the previous one."
+            "the previous one. Use a lower frame rate."
         )
     if 0 < per_video < len(smooth):
         smooth = [smooth[int((number + 0.5) * len(smooth) / per_video)] for number in range(per_video)]
