@@ -27,7 +27,7 @@ EULER = comfy.samplers.sampler_object("euler")
 
 
 def reference(noise, steps, eta=0.0, generator=None):
-    return ddim(network, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps), eta, generator)
+    return ddim(network, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps), eta=eta, generator=generator)
 
 
 def standard_noise(size=32):
