@@ -3,7 +3,8 @@
 A clip of 8 frames is drawn at 256 pixels and made smaller by 2. A ComfyUI server makes it larger again; bicubic and
 Lanczos interpolation also do, for comparison. The true frames, encoded and decoded, show the error of the autoencoder.
 With several noise levels and corruptions, the table of where noise on the known frames begins to help is printed.
-Interrupted runs continue. Writes pocket/evaluate/measured/super_resolution.jsonl and a contact sheet.
+The pocket's own videos are made larger, too. Interrupted runs continue. Writes
+pocket/evaluate/measured/super_resolution.jsonl and a contact sheet.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from ...evaluation.metrics import fidelity
 from ...evaluation.results import Results
 from ...evaluation.servers import Job, Outputs
 from ...evaluation.tables import markdown
-from ..shipped import CHECKPOINT, SUPER_RESOLUTION_LAYERS
+from ..shipped import SUPER_RESOLUTION_LAYERS
 from ..world import SIZE, TIMES, Clip, edges, render_clips
 from ..world.edges import edge_width
 from ..world.reader import read_clip
+from . import super_resolution_own, text_to_video
 from .interpolation import chosen_clips, input_name, through_autoencoder
 from .interpolation_score import CEILING, MODEL, flicker
 from .text_to_video import ROOT
 
 GRAPH = ROOT / "workflows" / "api" / "animate_image_pocket.json"
 RESULT = Path(__file__).parent / "measured" / "super_resolution.jsonl"
-FILES = (GRAPH, CHECKPOINT, SUPER_RESOLUTION_LAYERS, Path(edges.__file__), Path(fidelity.__file__))
+FILES = (GRAPH, *text_to_video.FILES, SUPER_RESOLUTION_LAYERS, Path(edges.__file__))
 FACTOR = 2
 FILTERS = {"bicubic": cv2.INTER_CUBIC, "Lanczos": cv2.INTER_LANCZOS4}
 METHODS = (MODEL, *FILTERS, CEILING)
@@ -153,7 +155,14 @@ def crossover(rows: list[dict]) -> str:
 
 
 def main(
-    *, count: int, seed: int, levels: list[int], corruptions: list[float], result: Path, servers: list[str] | None
+    *,
+    count: int,
+    own: int,
+    seed: int,
+    levels: list[int],
+    corruptions: list[float],
+    result: Path,
+    servers: list[str] | None,
 ) -> None:
     if not SUPER_RESOLUTION_LAYERS.exists():
         sys.exit(f"\n{SUPER_RESOLUTION_LAYERS} does not exist: train and export a recipe with super-resolution first.")
@@ -168,7 +177,11 @@ def main(
                 found[key] = clip, corruption, level, i
                 jobs.append(Job(key, graph(clip.caption, i, level).nodes, uploads))
 
+    own_videos = {key: job for level in levels for key, job in super_resolution_own.jobs(seed, own, level).items()}
+
     def judge_outputs(key: str, outputs: Outputs) -> tuple[dict, list[np.ndarray]]:
+        if key in own_videos:
+            return super_resolution_own.judge(own_videos[key][0], outputs)
         clip, corruption, level, i = found[key]
         truth = true_frames(clip)
         small = made_smaller(truth, corruption, i)
@@ -176,18 +189,24 @@ def main(
         strips = [np.concatenate(list(video), 1) for video in videos]
         return {"level": level, "corruption": corruption} | row, strips
 
-    rows = measure(servers, Results(result, FILES, seed=seed), jobs, judge_outputs)
+    jobs += [job for _, job in own_videos.values()]
+    measured = measure(servers, Results(result, FILES, seed=seed), jobs, judge_outputs)
+    rows = measured[: len(found)]
     for corruption in corruptions:
         for level in levels:
             group = [row for row in rows if (row["corruption"], row["level"]) == (corruption, level)]
             print(f"\nNoise level {level}, corruption {corruption:g}\n\n{table(group)}")
     if len(levels) * len(corruptions) > 1:
         print(f"\n{crossover(rows)}")
+    for number, level in enumerate(levels if own else ()):
+        of_level = measured[len(found) + number * own :][:own]
+        print(f"\nNoise level {level}\n\n{super_resolution_own.table(of_level)}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=128)
+    parser.add_argument("--own", type=int, default=64, help="videos of the pocket that are made larger")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--levels", type=int, nargs="+", default=[0], help="noise levels of the known frames")
     parser.add_argument("--corruptions", type=float, nargs="+", default=[0.0], help="of the small video, of 255")

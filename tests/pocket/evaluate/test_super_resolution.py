@@ -3,7 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+from emu_video.evaluation import pictures
 from emu_video.pocket.evaluate import super_resolution as measured
+from emu_video.pocket.evaluate import super_resolution_own as own
+from emu_video.pocket.evaluate import text_to_video
 from emu_video.pocket.evaluate.interpolation_score import CEILING, MODEL
 from emu_video.pocket.shipped import SUPER_RESOLUTION_LAYERS
 from emu_video.pocket.world import TIMES, sample_clips, showing
@@ -25,6 +28,27 @@ def test_all_frames_are_given_to_the_layers():
     assert images == [measured.input_name(i) for i in range(len(TIMES))]
     (loader,) = [node for node in graph.values() if node["class_type"] == "EmuVideoLoadTemporalLayers"]
     assert loader["inputs"]["temporal_layers"] == SUPER_RESOLUTION_LAYERS.name
+
+
+def test_own_videos_go_through_the_shipped_graph_and_then_become_larger():
+    (prompt,) = text_to_video.prompts(1, 1)
+    graph = own.graph(prompt, 3, noise_level=70)
+    assert graph.inputs("Large conditioning")["frames"] == graph.inputs("frames")["images"]
+    assert graph.inputs("Large sampler")["latent"] == ["Large conditioning", 3]
+    assert graph.inputs("Large sampler")["model"] == graph.inputs("Large conditioning")["model"] == ["Large layers", 0]
+    assert graph.inputs("large")["images"] == ["Large frames", 0]
+    assert graph.nodes[graph.inputs("Large conditioning")["positive"][0]]["inputs"]["text"] == [graph.id("Prompt"), 0]
+
+
+def test_small_and_large_videos_are_read(clip):
+    truth = measured.true_frames(clip)
+    body = clip.bodies[0]
+    prompt = {"colour": body.colour, "shape": body.shape, "motion": body.motion}
+    saved = {"frames": list(measured.made_smaller(truth, 0, 0)), "large": list(truth[::-1])}
+    row, _ = own.judge(prompt, {name: [pictures.encode(f) for f in frames] for name, frames in saved.items()})
+    assert row["small"]["motion"] and not row["large"]["motion"] and row["large"]["shape"]
+    assert row["large"]["roundness"] < row["small"]["roundness"] < 0.02
+    assert "| large | 100.0%" in own.table([row]) and "| 0.0% (" in own.table([row])
 
 
 def test_small_videos_are_means_and_their_corruption_has_its_strength(clip):
