@@ -1,16 +1,18 @@
-// Workflows saved before the input `guidance` existed keep the numbers that they were saved with.
+// Nodes saved before the input `guidance` existed keep the numbers that they were saved with.
 import { app } from "../../scripts/app.js";
 
 const WIDGETS_BEFORE = { EmuVideoSampler: 7, EmuVideoGuider: 3 };
 
 app.registerExtension({
   name: "EmuVideo.Guidance",
-  beforeConfigureGraph(graph) {
-    const graphs = [graph, ...(graph.definitions?.subgraphs ?? [])];
-    for (const node of graphs.flatMap((each) => each.nodes ?? [])) {
-      if (node.widgets_values?.length === WIDGETS_BEFORE[node.type]) {
-        node.widgets_values.push("as set");
-      }
-    }
+  beforeRegisterNodeDef(nodeType, { name }) {
+    if (!(name in WIDGETS_BEFORE)) return;
+    const { configure } = nodeType.prototype;
+    // Every way into a graph configures the node: workflows, subgraphs, blueprints, templates and the clipboard.
+    nodeType.prototype.configure = function (saved) {
+      const values = saved.widgets_values;
+      const isOld = values?.length === WIDGETS_BEFORE[name];
+      return configure.call(this, isOld ? { ...saved, widgets_values: [...values, "as set"] } : saved);
+    };
   },
 });
