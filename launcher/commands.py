@@ -30,7 +30,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "demo": Command("make a video from a prompt and print its path", "launcher.demo"),
-    "serve": Command("open ComfyUI with the text-to-video graph in the browser", "launcher.serve"),
+    "serve": Command("open ComfyUI with the text-to-video graph in the browser", "launcher.serve", ("train",)),
     "prepare": Command("make a dataset for training from a folder of videos", "host.prepare_command", ("train",)),
     "train": Command("train temporal layers on prepared clips", "host.train_command", ("train",)),
     "evaluate": Command("compare graphs or folders of videos with metrics and side by side", "evaluation"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from emu_video.launcher import client, comfyui, commands, environment
 from emu_video.launcher.robust import LauncherError
+from emu_video.training.prepare.scenes import NEEDED
 
 
 @pytest.fixture
@@ -275,6 +276,15 @@ def test_help_and_mistakes_need_no_environment(arguments, code, word):
     result = run_py(*arguments)
     assert result.returncode == code and word in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_serve_installs_what_the_nodes_need():
+    """Prepare Clips needs PySceneDetect, which is no dependency of ComfyUI."""
+    files = [
+        file for name in commands.COMMANDS["serve"].packages for file in environment._pinned(f"requirements-{name}")
+    ]
+    name = NEEDED.split()[-1]
+    assert any(line.startswith(f"{name}==") for file in files for line in file.read_text("utf-8").splitlines())
 
 
 def test_every_command_has_help_of_its_own(comfyui):

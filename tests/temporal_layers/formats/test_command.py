@@ -28,7 +28,7 @@ def test_output_is_checked_before_reading(tmp_path, capsys, output, reason):
     assert reason in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x02}q\x00", b"PK\x03\x04 damaged", b"no weights"])
+@pytest.mark.parametrize("content", [b"", b"\x80", b"\x80\x02}q\x00", b"PK\x03\x04 damaged", b"no weights"])
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
 def test_damaged_file_is_a_sentence(tmp_path, capsys, content, suffix):
     file = tmp_path / f"damaged{suffix}"
