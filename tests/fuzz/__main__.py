@@ -1,7 +1,7 @@
-"""Random damage, reproducible by seed: each case runs in a process of its own with limits of time and memory.
+"""Random damage, reproducible by seed: cases run in processes of their own, with limits of time and memory for each.
 
     python -m emu_video.tests.fuzz --minutes 2 --seed 0
-    python -m emu_video.tests.fuzz --seed 0 --first 1234 --count 1 --keep /tmp/case
+    python -m emu_video.tests.fuzz --kind files --seed 0 --first 1234 --count 1 --keep /tmp/case
 
 A kind of fuzz is a module of this folder. Its `corpus(folder)` is called once. Its `run(corpus, random, folder)` makes
 one case and returns "ok" or "refused", or raises for a fault. Case i of seed S depends on the kind, S and i alone.
@@ -10,6 +10,7 @@ one case and returns "ok" or "refused", or raises for a fault. Case i of seed S 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import resource
@@ -20,53 +21,92 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import api_prompts, files, graph_operations
 
 KINDS: dict[str, ModuleType] = {"files": files, "graphs": graph_operations, "prompts": api_prompts}
 SECONDS = 10  # of the processor, for one case; a kind may state its own. A machine that is busy is not a fault
 ASLEEP = 120  # seconds after which a case counts as hanging
-MEMORY = 3 * 2**30  # bytes of data that one case may have, with those of the interpreter
+MEMORY = 2**30  # bytes of data that one case may allocate; a kind may state its own
+BATCH = 100  # cases of one process, which ends at a fault
+PROGRESS = 5000  # cases between two lines of progress
 ORDINARY = ("ok", "refused")
+SHARED_MEMORY = Path("/dev/shm")
 
 
-def outcome(kind: str, corpus: Any, seed: int, index: int, folder: Path) -> str:
-    """Run one case in a process of its own. Return "ok", "refused", or what went wrong."""
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        os.write(write_end, _in_child(kind, corpus, f"{kind}:{seed}:{index}", folder).encode()[:60_000])
-        os._exit(0)
-    os.close(write_end)
-    with os.fdopen(read_end, "rb") as pipe:
-        said = pipe.read().decode(errors="replace")
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        slow = {
-            signal.SIGXCPU: f"more than {_seconds(kind)} s of processor time",
-            signal.SIGALRM: f"asleep after {ASLEEP} s",
-        }
-        return slow.get(signal.Signals(number), f"killed by {signal.Signals(number).name}")
-    return said or "ended without a word"
+class Cases(NamedTuple):
+    """Cases of one kind and seed, and a folder for their files."""
+
+    kind: str
+    seed: int
+    corpus: Any
+    folder: Path
+
+    @property
+    def seconds(self) -> int:
+        return getattr(KINDS[self.kind], "SECONDS", SECONDS)
+
+    @property
+    def memory(self) -> int:
+        return getattr(KINDS[self.kind], "MEMORY", MEMORY)
+
+    def outcomes(self, indices: range, end: float = float("inf")) -> list[str]:
+        """Run cases in one process until a fault or the time `end`. Return "ok", "refused", or what went wrong."""
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(read_end)
+            with os.fdopen(write_end, "w") as pipe:
+                for result in self._in_child(indices, end):
+                    print(json.dumps(result[:60_000]), file=pipe, flush=True)
+            os._exit(0)
+        os.close(write_end)
+        with os.fdopen(read_end) as pipe:
+            results = [json.loads(line) for line in pipe]
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            number = signal.Signals(os.WTERMSIG(status))
+            slow = {
+                signal.SIGXCPU: f"more than {self.seconds} s of processor time",
+                signal.SIGALRM: f"asleep after {ASLEEP} s",
+            }
+            results.append(slow.get(number, f"killed by {number.name}"))
+        elif status:
+            results.append(f"ended with {status}")
+        return results
+
+    def _in_child(self, indices: range, end: float) -> Iterator[str]:
+        for index in indices:
+            if time.monotonic() >= end:
+                return
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir()
+            _limit(self.seconds, self.memory)
+            try:
+                seed = f"{self.kind}:{self.seed}:{index}"
+                result = KINDS[self.kind].run(self.corpus, random.Random(seed), self.folder)
+            except BaseException:
+                result = traceback.format_exc()
+            yield result
+            if result not in ORDINARY:
+                return
+
+    def command(self, first: int, count: int) -> str:
+        return f"--kind {self.kind} --seed {self.seed} --first {first} --count {count}"
 
 
-def _seconds(kind: str) -> int:
-    return getattr(KINDS[kind], "SECONDS", SECONDS)
-
-
-def _in_child(kind: str, corpus: Any, seed: str, folder: Path) -> str:
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (_seconds(kind), _seconds(kind) + 1))
+def _limit(seconds: int, memory: int) -> None:
+    """Limit what this process uses from now on."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime) + 1 + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    resource.setrlimit(resource.RLIMIT_DATA, (pages * resource.getpagesize() + memory, resource.RLIM_INFINITY))
     signal.alarm(ASLEEP)
-    try:
-        return KINDS[kind].run(corpus, random.Random(seed), folder)
-    except BaseException:
-        return traceback.format_exc()
 
 
 def fuzz(
@@ -74,22 +114,32 @@ def fuzz(
 ) -> Counter[str]:
     """Run cases until `count` or `seconds`, print the faults, and return how often each outcome came."""
     counts: Counter[str] = Counter()
-    end = time.monotonic() + seconds
-    with tempfile.TemporaryDirectory(prefix="fuzz") as room:
-        corpus = KINDS[kind].corpus(Path(room))
-        index = first
-        while index < first + count if count is not None else time.monotonic() < end:
-            folder = Path(room) / "case"
-            folder.mkdir()
-            result = outcome(kind, corpus, seed, index, folder)
-            counts[result if result in ORDINARY else "faults"] += 1
-            if result not in ORDINARY:
-                print(f"{kind} --seed {seed} --first {index} --count 1:\n{result}", flush=True)
-            if keep and (result not in ORDINARY or count == 1):
-                shutil.copytree(folder, keep / f"{kind}-{seed}-{index}", dirs_exist_ok=True)
-            shutil.rmtree(folder)
-            index += 1
+    end = time.monotonic() + seconds if count is None else float("inf")
+    with tempfile.TemporaryDirectory(prefix="fuzz", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as room:
+        cases = Cases(kind, seed, KINDS[kind].corpus(Path(room)), Path(room) / "case")
+        while time.monotonic() < end and (count is None or counts.total() < count):
+            index = first + counts.total()
+            size = BATCH if count is None else min(BATCH, count - counts.total())
+            results = cases.outcomes(range(index, index + size), end)
+            progress = counts.total() // PROGRESS
+            counts.update(result if result in ORDINARY else "faults" for result in results)
+            if results and results[-1] not in ORDINARY:
+                _report(cases, index, len(results), results[-1], keep)
+            elif keep and count == 1:
+                shutil.copytree(cases.folder, keep / f"{kind}-{seed}-{index}", dirs_exist_ok=True)
+            if counts.total() // PROGRESS > progress:
+                print(f"{kind}, seed {seed}: {counts.total()} cases, {counts['faults']} faults so far", flush=True)
     return counts
+
+
+def _report(cases: Cases, first: int, count: int, fault: str, keep: Path | None) -> None:
+    """Print a fault and the shortest command that repeats it: the case alone, or those of its process up to it."""
+    index = first + count - 1
+    if keep:
+        shutil.copytree(cases.folder, keep / f"{cases.kind}-{cases.seed}-{index}", dirs_exist_ok=True)
+    comes_alone = count == 1 or cases.outcomes(range(index, index + 1))[-1] not in ORDINARY
+    command = cases.command(index, 1) if comes_alone else cases.command(first, count)
+    print(f"{command}:\n{fault}", flush=True)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from emu_video.tests.fuzz import comfyui
 
 OPERATIONS = 12
 SECONDS = 60
+MEMORY = 3 * 2**30
 
 
 class Corpus(NamedTuple):
