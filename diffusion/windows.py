@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -159,6 +159,7 @@ def extended(count: int, known: int, frames: int) -> Layout:
     return Layout(start + frames, tuple(range(count)), (Window(start, frames, range(start, count)),))
 
 
+@runtime_checkable
 class Joinable(Protocol):
     """A layout whose sampled windows can be joined: in time, or in time and space."""
 

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..host.conditioning import NoiseAugmentation, first_frame_conditioning, layout_conditioning
 from ..host.given_frames import GivenFrames, two_images
 from ..host.layouts import extended, interpolation_layout, join_videos, known_at, read_positions
+from .base import Node
 
 CATEGORY = "Emu Video/conditioning"
 PAPER = "as in the paper"
@@ -52,7 +53,7 @@ def layout_output() -> io.Output:
     return VideoLayout.Output("layout", tooltip="Positions of the given and the new frames. Connect it to Join Video.")
 
 
-class FirstFrameConditioning(io.ComfyNode):
+class FirstFrameConditioning(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -77,7 +78,7 @@ class FirstFrameConditioning(io.ComfyNode):
         return io.NodeOutput(*first_frame_conditioning(model, vae, image, positive, negative, frames=frames))
 
 
-class FirstAndLastFrameConditioning(io.ComfyNode):
+class FirstAndLastFrameConditioning(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -105,7 +106,7 @@ class FirstAndLastFrameConditioning(io.ComfyNode):
         return io.NodeOutput(*results, layout)
 
 
-class KnownFramesConditioning(io.ComfyNode):
+class KnownFramesConditioning(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -136,7 +137,7 @@ class KnownFramesConditioning(io.ComfyNode):
         return io.NodeOutput(*results, layout)
 
 
-class ExtendVideoConditioning(io.ComfyNode):
+class ExtendVideoConditioning(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -167,7 +168,7 @@ class ExtendVideoConditioning(io.ComfyNode):
         return io.NodeOutput(*results, layout)
 
 
-class InterpolationConditioning(io.ComfyNode):
+class InterpolationConditioning(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -222,7 +223,7 @@ class InterpolationConditioning(io.ComfyNode):
         return io.NodeOutput(*map(list, zip(*results, strict=True)), layout)
 
 
-class JoinVideo(io.ComfyNode):
+class JoinVideo(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -254,7 +255,7 @@ class JoinVideo(io.ComfyNode):
         return io.NodeOutput(join_videos(layout, images, frames))
 
 
-NODES: list[type[io.ComfyNode]] = [
+NODES: list[type[Node]] = [
     FirstFrameConditioning,
     FirstAndLastFrameConditioning,
     KnownFramesConditioning,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.interpolation import interpolate
+from .base import Node
 
 
-class InterpolateFramesOpticalFlow(io.ComfyNode):
+class InterpolateFramesOpticalFlow(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -38,4 +39,4 @@ class InterpolateFramesOpticalFlow(io.ComfyNode):
         return io.NodeOutput(interpolate(images, factor))
 
 
-NODES: list[type[io.ComfyNode]] = [InterpolateFramesOpticalFlow]
+NODES: list[type[Node]] = [InterpolateFramesOpticalFlow]

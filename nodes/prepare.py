@@ -5,11 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..host.prepare import prepare_clips, stamp
+from .base import Node
 
 CATEGORY = "Emu Video/training"
 
 
-class PrepareClips(io.ComfyNode):
+class PrepareClips(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -83,4 +84,4 @@ class PrepareClips(io.ComfyNode):
         return io.NodeOutput(name, sheet, report, ui=ui.PreviewImage(sheet, cls=cls))
 
 
-NODES: list[type[io.ComfyNode]] = [PrepareClips]
+NODES: list[type[Node]] = [PrepareClips]

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..host.affinity_conditioning import PRESETS, affinity_conditioning
 from ..host.folders import MOTION_LORAS, fingerprint, model_files, read_motion_lora
 from ..host.layer_settings import with_motion_lora, with_strength, with_values
+from .base import Node
 from .conditioning import CATEGORY as CONDITIONING
 from .conditioning import frames_input, model_inputs, text_inputs
 from .schedules import Floats
@@ -14,7 +15,7 @@ from .schedules import Floats
 CATEGORY = "Emu Video/temporal layers"
 
 
-class LoadMotionLoRA(io.ComfyNode):
+class LoadMotionLoRA(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -54,7 +55,7 @@ class LoadMotionLoRA(io.ComfyNode):
         return io.NodeOutput(with_motion_lora(model, lora, strength))
 
 
-class TemporalLayerStrength(io.ComfyNode):
+class TemporalLayerStrength(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -110,7 +111,7 @@ class TemporalLayerStrength(io.ComfyNode):
         return io.NodeOutput(with_strength(model, attention, convolution, **limits))
 
 
-class FrameRateAndMotion(io.ComfyNode):
+class FrameRateAndMotion(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -139,7 +140,7 @@ class FrameRateAndMotion(io.ComfyNode):
         return io.NodeOutput(with_values(model, {"fps": fps, "motion": motion}))
 
 
-class ImageAndAffinityConditioning(io.ComfyNode):
+class ImageAndAffinityConditioning(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -177,7 +178,7 @@ class ImageAndAffinityConditioning(io.ComfyNode):
         )
 
 
-NODES: list[type[io.ComfyNode]] = [
+NODES: list[type[Node]] = [
     LoadMotionLoRA,
     TemporalLayerStrength,
     FrameRateAndMotion,

@@ -9,6 +9,7 @@ from ..host.guider import DEFAULT_GUIDANCE, make_guider
 from ..host.oscillating_guidance import with_oscillating_guidance
 from ..host.sampling import ddim_sampler, sample, trailing_sigmas
 from ..host.schedule import native_schedule, set_schedule
+from .base import Node
 
 CATEGORY = "Emu Video/sampling"
 AS_TRAINED, AS_SET = "as trained", "as set"
@@ -62,7 +63,7 @@ def steps_input() -> io.Input:
     )
 
 
-class EmuVideoSampler(io.ComfyNode):
+class EmuVideoSampler(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -99,7 +100,7 @@ class EmuVideoSampler(io.ComfyNode):
         return io.NodeOutput(sample(guider, latent, seed, steps, eta))
 
 
-class EmuVideoGuider(io.ComfyNode):
+class EmuVideoGuider(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -124,7 +125,7 @@ class EmuVideoGuider(io.ComfyNode):
         return io.NodeOutput(guider)
 
 
-class DDIMSamplerZeroSNR(io.ComfyNode):
+class DDIMSamplerZeroSNR(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -142,7 +143,7 @@ class DDIMSamplerZeroSNR(io.ComfyNode):
         return io.NodeOutput(ddim_sampler(eta))
 
 
-class TrailingTimesteps(io.ComfyNode):
+class TrailingTimesteps(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -160,7 +161,7 @@ class TrailingTimesteps(io.ComfyNode):
         return io.NodeOutput(trailing_sigmas(model, steps))
 
 
-class ZeroTerminalSNRSchedule(io.ComfyNode):
+class ZeroTerminalSNRSchedule(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -195,7 +196,7 @@ class ZeroTerminalSNRSchedule(io.ComfyNode):
         return io.NodeOutput(clone)
 
 
-class OscillatingGuidance(io.ComfyNode):
+class OscillatingGuidance(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -225,7 +226,7 @@ class OscillatingGuidance(io.ComfyNode):
         return io.NodeOutput(with_oscillating_guidance(model, low, constant_steps))
 
 
-NODES: list[type[io.ComfyNode]] = [
+NODES: list[type[Node]] = [
     EmuVideoSampler,
     EmuVideoGuider,
     DDIMSamplerZeroSNR,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.prompt_schedule import prompt_schedule, scheduled_values
+from .base import Node
 
 Floats = io.Custom("FLOATS")  # a list of numbers, one per frame; ComfyUI's own hook nodes take the same type
 
@@ -26,7 +27,7 @@ def loop_input() -> io.Input:
     )
 
 
-class PromptSchedule(io.ComfyNode):
+class PromptSchedule(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -66,7 +67,7 @@ class PromptSchedule(io.ComfyNode):
         return io.NodeOutput(prompt_schedule(clip, prompts, frames=frames, prefix=prefix, suffix=suffix, is_loop=loop))
 
 
-class ValueSchedule(io.ComfyNode):
+class ValueSchedule(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -96,4 +97,4 @@ class ValueSchedule(io.ComfyNode):
         return io.NodeOutput(scheduled_values(values, frames, loop))
 
 
-NODES: list[type[io.ComfyNode]] = [PromptSchedule, ValueSchedule]
+NODES: list[type[Node]] = [PromptSchedule, ValueSchedule]

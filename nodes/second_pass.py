@@ -9,12 +9,13 @@ from ..host.conditioning import NoiseAugmentation
 from ..host.given_frames import GivenFrames
 from ..host.known_frames_at_size import conditionings_at_size
 from ..host.super_resolution import super_resolution_conditioning
+from .base import Node
 from .conditioning import CATEGORY, conditioning_outputs, layout_output, model_inputs, text_inputs
 
 EACH_FRAME, SAME = "each frame", "same for all frames"
 
 
-class SuperResolutionConditioning(io.ComfyNode):
+class SuperResolutionConditioning(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -82,7 +83,7 @@ class SuperResolutionConditioning(io.ComfyNode):
         return io.NodeOutput(*map(list, zip(*results, strict=True)), layout)
 
 
-class ResizeKnownFrames(io.ComfyNode):
+class ResizeKnownFrames(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -127,4 +128,4 @@ class ResizeKnownFrames(io.ComfyNode):
         return io.NodeOutput(*outputs, latent)
 
 
-NODES: list[type[io.ComfyNode]] = [SuperResolutionConditioning, ResizeKnownFrames]
+NODES: list[type[Node]] = [SuperResolutionConditioning, ResizeKnownFrames]

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..host.folders import FAMILIES, TEMPORAL_LAYERS, fingerprint, layer_files, read_layers
 from ..host.injection import inject
+from .base import Node
 
 BY_THE_FILE = "as the file says"
 AS_TRAINED = "as trained"
@@ -13,7 +14,7 @@ AS_TRAINED = "as trained"
 GROUP_NORMS = {AS_TRAINED: ("", ""), "each frame": ("frame", "frame"), "as diffusers": ("clip", "frame")}
 
 
-class LoadTemporalLayers(io.ComfyNode):
+class LoadTemporalLayers(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -98,4 +99,4 @@ class LoadTemporalLayers(io.ComfyNode):
         return io.NodeOutput(inject(model, state_dict, info, temporal_layers, frames))
 
 
-NODES: list[type[io.ComfyNode]] = [LoadTemporalLayers]
+NODES: list[type[Node]] = [LoadTemporalLayers]

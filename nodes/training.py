@@ -5,9 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.training_session import recipe_names, session_clips, session_recipe, train_in_session
+from .base import Node
 
 
-class TrainTemporalLayers(io.ComfyNode):
+class TrainTemporalLayers(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -92,4 +93,4 @@ class TrainTemporalLayers(io.ComfyNode):
         return io.NodeOutput(outcome.model, outcome.file, outcome.curves, outcome.samples)
 
 
-NODES: list[type[io.ComfyNode]] = [TrainTemporalLayers]
+NODES: list[type[Node]] = [TrainTemporalLayers]

@@ -103,7 +103,7 @@ def test_a_seed_keeps_its_video(video_model, vae):
         (0, picture(), "at least 2 frames, got 0"),
         (1, picture(), "at least 2 frames, got 1: set frames .* or make a single image with KSampler"),
         (FRAMES, picture(count=3), "one image, but 3 are connected: pick one with Get Image from Batch"),
-        (FRAMES, picture(count=0), "one image, but 0 are connected"),
+        (FRAMES, picture(count=0), "The input image of First Frame Conditioning is empty"),
         (FRAMES, picture(65, 63), "65x63, but width and height must be multiples of 8: .* to 64x64"),
         (FRAMES, picture(3, 64), "3x64, but .* to 8x64"),
     ],
