@@ -6,6 +6,7 @@ damaged file becomes a ValueError with one sentence.
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import mmap
@@ -25,13 +26,32 @@ from torch import Tensor
 
 from .sentences import short, shown
 
-CONTAINERS = ("state_dict", "module", "model", "motion_module", "controlnet")
-"""Keys under which trainers store the state dict: Lightning and AnimateDiff, DeepSpeed, plain loops, SparseCtrl."""
+CONTAINERS = (
+    "state_dict", "module", "model", "motion_module", "controlnet", "model_state_dict", "unet_state_dict", "unet",
+    "ema_state_dict", "net", "weights", "params_ema", "params",
+)  # fmt: skip
+"""Keys under which trainers store the state dict: AnimateDiff, Lightning, DeepSpeed, plain loops, SparseCtrl, BasicSR.
+
+The first one that a file has is read, so trained weights come before their EMA in files that have both.
+"""
 BOOKKEEPING = {"animatediff_config", "epoch", "global_step", "step", "optimizer", "lr_scheduler", "scheduler", "args"}
 """Other keys that trainers store beside the weights. They are ignored."""
-PREFIX = re.compile(r"^(module\.|model\.diffusion_model\.|unet\.|_orig_mod\.)+")
+PREFIX = re.compile(
+    r"^((module|_orig_mod|model|diffusion_model|unet|net|network|motion_module|ema|ema_model|model_ema|generator)\.)+"
+)
 FOLDER_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors",
                 "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin")  # fmt: skip
+NOT_WEIGHTS = {
+    r"<!doctype|<html": "is a web page, not weights; download the file itself",
+    r"version https://git-lfs": "is a Git LFS pointer, not weights; download the file itself, or run git lfs pull",
+    r'<\?xml|\{\s*"error"|\{\s*"message"|entry not found|invalid username|access to model|unauthorized': (
+        "is an error message of the site that it was downloaded from; log in there and download the file itself"
+    ),
+    r"gguf": "is a GGUF file of quantised weights; use the file in safetensors",
+    "7z\xbc\xaf|rar!|\x1f\x8b": "is a compressed archive; unpack it",
+}
+"""Start of a file, in lower case -> what it is and what to do."""
+SHARD = re.compile(r"-\d+-of-\d+\.\w+$")
 MAX_TENSORS = 20_000  # a whole SDXL checkpoint has 2,515
 MAX_KEY = 500  # characters
 MAX_PICKLE = 2**25  # bytes of the pickle in a .ckpt without its tensors; a whole SDXL checkpoint has 0.5 MB
@@ -116,12 +136,13 @@ def _file(path: Path) -> Path:
         path = next((path / name for name in FOLDER_FILES if (path / name).is_file()), path / FOLDER_FILES[0])
     if not path.is_file():
         raise ValueError(f"{path} does not exist; choose a file of temporal layers.")
+    if SHARD.search(path.name):
+        raise ValueError(f"{path} is one part of a file in several parts; merge them into one file of safetensors.")
     with open(path, "rb") as file:
-        start = file.read(64).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
-        raise ValueError(f"{path} is a web page, not weights; download the file itself.")
-    if start.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{path} is a Git LFS pointer, not weights; download the file itself, or run git lfs pull.")
+        start = file.read(64).removeprefix(codecs.BOM_UTF8).decode("latin-1").lstrip(" \t\r\n").lower()
+    for pattern, reason in NOT_WEIGHTS.items():
+        if re.match(pattern, start):
+            raise ValueError(f"{path} {reason}.")
     return path
 
 
@@ -191,11 +212,13 @@ def _check_zip(path: Path) -> None:
             raise _Refused("is a compressed archive; unpack it, or convert it to safetensors.")
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise _Refused("states larger sizes than the file has; download it again.")
-        for entry in entries:
-            if entry.filename.endswith("data.pkl"):
-                if entry.file_size > MAX_PICKLE:
-                    raise _Refused(f"has a pickle of more than {MAX_PICKLE} bytes; convert it to safetensors.")
-                _count_opcodes(io.BytesIO(archive.read(entry)), 1)
+        pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+        if not pickles:
+            raise _Refused("is an archive of other files; unpack it.")
+        for entry in pickles:
+            if entry.file_size > MAX_PICKLE:
+                raise _Refused(f"has a pickle of more than {MAX_PICKLE} bytes; convert it to safetensors.")
+            _count_opcodes(io.BytesIO(archive.read(entry)), 1)
 
 
 def _check_legacy(path: Path) -> None:

@@ -6,6 +6,7 @@ diffusers and PEFT (`to_q.lora_A`), and kohya (`lora_unet_..._to_q.lora_down` an
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from .motion_module_family import NAMINGS
 PREFIX = re.compile(r"^(base_model\.model\.|diffusion_model\.|unet\.)+")
 KOHYA = "lora_unet_"
 MATRIX = re.compile(r"^(?P<layer>.+?)[._]lora[._](linear_layer\.)?(?P<part>down|up|A|B)(\.\w+)?\.weight$")
-ALPHA = re.compile(r"^(?P<layer>.+?)([._]lora)?[._](lora_)?alpha$")
+ALPHA = re.compile(r"^(?P<layer>.+?)([._]lora)?[._](lora_|network_)?alpha$")
 PARTS = {"A": "down", "B": "up"}
 TEMPORAL = re.compile(r"motion_modules|temporal_attentions|temporal_transformer")
 
@@ -95,14 +96,20 @@ def _change(path: str, target: str, parts: dict[str, Tensor], shape: torch.Size)
             f"{path}: the matrices of {target} have shapes {list(up.shape)} and {list(down.shape)} instead of "
             f"[{shape[0]}, rank] and [rank, {shape[1]}]; use the temporal layers that the motion LoRA was made for."
         )
-    for name, tensor in parts.items():
-        check_values(path, f"{name} of {target}", tensor)
-    if "alpha" in parts and parts["alpha"].numel() != 1:
+    for name in ("up", "down"):
+        check_values(path, f"{name} of {target}", parts[name])
+    return LowRank(up, down, _alpha(path, target, parts["alpha"]) if "alpha" in parts else None)
+
+
+def _alpha(path: str, target: str, alpha: Tensor) -> float:
+    """Return a number that trainers save in any dtype."""
+    if alpha.numel() != 1:
         raise ValueError(
-            f"{path}: alpha of {target} has shape {list(parts['alpha'].shape)} instead of one number; "
-            f"download the file again."
+            f"{path}: alpha of {target} has shape {list(alpha.shape)} instead of one number; download the file again."
         )
-    return LowRank(up, down, parts["alpha"].item() if "alpha" in parts else None)
+    if alpha.is_complex() or alpha.dtype == torch.bool or not math.isfinite(alpha.item()):
+        raise ValueError(f"{path}: alpha of {target} is {alpha.item()}, not a number; download the file again.")
+    return float(alpha.item())
 
 
 def _matrix(tensor: Tensor) -> Tensor:

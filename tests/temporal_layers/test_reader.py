@@ -11,7 +11,7 @@ import zipfile
 import pytest
 import torch
 from emu_video.temporal_layers.formats import load
-from emu_video.temporal_layers.reader import read
+from emu_video.temporal_layers.reader import CONTAINERS, read
 from emu_video.tests.temporal_layers.formats import public
 from emu_video.tests.temporal_layers.small import UNet, info_for, trained_layers
 
@@ -37,10 +37,10 @@ def marks(count: int) -> bytes:
     return b"\x80\x02" + b"(" * count + b"."
 
 
-def zipped(pickle: bytes) -> bytes:
+def zipped(pickle: bytes, name: str = "x/data.pkl") -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("x/data.pkl", pickle)
+        archive.writestr(name, pickle)
         archive.writestr("x/version", "3")
     return file.getvalue()
 
@@ -77,6 +77,15 @@ FILES = {
     "a meta tensor": (lambda: torch_file({KEY: torch.zeros(3, device="meta")}), "not a plain tensor .strided, meta"),
     "a web page": (lambda: b"<!DOCTYPE html><html>", "is a web page, not weights; download the file itself"),
     "a pointer": (lambda: b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer, not weights"),
+    "a web page with a mark": (lambda: b"\xef\xbb\xbf\n<!DOCTYPE html>", "is a web page, not weights"),
+    "a refused download": (lambda: b'{"error":"Unauthorized"}', "is an error message of the site"),
+    "a missing download": (lambda: b"Entry not found", "is an error message of the site"),
+    "a denied download": (lambda: b"<?xml version='1.0'?><Error>", "is an error message of the site"),
+    "a GGUF file": (lambda: b"GGUF\3\0\0\0" + bytes(99), "is a GGUF file of quantised weights"),
+    "gzip": (lambda: b"\x1f\x8b\x08" + bytes(99), "is a compressed archive; unpack it"),
+    "7z": (lambda: b"7z\xbc\xaf\x27\x1c" + bytes(99), "is a compressed archive; unpack it"),
+    "rar": (lambda: b"Rar!\x1a\7" + bytes(99), "is a compressed archive; unpack it"),
+    "an archive of files": (lambda: zipped(b"", "mm.safetensors"), "is an archive of other files; unpack it"),
     "nothing": (lambda: b"", "is cut off or damaged"),
     "an empty tensor": (
         lambda: safetensors({KEY: {"dtype": "F32", "shape": [1, 0, 2**29], "data_offsets": [0, 0]}}),
@@ -136,9 +145,11 @@ def test_shapes_of_another_rank(change, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "unet.", "_orig_mod.", "model.diffusion_model.", "module._orig_mod.unet."]
-)
-@pytest.mark.parametrize("container", ["", "model", "motion_module", "state_dict"])
+    "prefix",
+    ["module.", "unet.", "_orig_mod.", "model.diffusion_model.", "module._orig_mod.unet.", "model.module.", "net.",
+     "ema_model.", "model_ema.diffusion_model.", "motion_module.", "generator."],
+)  # fmt: skip
+@pytest.mark.parametrize("container", ["", *CONTAINERS])
 def test_prefixes_and_containers(prefix, container, tmp_path):
     tensors = {"a.weight": torch.ones(2), "b.bias": torch.zeros(3)}
     content = {f"{prefix}{key}": tensor for key, tensor in tensors.items()}
@@ -146,6 +157,25 @@ def test_prefixes_and_containers(prefix, container, tmp_path):
     torch.save({container: content, "step": 3} if container else content, tmp_path / "file.ckpt")
     read_back = read(tmp_path / "file.ckpt").tensors
     assert read_back.keys() == tensors.keys() and all(torch.equal(read_back[key], tensors[key]) for key in tensors)
+
+
+def test_trained_weights_come_before_their_average(tmp_path):
+    trained, average = {"a.weight": torch.ones(2)}, {"a.weight": torch.zeros(2)}
+    torch.save({"ema_state_dict": average, "state_dict": trained}, tmp_path / "file.ckpt")
+    assert torch.equal(read(tmp_path / "file.ckpt").tensors["a.weight"], torch.ones(2))
+
+
+def test_one_part_of_several_is_refused(tmp_path):
+    path = tmp_path / "diffusion_pytorch_model-00001-of-00002.safetensors"
+    path.write_bytes(safetensors({KEY: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}))
+    with pytest.raises(ValueError, match="is one part of a file in several parts; merge them"):
+        read(path)
+
+
+def test_names_with_spaces_and_other_letters(tmp_path):
+    for name in ("ünïcödé 動画 (1) [v2].ckpt", "x" * 240 + ".ckpt"):
+        torch.save({"a": torch.ones(2)}, tmp_path / name)
+        assert read(tmp_path / name).tensors.keys() == {"a"}
 
 
 def test_one_key_under_two_prefixes_is_refused(tmp_path):

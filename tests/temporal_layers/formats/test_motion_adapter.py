@@ -147,16 +147,18 @@ def kohya(lora: dict[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor
     return renamed
 
 
-@pytest.mark.parametrize("naming", ["MotionDirector", "kohya", "PEFT", "diffusion_model"])
+@pytest.mark.parametrize("naming", ["MotionDirector", "alphas", "kohya", "PEFT", "diffusion_model"])
 def test_attention_and_feed_forward_are_changed_as_the_trainer_does(naming):
     tensors, lora = public.animatediff(**public.V2), motion_director()
-    changed, scale = dict(tensors), 0.5 if naming == "kohya" else 1.0
+    changed, scale = dict(tensors), 0.5 if naming in ("kohya", "alphas") else 1.0
     for key in lora:
         if ".down." in key:
             changed[target(key)] = changed[target(key)] + scale * lora[key.replace(".down.", ".up.")] @ lora[key]
     expected, info = convert(Weights("changed", changed))
     if naming == "kohya":
         lora = kohya(lora, alpha=2.0)
+    elif naming == "alphas":  # of old diffusers, and saved as whole numbers
+        lora |= {key.replace(".down.weight", ".network_alpha"): torch.tensor([2]) for key in lora if ".down." in key}
     elif naming == "PEFT":
         lora = {peft(key): tensor for key, tensor in lora.items()}
     elif naming == "diffusion_model":
