@@ -67,7 +67,7 @@ def _widget_fault(widget: Any, value: Any) -> str:
     if options and default is not None:
         return "" if value in options else f"is {_described(value)}, not one of {', '.join(map(str, options))}"
     highest = getattr(widget, "max", None)
-    if highest is None or value <= highest or math.isnan(value):  # the nodes refuse NaN
+    if highest is None or value <= highest or not math.isfinite(value):  # the nodes refuse NaN and infinity
         return ""
     return f"is {_described(value)}, above the limit of {highest}"
 
@@ -75,8 +75,8 @@ def _widget_fault(widget: Any, value: Any) -> str:
 def _described(value: Any) -> str:
     if value is None:
         return "empty (None)"
-    if isinstance(value, bool | Real):
-        return f"the number {value}" if abs(value) < 10**20 else "a very large number"
+    if isinstance(value, int | float):
+        return f"the number {value}" if isinstance(value, float) or abs(value) < 10**20 else "a very large number"
     if isinstance(value, str):
         return f'the text "{value[:40]}"'
     if isinstance(value, Tensor):
@@ -158,7 +158,9 @@ WANTED = {
         lambda value: isinstance(value, ModelPatcher),
         "connect the MODEL output of Load Checkpoint, Load Temporal Layers or a node behind them",
     ),
-    "VAE": Wanted("a VAE", _has("encode", "decode"), "connect the VAE output of Load Checkpoint or Load VAE"),
+    "VAE": Wanted(
+        "a VAE", _has("encode", "spacial_compression_encode"), "connect the VAE output of Load Checkpoint or Load VAE"
+    ),
     "CLIP": Wanted("a CLIP", _has("tokenize"), "connect the CLIP output of Load Checkpoint or Load CLIP"),
     "CONDITIONING": Wanted(
         "a CONDITIONING",

@@ -41,6 +41,11 @@ def purposes(conditioning: Sequence[Mapping[str, Any]]) -> list[Purpose]:
     return [options[PURPOSE] for options in conditioning if PURPOSE in options]
 
 
+def known_channels(entries: Sequence[Mapping[str, Any]]) -> list[torch.Tensor]:
+    """Return the known frames and masks of entries that have some; None is none, as for ComfyUI."""
+    return [entry["noise_concat"] for entry in entries if entry.get("noise_concat") is not None]
+
+
 def check_parts(conditionings: Mapping[str, list], info: LayersInfo) -> None:
     """Refuse conditionings at the wrong input of a guider, and conditionings without the known frames that the layers
     read.
@@ -56,7 +61,7 @@ def check_parts(conditionings: Mapping[str, list], info: LayersInfo) -> None:
                     f"output {slot} of the same node. PIA's conditionings have no image_only and belong to KSampler."
                 )
         reads_known = info.conditioning_channels and slot != "negative"
-        if reads_known and not any("noise_concat" in entry for entry in options):
+        if reads_known and not known_channels(options):
             raise ValueError(
                 f"The conditioning {slot} has no known frames: connect the outputs of First Frame Conditioning or "
                 "another conditioning node of Emu Video, not CLIP Text Encode."
@@ -74,7 +79,7 @@ def check_conditionings(
     for name, entries in conds.items():
         for entry in entries:
             check_text_frames(name, entry.get("cross_attn"), latent[0], frames)
-        known = [entry["noise_concat"] for entry in entries if "noise_concat" in entry]
+        known = known_channels(entries)
         any_known = any_known or bool(known)
         if known and len(known) < len(entries):
             raise ValueError(
@@ -84,6 +89,11 @@ def check_conditionings(
         for purpose in purposes(entries):
             check_purpose(purpose, info)
         for channels in known:
+            if channels.ndim != 4:
+                raise ValueError(
+                    f"The conditioning {name} has known frames of shape {list(channels.shape)}, not [frames, channels, "
+                    "height, width]: connect a conditioning node of Emu Video."
+                )
             check_channels(channels.shape[1], info)
             check_known_frames(channels.shape, latent, frames)
     if info.conditioning_channels and not any_known:

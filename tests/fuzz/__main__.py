@@ -30,10 +30,10 @@ from . import api_prompts, files, graph_operations
 
 KINDS: dict[str, ModuleType] = {"files": files, "graphs": graph_operations, "prompts": api_prompts}
 SECONDS = 10  # of the processor, for one case; a kind may state its own. A machine that is busy is not a fault
-ASLEEP = 120  # seconds after which a case counts as hanging
+ASLEEP = 900  # seconds after which a case counts as hanging, also on a busy machine
 MEMORY = 2**30  # bytes of data that one case may allocate; a kind may state its own
 BATCH = 100  # cases of one process, which ends at a fault
-PROGRESS = 5000  # cases between two lines of progress
+PROGRESS = 1000  # cases between two lines of progress
 ORDINARY = ("ok", "refused")
 SHARED_MEMORY = Path("/dev/shm")
 
