@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +144,7 @@ def train(
         DiskFull: there is no room for a file. The last checkpoint is kept.
     """
     path = folder / f"{name}.pt"
+    optimiser_class = _optimiser_class(settings)  # before its moments are loaded, which may have a type of its package
     state = load_checkpoint(path)
     step = state["step"] if state else 0
     if len(set(processes.gather(step))) > 1:
@@ -160,7 +161,8 @@ def train(
         remove_unfinished(folder, name)
     trainee = processes.wrap(Trainee(modules, loss, settings.autocast), shard=settings.shard)
     named = {f"{m}.{k}": p for m, module in modules.items() for k, p in module.named_parameters() if p.requires_grad}
-    optimiser = _optimiser(named.values(), settings)
+    options = {"lr": settings.rate, "betas": settings.betas, "weight_decay": settings.weight_decay}
+    optimiser = optimiser_class(named.values(), **options)
     average = Average(named, settings.ema)
     log = Log(
         folder / f"{name}.csv",
@@ -193,7 +195,7 @@ def train(
     while step < settings.iterations and not stopped:
         started = time.perf_counter()
         for group in optimiser.param_groups:
-            group["lr"] = settings.rate * rate_at(step, settings)
+            _set_rate(group, settings.rate * rate_at(step, settings))
         value, figures = _gradients(trainee, optimiser, step, parts, processes)
         norm = whole(nn.utils.clip_grad_norm_(named.values(), settings.clip)).item()
         if not math.isfinite(norm):
@@ -257,10 +259,9 @@ def _load_moments(optimiser: torch.optim.Optimizer, state: dict[str, Any], param
     optimiser.load_state_dict(state)
 
 
-def _optimiser(parameters: Iterable[Tensor], settings: Settings) -> torch.optim.Optimizer:
-    options = {"lr": settings.rate, "betas": settings.betas, "weight_decay": settings.weight_decay}
+def _optimiser_class(settings: Settings) -> Callable[..., torch.optim.Optimizer]:
     if settings.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, **options)
+        return torch.optim.AdamW
     try:
         from torchao.optim import AdamW8bit
     except ImportError:
@@ -268,7 +269,14 @@ def _optimiser(parameters: Iterable[Tensor], settings: Settings) -> torch.optim.
             'The optimiser "adamw8bit" needs the package torchao, which is not installed: run pip install torchao, '
             'or set optimiser to "adamw", which takes about 6 bytes more memory for each trained parameter.'
         ) from None
-    return AdamW8bit(parameters, **options)
+    return AdamW8bit
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    if isinstance(group["lr"], Tensor):  # torchao's optimisers refuse another object
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def rate_at(step: int, settings: Settings) -> float:

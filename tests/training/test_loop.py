@@ -126,6 +126,30 @@ def test_learning_rate():
     assert rate_at(150, Settings(200, final_rate=1.0)) == 1.0
 
 
+def test_the_eight_bit_optimiser_trains_and_resumes(tmp_path):
+    """Weights of 4096 numbers and more have 8-bit moments, also in the checkpoint."""
+    pytest.importorskip("torchao")
+    settings = Settings(10, rate=0.02, save_every=5, batch=4, warmup=3, optimiser="adamw8bit")
+
+    def run(name, seed=0, **options):
+        torch.manual_seed(seed)
+        model = nn.Linear(64, 128)
+
+        def loss(step, positions):
+            x = [torch.randn(64, generator=torch.Generator().manual_seed(1000 * step + i)) for i in positions]
+            return (model(torch.stack(x)) - torch.stack(x).repeat(1, 2)).square().mean(), {}
+
+        return train({"m": model}, loss, settings, tmp_path, name, echo=False, **options)
+
+    seen = []
+    whole = run("whole")
+    run("cut", on_step=lambda progress: seen.append(progress.loss), should_stop=lambda: len(seen) == 5)
+    resumed = run("cut", seed=3)
+    assert resumed.step == 10 and torch.equal(resumed.raw["m"]["weight"], whole.raw["m"]["weight"])
+    moments = load_checkpoint(tmp_path / "cut.pt")["optimiser"]["state"][0]["exp_avg"]
+    assert type(moments).__name__ == "OptimState8bit" and moments.codes.dtype == torch.uint8
+
+
 def test_the_eight_bit_optimiser_names_its_package(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torchao.optim", None)
     model, _, loss = problem()
