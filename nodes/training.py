@@ -47,7 +47,10 @@ class TrainTemporalLayers(Node):
                     "learning_rate", default=0.0, min=0.0, max=1.0, step=0.000001, round=False,
                     tooltip="Learning rate; 0 uses the recipe's. Halve it if the loss jumps.",
                 ),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Seed of the training."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=False,
+                    tooltip="Seed of the training. It must stay the same to continue a run.",
+                ),
                 io.String.Input(
                     "prompts", default="", multiline=True,
                     tooltip="Prompts of sample videos made during training, one per line. Leave it empty to use "
