@@ -19,7 +19,7 @@ async def comfy_entrypoint() -> ComfyExtension:
     from .nodes import EmuVideoExtension
 
     folders.register()
-    folders.copy_input_pictures()
+    folders.copy_input_files()
     pocket.register()
     return EmuVideoExtension()
 

@@ -84,16 +84,16 @@ class OwnImage:
 
 
 class VideoStep:
-    """First frame and text to 8 frames."""
+    """First frame and text to 8 frames. model: with other temporal layers than the pocket's."""
 
-    def __init__(self, image: ImageStep | OwnImage, seed: int, title: str = "Sample video"):
+    def __init__(self, image: ImageStep | OwnImage, seed: int, title: str = "Sample video", model: Node | None = None):
         base = image.base
-        self.model = pocket_layers(base)
+        self.model = model or pocket_layers(base)
         inputs = {"vae": base["VAE"], "image": image.frame, "positive": image.video_text, "negative": image.null}
         self.conditioning = Node("EmuVideoFirstFrame", {"model": self.model, **inputs, "frames": 8})
         self.sampled = sampler(self.model, self.conditioning, title, seed)
         self.frames = decode(self.sampled, base, "Decode video")
-        self.columns = [[self.model, self.conditioning], [self.sampled, self.frames]]
+        self.columns = [[*([] if model else [self.model]), self.conditioning], [self.sampled, self.frames]]
 
 
 class InterpolationStep:

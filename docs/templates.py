@@ -2,7 +2,7 @@
 
 python -m emu_video.docs.templates     (with COMFYUI_PATH, in the environment of the tests)
 
-`template_graphs.py` and `public_template_graphs.py` describe the graphs, `notes` has their notes. This file lays them
+The three modules `..._graphs.py` describe the graphs, `notes` has their notes. This file lays them
 out. A running ComfyUI says which inputs and outputs each node has.
 """
 
@@ -25,7 +25,7 @@ WORKFLOWS = ROOT / "workflows"
 NOTES = ROOT / "docs" / "notes"
 NOTE_WIDTH, COLUMN_WIDTH, GAP, PADDING = 290, 260, 18, 12
 TITLE, SLOT, WIDGET, TEXT = 30, 20, 26, 60  # px: title bar, row of slots, widget, box of text
-EXTRA = {"PreviewImage": 180, "SaveVideo": 220, "LoadImage": 180}
+EXTRA = {"PreviewImage": 180, "SaveVideo": 220, "LoadImage": 180, "EmuVideoPrepareClips": 180}
 """Height in px that a node needs for its picture."""
 GROUP_COLOURS = ("#3f789e", "#8A8", "#b06634", "#a1309b")
 PROMPT_COLOURS = {"color": "#232", "bgcolor": "#353"}
@@ -245,15 +245,18 @@ def write(template: Template, info: dict[str, dict]) -> None:
 
 
 def main() -> None:
-    from . import public_template_graphs, template_graphs
+    from . import public_template_graphs, template_graphs, training_template_graphs
 
     with tempfile.TemporaryDirectory() as folder:
         base = comfyui.make_base(Path(folder), Path(folder) / "output")
         with server.running(comfyui.locate(), base) as running:
             info = server.get_json(f"{running.url}/object_info")
-    for template in (*template_graphs.TEMPLATES, *public_template_graphs.TEMPLATES):
-        write(template, info)
+    for room in (template_graphs, public_template_graphs, training_template_graphs):
+        for template in room.TEMPLATES:
+            write(template, info)
 
 
 if __name__ == "__main__":
-    main()
+    from emu_video.docs import templates  # the descriptions' Node is this module's, not that of __main__
+
+    templates.main()

@@ -21,8 +21,8 @@ TEMPORAL_LAYERS = "temporal_layers"
 FAMILIES = tuple(CHOICES)
 """Families that a user can select for a file that cannot be identified automatically."""
 MOTION_LORAS = "emu_video_motion_loras"
-INPUT_PICTURES = Path(__file__).parent.parent / "workflows" / "input"
-"""Pictures that the templates load."""
+INPUT_FILES = Path(__file__).parent.parent / "workflows" / "input"
+"""Pictures and folders of clips that the templates load."""
 SOURCES = {
     TEMPORAL_LAYERS: (TEMPORAL_LAYERS, "animatediff_models"),
     MOTION_LORAS: ("loras", "animatediff_motion_lora"),
@@ -43,16 +43,16 @@ def register() -> None:
         update(folder)
 
 
-def copy_input_pictures() -> None:
-    """Copy the pictures of the templates into ComfyUI's input folder; files that are there stay."""
+def copy_input_files() -> None:
+    """Copy pictures and clips of the templates into ComfyUI's input folder; those that are there stay."""
     folder = Path(folder_paths.get_input_directory())
-    for picture in INPUT_PICTURES.glob("*"):
-        if not (folder / picture.name).exists():
+    for source in INPUT_FILES.glob("*"):
+        if not (folder / source.name).exists():
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(picture, folder / picture.name)
+                (shutil.copytree if source.is_dir() else shutil.copyfile)(source, folder / source.name)
             except OSError as error:
-                logging.warning(f"Emu Video: {picture.name} cannot be copied into {folder}: {error}.")
+                logging.warning(f"Emu Video: {source.name} cannot be copied into {folder}: {error}.")
 
 
 def update(folder: str) -> None:

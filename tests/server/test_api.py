@@ -27,6 +27,7 @@ VIDEOS = {  # frames, frames per second
     "extend_three_prompts_pocket": (22, 8),
     "text_to_video_cascade_pocket": (37, 32),
     "animate_image_interpolated_pocket": (37, 32),
+    "train_your_own_motion_pocket": (8, 8),
 }
 STEPS = 2
 

@@ -1,0 +1,155 @@
+"""One training step of motion modules on SD1.5 or SDXL at full size: time and peak memory, beside diffusers.
+
+    PYTHONPATH=<ComfyUI> python -m emu_video.benchmarks.training_step --sizes 128 256
+
+Weights are random. A step is forward, backward and AdamW of one clip, with the MODEL that the trainer uses, and with
+diffusers' UNetMotionModel on the same shapes; both freeze the image model. Each row runs in a process of its own. On a
+CPU the time is its CPU time and the memory that of the whole process; on a GPU, wall time and allocated memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..training.log import memory
+
+TOKENS = 77
+HEADER = """\
+| network | pixels | precision | checkpointing | seconds | clips a second | peak, GiB |
+|---|---|---|---|---|---|---|"""
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""(latents [1, T, C, h, w], timestep [1]) -> output of the same shape"""
+
+
+def ours(base: str, dtype: torch.dtype, checkpointing: bool) -> tuple[nn.Module, Network]:
+    """Return the temporal layers, and the trainer's own network."""
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = not torch.cuda.is_available()
+    import comfy.model_patcher
+
+    from ..host.trainable_model import TrainableModel
+    from .memory_estimate import UNETS, motion_modules
+
+    kind, config, _ = UNETS[base]
+    settings = kind(config | {"dtype": dtype})
+    settings.set_inference_dtype(dtype, None)
+    model = settings.get_model({}, device=torch.device("cpu"))
+    fill(model.diffusion_model)
+    layers = motion_modules(model.diffusion_model)
+    fill(layers)
+    cpu = torch.device("cpu")
+    patcher = comfy.model_patcher.ModelPatcher(model, cpu, cpu)
+    network = TrainableModel(patcher, layers, dtype=dtype, checkpointing=checkpointing, compiled=False)
+    text = {"cross_attn": torch.randn(TOKENS, config["context_dim"])}
+    if "adm_in_channels" in config:
+        text["pooled_output"] = torch.randn(1280)
+    return layers, lambda noisy, t: network(noisy, t, None, [text])
+
+
+def diffusers(base: str, dtype: torch.dtype, checkpointing: bool) -> tuple[nn.Module, Network]:
+    """Return the motion modules of diffusers' UNetMotionModel for SD1.5, and the network."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from diffusers.models.unets.unet_motion_model import MotionAdapter, UNetMotionModel
+
+    if base != "SD1.5":
+        raise ValueError(f"diffusers is measured on SD1.5 only, not on {base}.")
+    with torch.device("meta"):
+        image = UNet2DConditionModel(cross_attention_dim=768)
+        unet: Any = UNetMotionModel.from_unet2d(image, MotionAdapter(motion_max_seq_length=32))
+    unet.to_empty(device="cuda" if torch.cuda.is_available() else "cpu")
+    fill(unet)
+    unet.freeze_unet2d_params()
+    trained = nn.ModuleList(m for name, m in unet.named_modules() if name.split(".")[-1] == "motion_modules")
+    for name, parameter in unet.named_parameters():
+        if "motion_modules" not in name:
+            parameter.data = parameter.data.to(dtype)
+    if checkpointing:
+        unet.enable_gradient_checkpointing()
+    text = torch.randn(1, TOKENS, 768, device=unet.device)
+
+    def network(noisy: Tensor, t: Tensor) -> Tensor:
+        context = text.repeat_interleave(noisy.shape[1], 0)
+        return unet(noisy.transpose(1, 2).to(dtype), t, context.to(dtype)).sample.transpose(1, 2)
+
+    return trained, network
+
+
+NETWORKS = {"Emu Video": ours, "diffusers": diffusers}
+
+
+def fill(module: nn.Module) -> None:
+    """Fill weights in place with values of the usual size."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=0.1 if parameter.ndim < 2 else parameter[0].numel() ** -0.5)
+        for buffer in module.buffers():
+            buffer.zero_()
+
+
+def measure(network: str, base: str, *, size: int, frames: int, dtype: torch.dtype, checkpointing: bool) -> dict:
+    """Return seconds and peak memory of one step; on a GPU of the second one, since the first compiles kernels."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    trained, run = NETWORKS[network](base, dtype, checkpointing)
+    trained.requires_grad_(True).train()
+    optimiser = torch.optim.AdamW(trained.parameters(), lr=1e-4)
+    latents = torch.randn(1, frames, 4, size // 8, size // 8, device=device)
+    taken = 0.0
+    for _ in range(2 if device == "cuda" else 1):
+        started = clock(device)
+        with torch.autocast(device, torch.bfloat16, enabled=dtype != torch.float32):
+            loss = (run(latents, torch.tensor([500], device=device)) - latents).square().mean()
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        taken = clock(device) - started
+    return {"seconds": taken, "memory": memory()}
+
+
+def clock(device: str) -> float:
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="SD1.5", choices=["SD1.5", "SD2.1", "SDXL"])
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256], help="pixels of a side")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.case:
+        case = json.loads(given.case)
+        print(json.dumps(measure(**case | {"dtype": getattr(torch, case["dtype"])})))
+        return
+    print(HEADER)
+    for size, precision, checkpointing, network in itertools.product(
+        given.sizes, given.precisions, (False, True), given.networks
+    ):
+        case = {"network": network, "base": given.base, "size": size, "frames": given.frames, "dtype": precision}
+        command = [sys.executable, "-m", __spec__.name, "--case", json.dumps(case | {"checkpointing": checkpointing})]
+        done = subprocess.run(command, capture_output=True, text=True)
+        row = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+        result = f"{row['seconds']:.1f} | {1 / row['seconds']:.3f} | {row['memory']:.1f}" if row else "failed | |"
+        print(f"| {network} | {size} | {precision} | {'yes' if checkpointing else 'no'} | {result} |", flush=True)
+        if not row:
+            print(done.stderr[-2000:], file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
