@@ -112,7 +112,7 @@ LAWS = {
 
 
 def jobs_of(laws: list[str], seed: int, count: int) -> dict[str, tuple[dict, dict, Graph]]:
-    """Return (prompt, point, graph) of every clip by key.
+    """Return (prompt, point and number of the prompt, graph) of every clip by key.
 
     The order is prompt by prompt, so that a server samples each first frame once, and an interrupted run has all arms.
     """
@@ -125,7 +125,7 @@ def jobs_of(laws: list[str], seed: int, count: int) -> dict[str, tuple[dict, dic
                 graph = text_to_video.graph(prompt, number)
                 arm.change(graph)
                 words = ", ".join(f"{key} {value}" for key, value in arm.point.items())
-                jobs[f"{name} {number}, {words}: {prompt['text']}"] = prompt, arm.point, graph
+                jobs[f"{name} {number}, {words}: {prompt['text']}"] = prompt, {**arm.point, "number": number}, graph
     return jobs
 
 

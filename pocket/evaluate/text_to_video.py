@@ -29,8 +29,8 @@ from ..world.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, MOTIONS, OPPOSI
 ROOT = Path(__file__).parents[2]
 GRAPH = ROOT / "workflows" / "api" / "text_to_video_pocket.json"
 RESULT = Path(__file__).parent / "measured" / "text_to_video.jsonl"
-SCORERS = (reader, background, shapes, fidelity)
-FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, *(Path(module.__file__) for module in SCORERS))
+SCORERS = map(Path, (reader.__file__, background.__file__, shapes.__file__, fidelity.__file__))
+FILES = (GRAPH, CHECKPOINT, VIDEO_LAYERS, *SCORERS)
 TRAVELS = (*DIRECTIONS, "getting bigger", "getting smaller")
 PAIRED = ("still", "spinning", "getting bigger", "getting smaller", "moving up", "moving down")
 LIGHTS = ("getting darker", "getting brighter")

@@ -84,6 +84,7 @@ def test_super_resolution_is_trained_on_what_the_node_gives(pack, pocket, videos
     model, _, vae = pocket
     run(pack, pocket, videos, downscale=2)
     clip = ShardedClips(output / "mine")[0]
+    assert clip.upsampled is not None
     known = KnownFrames(downscale=2, noise=250, exact=0.0)
     objective = Objective(Schedule.from_betas(zero_terminal_snr=True), known=known)
     small = downscaled(torch.from_numpy(moving(8, 64, 64)).float() / 255, 2)

@@ -21,7 +21,8 @@ def test_arms_of_guidance_and_steps_differ_in_their_widgets_alone():
         arms = laws.LAWS[law].arms
         assert len(jobs) == 2 * len(arms)
         for prompt, point, graph in jobs.values():
-            assert [sampler(graph)[name] for name in widgets] == list(point.values())
+            assert [sampler(graph)[name] for name in widgets] == [point[key] for key in point if key != "number"]
+            assert sampler(graph)["seed"] == point["number"]
             assert graph.inputs("Prompt")["value"] == prompt["text"]
             sampler(graph).update(dict.fromkeys((*widgets, "steps"), 0))
         contents = [graph.nodes for _, _, graph in jobs.values()]
@@ -54,7 +55,8 @@ def rows_of(law: str) -> list[dict]:
             row = {
                 "law": law,
                 **arm.point,
-                "score": 10.0,
+                "number": number,
+                "score": 10.0 * (number + 1),
                 "motion": True,
                 "psnr": 30.0,
                 "drift": 1.0,
@@ -73,7 +75,7 @@ def test_tables_and_plots(tmp_path):
     rows = [row for law in laws.LAWS for row in rows_of(law)]
     found = tables(rows)
     assert list(found) == ["laws guidance", "laws steps", "laws schedule"]
-    assert "| 2 | 3 | 4 | 10.00 ± 0.00 | 100.00 ± 0.00 |" in found["laws guidance"]
+    assert "| 2 | 3 | 4 | 25.00 ± 20.54 | 1.00 ± 0.00 | 100.0% (51.0% to 100.0%) |" in found["laws guidance"]
     assert "| 250 | 4 | 5.00 ± 0.00 |" in found["laws steps"]
     assert [path.name for path in write_plots(rows, tmp_path)] == [f"laws_{law}.png" for law in laws.LAWS]
     assert list(tables(rows_of("steps"))) == ["laws steps"]
