@@ -75,7 +75,7 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
         folders += ["--models-directory", comfyui / "models"]
     device = [] if has_nvidia_card() or sys.platform == "darwin" else ["--cpu"]
     launch = [sys.executable, "-m", "comfy_cli", "--skip-prompt", "--no-json", "--workspace", comfyui, "launch", "--"]
-    address = ["--listen", "127.0.0.1", "--port", port, "--disable-auto-launch"]
+    address = ["--listen", "127.0.0.1", "--port", port, "--disable-auto-launch", "--preview-method", "auto"]
     command = [str(part) for part in (*launch, *address, *folders, *device)]
 
     env = child_environment()

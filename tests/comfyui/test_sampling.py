@@ -218,4 +218,6 @@ def test_parts_are_standard_sampler_and_sigmas():
     torch.testing.assert_close(sigmas, stock_sigmas(model, "simple", 10))
     torch.testing.assert_close(run(model, noise, sampler, sigmas), reference(noise, 10), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="Steps must be between 1 and 1000"):
+        TrailingTimesteps.execute(model, 0)
+    with pytest.raises(ValueError, match="steps of Trailing Timesteps is the number 1001, above the limit of 1000"):
         TrailingTimesteps.execute(model, 1001)
