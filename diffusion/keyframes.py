@@ -133,7 +133,7 @@ def _by_frame(pairs: list[tuple[int, Entry]], frames: int) -> dict[int, Entry]:
     for number, entry in pairs:
         frame = number + frames if number < 0 else number
         if frame < 0:
-            raise ValueError(f"A video of {frames} frames has no frame {number}: use numbers from {-frames} up.")
+            raise ValueError(f"A video of {frames} frames has no frame {number}: use {-frames} or a higher number.")
         if frame in result:
             raise ValueError(f"The schedule names frame {frame} twice: name each frame once.")
         result[frame] = entry

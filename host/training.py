@@ -37,7 +37,7 @@ DISTILLED = ("lcm", "turbo", "lightning", "hyper", "dmd", "schnell", "distill")
 
 @dataclass(frozen=True)
 class Trained:
-    """Result of a training run: averaged weights, info, file and curves. stopped: whether before the last step."""
+    """Result of a training run: averaged weights, info, file and curves. stopped: whether the run ended early."""
 
     state_dict: dict[str, Tensor]
     info: LayersInfo

@@ -37,7 +37,8 @@ class TrainTemporalLayers(Node):
                 ),
                 io.String.Input(
                     "dataset", default="",
-                    tooltip="Name of a dataset of prepared clips, or its folder. Leave it empty to connect latents.",
+                    tooltip="Name of a dataset of prepared clips, or its folder. Leave it empty if you connect "
+                    "latents.",
                 ),
                 io.Int.Input(
                     "steps", default=0, min=0, max=1_000_000, tooltip="Training steps of each stage. 0 uses the "

@@ -110,8 +110,8 @@ class Objective:
     def draw(self, clip: Clip, generator: torch.Generator, *, conditioned: bool = True, t: int | None = None) -> Sample:
         """Draw timestep, noise, known frames and dropped conditioning of one clip.
 
-        conditioned: whether the layers read known frames. t: a fixed timestep instead of a drawn one. Nothing is
-        dropped then, as checks require.
+        conditioned: whether the layers read known frames. t: a fixed timestep for loss checks. Then no
+        conditioning is dropped.
         """
         no_text, nothing = (bool(each) for each in drop_conditioning(1, self.dropout, generator))
         drawn = int(sample_timesteps(1, len(self.schedule), generator, self._bias(generator), self.last))

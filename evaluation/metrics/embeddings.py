@@ -11,7 +11,7 @@ from torch import Tensor
 def frame_consistency(frames: Tensor) -> float:
     """Return the mean cosine of neighbouring frames' embeddings [T, D], up to 1; higher is more consistent.
 
-    With CLIP the paper's frame consistency (Table 3). The authors say that it favours static videos.
+    With CLIP, this is the paper's frame consistency (Table 3). The authors say that it favours static videos.
     """
     return float(F.cosine_similarity(frames[1:], frames[:-1], dim=-1).mean())
 
@@ -19,7 +19,7 @@ def frame_consistency(frames: Tensor) -> float:
 def subject_consistency(frames: Tensor) -> float:
     """Return the mean over frames of the cosines to the frame before and to the first one, up to 1.
 
-    With DINO VBench's subject_consistency. Fooled by static videos.
+    With DINO, this is VBench's subject_consistency. It is fooled by static videos.
     """
     to_first = F.cosine_similarity(frames[1:], frames[:1], dim=-1)
     return (frame_consistency(frames) + float(to_first.mean())) / 2
@@ -28,7 +28,7 @@ def subject_consistency(frames: Tensor) -> float:
 def image_similarity(frames: Tensor, image: Tensor) -> float:
     """Return the mean cosine of frames [T, D] to the conditioning image [D], up to 1.
 
-    With CLIP the paper's image similarity (Table 3). Fooled by static videos, which score best.
+    With CLIP, this is the paper's image similarity (Table 3). It is fooled by static videos, which score best.
     """
     return float(F.cosine_similarity(frames, image[None], dim=-1).mean())
 
@@ -36,8 +36,8 @@ def image_similarity(frames: Tensor, image: Tensor) -> float:
 def text_alignment(frames: Tensor, text: Tensor) -> float:
     """Return 100 times the mean cosine of frames [T, D] to the prompt [D]; about 20 to 40 with CLIP.
 
-    Fooled by single frames that show all words: it ignores direction and order, and guided samples score above real
-    videos.
+    It is fooled by single frames that show all words: it ignores direction and order, and guided samples score above
+    real videos.
     """
     return 100 * float(F.cosine_similarity(frames, text[None], dim=-1).mean())
 
@@ -60,9 +60,10 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
 def polynomial_mmd(one: np.ndarray, other: np.ndarray, degree: int = 2, constant: float = 0.0) -> float:
     """Return the unbiased squared maximum mean discrepancy of two sets of embeddings [n, D] and [m, D].
 
-    Kernel (x·y / D + constant) ** degree. About 0, possibly negative, for two samples of one distribution. With V-JEPA
-    and the defaults JEDi (Luo et al. 2024; times 100 there, and its estimate keeps a small bias); with degree 3 and
-    constant 1 the kernel of KID. Needs far fewer videos than the Fréchet distance. It ignores captions.
+    The kernel is (x·y / D + constant) ** degree. Two samples of one distribution give about 0, possibly a negative
+    value. With V-JEPA and the defaults this is JEDi (Luo et al. 2024), except that JEDi is multiplied by 100 and has a
+    small bias. With degree 3 and constant 1 it is the kernel of KID. It needs far fewer videos than the Fréchet
+    distance and ignores captions.
     """
     one, other = _as_sets(one, other)
 

@@ -34,7 +34,7 @@ def same_size(one: Tensor, other: Tensor) -> None:
 def psnr(video: Any, reference: Any) -> float:
     """Return the peak signal-to-noise ratio in dB of all pixels of two videos [..., H, W, C] together.
 
-    Higher is closer; identical ones count as 78.13 dB. Fooled by blur, which it prefers to sharp detail that is
+    Higher is closer; identical ones count as 78.13 dB. It is fooled by blur, which it prefers to sharp detail that is
     displaced by a pixel. It ignores how visible an error is.
     """
     one, other = as_video(video), as_video(reference)
@@ -46,8 +46,9 @@ def psnr(video: Any, reference: Any) -> float:
 def ssim(video: Any, reference: Any) -> float:
     """Return the structural similarity of the luminance of two videos [..., H, W, 3], mean over frames; up to 1.
 
-    Gaussian window of 11 pixels, sigma 1.5 (Wang et al. 2004). Fooled by a shift of a pixel. It is high wherever both
-    videos are flat, so a small object on a plain background hardly counts, nor does a loss of contrast.
+    The window is Gaussian with 11 pixels and sigma 1.5 (Wang et al. 2004). It is fooled by a shift of a pixel. It is
+    high wherever both videos are flat, so a small object on a plain background hardly counts, nor does a loss of
+    contrast.
     """
     one, other = as_video(video), as_video(reference)
     same_size(one, other)

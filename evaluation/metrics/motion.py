@@ -74,9 +74,9 @@ def motion_vectors(video: Video) -> list[np.ndarray]:
 def motion_score(video: Video) -> float:
     """Return the mean energy of H.264 motion vectors, in squared pixels of a 256-pixel picture at 8 frames a second.
 
-    0 means no motion. The paper's measure of motion (section 4.1 and appendix), but its size and rate are not
-    published: compare only with values measured here. Fooled by flicker and noise, whose blocks match at random, and by
-    a moving camera.
+    0 means no motion. This is the paper's measure of motion (section 4.1 and appendix), but the paper does not state
+    its size and rate: compare only values measured here. It is fooled by flicker and noise, whose blocks match at
+    random, and by a moving camera.
     """
     if len(video.frames) < 2:
         raise ValueError("Motion needs a video of at least 2 frames.")
@@ -91,8 +91,8 @@ def dynamic_degree(found: Sequence[Flow], fps: float) -> float:
     """Return 1 if the video moves visibly, otherwise 0.
 
     A video moves if the fastest 5 % of the pixels move by more than 6 pixels of a 256-pixel picture, at 8 frames a
-    second, in a quarter of the pairs of neighbours (VBench, with DIS flow instead of RAFT). Fooled by a moving camera
-    and by flicker of large areas; misses a small object: one below 5 % of the picture counts only by its share.
+    second, in a quarter of the pairs of neighbours (VBench, with DIS flow instead of RAFT). It is fooled by a moving
+    camera and by flicker of large areas; an object below 5 % of the picture counts only by its share.
     """
     fast = 0
     for flow in found:
@@ -105,8 +105,8 @@ def dynamic_degree(found: Sequence[Flow], fps: float) -> float:
 def motion_smoothness(frames: np.ndarray) -> float:
     """Return how well every other frame is predicted from its neighbours, 0..1; higher is smoother.
 
-    1 - mean absolute error of frames made by optical flow (VBench, with our flow instead of AMT). Fooled by static
-    videos, which score 1: read it beside the motion score.
+    The value is 1 - the mean absolute error of frames made by optical flow (VBench uses AMT instead of flow). It is
+    fooled by static videos, which score 1: compare it together with the motion score.
     """
     if len(frames) < 3:
         raise ValueError("Motion smoothness needs a video of at least 3 frames.")
@@ -118,8 +118,9 @@ def motion_smoothness(frames: np.ndarray) -> float:
 def warp_error(frames: np.ndarray, found: Sequence[Flow]) -> float:
     """Return the mean squared difference of neighbours along the flow, in 0..1; lower is more consistent.
 
-    Only pixels that both frames show count (Lai et al., "Learning Blind Video Temporal Consistency", 2018). Fooled by
-    static videos, which score 0, and by blur. Objects that appear or vanish hardly count, as they are occlusions to it.
+    Only pixels that both frames show count (Lai et al., "Learning Blind Video Temporal Consistency", 2018). It is
+    fooled by static videos, which score 0, and by blur. Objects that appear or vanish hardly count, because they look
+    like occlusions.
     """
     tensors = as_batches(frames)
     errors = []

@@ -8,7 +8,8 @@ import numpy as np
 def temporal_stability(frames: np.ndarray) -> float:
     """Return 1 - the mean absolute difference of neighbouring frames [T, H, W, 3], in 0..1; higher flickers less.
 
-    VBench's temporal_flickering. Every motion lowers it, and static videos score 1: compare videos that move alike.
+    This is VBench's temporal_flickering. Every motion lowers it, and static videos score 1, so compare only videos with
+    similar motion.
     """
     if len(frames) < 2:
         raise ValueError("Flicker needs a video of at least 2 frames.")
@@ -18,7 +19,7 @@ def temporal_stability(frames: np.ndarray) -> float:
 def colour_drift(frames: np.ndarray, reference: np.ndarray | None = None) -> float:
     """Return the distance of the mean colour from that of the first frame or reference image, 0..255, mean over time.
 
-    A model that ignores its conditioning image drifts towards the mean of its training data. Fooled by
+    A model that ignores its conditioning image drifts towards the mean of its training data. The measure is fooled by
     objects that enter, leave or grow.
     """
     start = frames[0] if reference is None else reference
@@ -30,8 +31,8 @@ def colour_drift(frames: np.ndarray, reference: np.ndarray | None = None) -> flo
 def background_drift(frames: np.ndarray) -> float:
     """Return the distance of the background from that of the first frame, 0..255, mean over time and channels.
 
-    The background is the majority of pixels: the distance is the median of all differences. Fooled by a moving camera
-    over an uneven scene, and by objects that cover more than half of the picture.
+    The background is the majority of pixels: the distance is the median of all differences. The measure is fooled by a
+    moving camera over an uneven scene, and by objects that cover more than half of the picture.
     """
     first = frames[0].astype(np.int16)
     drifts = [np.abs(np.median(frame - first, axis=(0, 1))).mean() for frame in frames[1:].astype(np.int16)]
@@ -41,7 +42,8 @@ def background_drift(frames: np.ndarray) -> float:
 def sharpness_ratio(frames: np.ndarray, reference: np.ndarray | None = None) -> float:
     """Return the gradient energy of the frames over that of the first frame, or of the reference image; mean over time.
 
-    1: equally sharp. Below 1: blurred, or objects are gone. Fooled by noise, flicker and ringing, which raise it.
+    1: equally sharp. Below 1: blurred, or objects are gone. The measure is fooled by noise, flicker and ringing, which
+    raise it.
     """
     start = gradient_energy(frames[0] if reference is None else reference)
     later = frames[1:] if reference is None else frames

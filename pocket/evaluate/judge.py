@@ -50,7 +50,7 @@ def leads(first: Measured, second: Measured, question: str) -> dict[str, float]:
 def verdict(a: Measured, b: Measured) -> dict[str, Answer]:
     """Answer both questions about the videos a and b.
 
-    The larger sum of leads wins, and its reasons are those in which it leads. Without a difference it is a tie.
+    The video with the larger sum of leads wins. The reasons are the qualities in which it leads. Equal sums are a tie.
     """
     answers = {}
     for question in QUESTIONS:

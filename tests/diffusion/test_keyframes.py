@@ -50,7 +50,7 @@ def test_values(text):
         (read_prompts, "a cat", '"a cat" has no frame number: begin the line with one'),
         (read_prompts, "0: a\n0: b", "names frame 0 twice"),
         (read_prompts, "15: a\n-1: b", "names frame 15 twice"),
-        (read_prompts, "-17: a", "16 frames has no frame -17: use numbers from -16 up"),
+        (read_prompts, "-17: a", "16 frames has no frame -17: use -16 or a higher number"),
         (read_prompts, '"0": "a" "8": "b"', 'cannot be read at ".*"8": "b"'),
         (read_prompts, '"max_f": "a"', 'The entry "max_f" has no frame number or no text'),
         (read_prompts, '"0": 5', 'The entry "0" has no frame number or no text'),
