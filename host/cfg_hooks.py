@@ -1,7 +1,7 @@
 """CFG hooks of other nodes (pre-CFG, CFG and post-CFG functions) at a zero-terminal-SNR schedule.
 
 ComfyUI gives hooks the noisy latent x and its sigma. Most hooks use only estimates of x0. Some expect x = x0 + sigma
-eps, but `schedule.ZeroSNRFlow` uses a flow. They get converted x and sigma, or are refused.
+eps, but `schedule.ZeroSNRFlow` uses a flow. Such hooks get converted x and sigma, or are refused.
 """
 
 from __future__ import annotations

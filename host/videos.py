@@ -130,7 +130,7 @@ def check_purpose(purpose: Purpose, info: LayersInfo) -> None:
 
 
 def check_channels(channels: int, info: LayersInfo) -> None:
-    """Refuse a number of conditioning channels that differs from the temporal layers'."""
+    """Refuse a conditioning with another number of channels than the temporal layers read."""
     if not info.conditioning_channels:
         raise ValueError(
             f"The conditionings carry known frames, but these temporal layers ({info.family}) read none: connect CLIP "

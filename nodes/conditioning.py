@@ -153,8 +153,8 @@ class ExtendVideoConditioning(Node):
                 frames_input("Frames of the next clip, including the known ones."),
                 io.Int.Input(
                     "known", default=2, min=1, max=1023,
-                    tooltip="Number of last frames of the video that the next clip starts with. 1 keeps positions, 2 "
-                    "also keeps motion.",
+                    tooltip="Number of frames at the end of the video with which the next clip starts. 1 keeps "
+                    "positions, 2 also keeps motion.",
                 ),
             ],
             outputs=[*conditioning_outputs(), layout_output()],

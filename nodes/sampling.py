@@ -215,7 +215,7 @@ class OscillatingGuidance(Node):
                 ),
                 io.Int.Input(
                     "constant_steps", default=10, min=0, max=1000,
-                    tooltip="First steps with strong guidance alone. Use about a fifth of all steps.",
+                    tooltip="Number of first steps that always have strong guidance. Use about a fifth of all steps.",
                 ),
             ],
             outputs=[io.Model.Output("model", tooltip="The same MODEL with oscillating guidance.")],

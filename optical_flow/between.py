@@ -26,7 +26,7 @@ NOISE_DIFFERENCE = 3e-4
 
 
 def motion_at(flow: Flow, time: float) -> Tensor:
-    """Return the motion [1, 2, H, W] from first to second frame of each pixel at `time` (0 first, 1 second)."""
+    """Return the flow [1, 2, H, W] from the first to the second frame, for the pixels at `time` between them (0..1)."""
     from_first = splat(flow.forward, flow.first_seen + OCCLUDED_WEIGHT, time * flow.forward)
     from_second = splat(-flow.backward, flow.second_seen + OCCLUDED_WEIGHT, (1 - time) * flow.backward)
     sums, weights = (one + other for one, other in zip(from_first, from_second, strict=True))

@@ -202,7 +202,7 @@ def parse(values: Mapping[str, Any]) -> Recipe:
                 f"stage {number} ({stage.name}): {error}" if len(recipe.stages) > 1 else str(error)
             ) from None
     if len({stage.name for stage in recipe.stages}) < len(recipe.stages):
-        raise ValueError("Two stages have the same name, which their files are named after: give them different names.")
+        raise ValueError("Two stages have the same name, so their files would have the same names: rename one stage.")
     if recipe.low_rank and recipe.start == "fresh":
         raise ValueError("low_rank needs existing layers: set start to given, or low_rank to 0.")
     if recipe.sample_every and any(stage.shard for stage in recipe.stages):

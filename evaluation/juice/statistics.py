@@ -51,7 +51,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Rater:
-    """Attention of a rater: shares of known answers and of repeated pairs answered alike; NaN where none was shown."""
+    """Attention of a rater: share of correct known answers, and of repeated pairs with the same answer; NaN if none."""
 
     votes: int
     known_right: float

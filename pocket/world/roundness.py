@@ -33,7 +33,7 @@ def shape_error(frame: np.ndarray, shapes: tuple[str, ...] = SHAPES) -> float:
 
 
 def drawn_coverage(frame: np.ndarray, sight: Sight) -> np.ndarray:
-    """Return how much of each pixel of a frame [h, w, 3] the seen shape covers, 0..1 [h, w], from the colours."""
+    """Return the coverage of each pixel by the seen shape, 0..1 [h, w], from the colours of a frame [h, w, 3]."""
     plane, around = background(frame)
     size = len(frame)
     yy, xx = (np.mgrid[0:size, 0:size] + 0.5) / size
