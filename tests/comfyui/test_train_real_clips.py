@@ -24,7 +24,7 @@ from emu_video.training.prepare.prepare import prepare
 from emu_video.training.prepare.settings import Settings
 from emu_video.training.recipe import parse
 
-FRAMES, SIDE, STEPS = 8, 64, 400
+FRAMES, SIDE, STEPS = 8, 64, 160
 CLIPS = {  # caption: video, first frame
     "a rider on a mountain bike in front of a wall": ("bikes", 0),
     "bicycles in a street": ("bikes", 140),
@@ -34,7 +34,8 @@ CLIPS = {  # caption: video, first frame
 RECIPE = {
     "steps": STEPS, "batch": 4, "clips_at_once": 4, "warmup": 20, "learning_rate": 3e-3, "final_rate": 0.05,
     "adam_beta2": 0.99, "average_decay": 0.95, "held_out": 0.0, "timesteps": "uniform", "gradient_checkpointing": False,
-    "log_every": 20, "check_every": 200, "save_every": STEPS, "sample_every": STEPS, "prompts": list(CLIPS),
+    "log_every": 20, "check_every": STEPS, "save_every": STEPS, "sample_every": STEPS, "sample_steps": 15,
+    "prompts": list(CLIPS),
 }  # fmt: skip
 
 
