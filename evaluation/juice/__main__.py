@@ -18,7 +18,7 @@ PAGE = """Open a page on which people compare the videos of two folders, blindly
 file name are a pair. Votes are kept in DIR/votes.sqlite; the same command continues a session."""
 
 
-def session_parser(prog: str, description: str) -> argparse.ArgumentParser:
+def session_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Return a parser of the arguments that `open_session` needs."""
     result = argparse.ArgumentParser(prog=prog, description=description)
     result.add_argument("a", type=Path, help="folder of videos")

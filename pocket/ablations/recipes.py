@@ -7,6 +7,7 @@ for one arm. Steps are shares of the command's --steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ...training.recipe import Stage
 from ..world import FRAMES, Scenes
@@ -46,7 +47,7 @@ class Base:
     """An image model: the shipped one, trained further for --steps on pictures of both sizes with this objective."""
 
     name: str
-    prediction: str
+    prediction: Literal["v", "eps"]
     zero_terminal_snr: bool
 
 
