@@ -81,6 +81,18 @@ def inject(
     return clone
 
 
+def without_layers(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+    """Return a clone without temporal layers, with the checkpoint's own noise schedule."""
+    clone = model.clone()
+    clone.object_patches.pop("model_sampling", None)
+    clone.remove_additional_models(KEY)
+    for attachment in (KEY, FRAMES, CHECKPOINT_PREDICTS_V, STRENGTH, VALUES):
+        clone.remove_attachments(attachment)
+    for kind in (WrappersMP.APPLY_MODEL, WrappersMP.OUTER_SAMPLE):
+        clone.remove_wrappers_with_key(kind, KEY)
+    return clone
+
+
 def layers_info(model: comfy.model_patcher.ModelPatcher) -> LayersInfo | None:
     """Return the info of a MODEL's temporal layers, or None if it has none."""
     return model.get_attachment(KEY)

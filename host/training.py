@@ -22,11 +22,13 @@ from ..training.clips import Clips, Conds, ShardedClips, check_base
 from ..training.distributed import ALONE, Processes
 from ..training.loop import Progress, Result
 from ..training.low_rank import make_low_rank, merged
+from ..training.prior import Joined
 from ..training.recipe import Recipe, Stage
 from ..training.samples import Samples, Sampling
 from ..training.trainer import Run, stage_info, train_layers, warnings
 from .fingerprint import fingerprint
 from .memory import GIB
+from .prior import prior_clips
 from .schedule import native_schedule
 from .trainable_model import trainable
 
@@ -76,10 +78,17 @@ def train_recipe(
     state_dict, info = start(model, recipe, base["name"], given)
     check_checkpoint(model, recipe, base["name"])
     sampling = _sampling(recipe, encode)
+    prior = None
     result = None
     for number, stage in enumerate(recipe.stages):
         data = _clips(clips, stage)
         check_base(data, base)
+        if recipe.prior_prompts:
+            if prior is None:
+                prior = _prior(
+                    model, recipe, (state_dict, info), clips=data, encode=encode, folder=folder, processes=processes
+                )
+            data = Joined(data, prior)
         fresh = recipe.start == "fresh" and number == 0
         before = "fresh" if fresh else info.family if number == 0 else recipe.stages[number - 1].name
         run = Run(folder, recipe.title, recipe.seed, base, before)
@@ -265,6 +274,26 @@ def _sampling(recipe: Recipe, encode: Callable[[str], Conds] | None) -> Sampling
     captions = recipe.prompts if encode else ()
     texts = tuple(encode(prompt) for prompt in captions) if encode else ()
     return Sampling(recipe.sample_every, recipe.sample_steps, texts, captions)
+
+
+def _prior(
+    model: comfy.model_patcher.ModelPatcher,
+    recipe: Recipe,
+    layers: Layers,
+    *,
+    clips: Clips,
+    encode: Callable[[str], Conds] | None,
+    folder: Path,
+    processes: Processes,
+) -> Clips:
+    if encode is None:
+        raise ValueError("prior_prompts needs a text encoder: connect a CLIP, or use a checkpoint that contains one.")
+    if not processes.is_first:
+        processes.wait()  # the first process writes the file that the others read
+    videos = prior_clips(model, recipe, layers, clips=clips, encode=encode, folder=folder)
+    if processes.is_first:
+        processes.wait()
+    return videos
 
 
 def _clips(clips: Clips | Path, stage: Stage) -> Clips:

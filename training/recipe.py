@@ -23,6 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+TEXTS = ("prompts", "prior_prompts")
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -130,8 +131,10 @@ class Recipe:
     ones, of any family that temporal_layers.formats reads. train: fresh layers to make, "all" or "attention".
     placement: of fresh temporal attention. extra_convolution: initial weights of the convolution that reads known
     frames, "zero" (Emu Video) or a "copy" of the checkpoint's first convolution. low_rank: rank of a motion LoRA to
-    train instead of the layers; 0 trains the layers. prompts: captions of sample videos, made every `sample_every`
-    steps (0: never) with `sample_steps` steps from first frames of the dataset.
+    train instead of the layers; 0 trains the layers. prior_prompts: what the layers can do and must not forget, with
+    {a|b} for choices. Before training, the layers make `prior_clips` videos of them, which are then trained on as well.
+    prompts: captions of sample videos, made every `sample_every` steps (0: never) with `sample_steps` steps from first
+    frames of the dataset.
     """
 
     title: str = ""
@@ -143,6 +146,8 @@ class Recipe:
     extra_convolution: str = _choice("zero", "zero", "copy")
     low_rank: int = _number(0, 0, 256)
     save_as: str = _choice("float16", "float16", "bfloat16", "float32")
+    prior_prompts: tuple[str, ...] = ()
+    prior_clips: int = _number(100, 1, 100_000)
     prompts: tuple[str, ...] = ()
     sample_every: int = _number(0, 0)
     sample_steps: int = _number(25, 1, 1000)
@@ -205,6 +210,10 @@ def parse(values: Mapping[str, Any]) -> Recipe:
         raise ValueError("Two stages have the same name, so their files would have the same names: rename one stage.")
     if recipe.low_rank and recipe.start == "fresh":
         raise ValueError("low_rank needs existing layers: set start to given, or low_rank to 0.")
+    if recipe.prior_prompts and recipe.start == "fresh":
+        raise ValueError("prior_prompts needs layers that know a motion: set start to given, or remove prior_prompts.")
+    if recipe.prior_prompts and any(stage.role != "video" for stage in recipe.stages):
+        raise ValueError("prior_prompts works for layers of the role video only: remove it.")
     if recipe.sample_every and any(stage.shard for stage in recipe.stages):
         raise ValueError("sample_every does not work with shard: set one of them to 0 or false.")
     for stage in recipe.stages:
@@ -226,11 +235,11 @@ def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
         wanted, limits = types[key], known[key].metadata
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if key == "prompts" and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        if key in TEXTS and isinstance(value, list) and all(isinstance(each, str) for each in value):
             value = tuple(value)
-        if key == "prompts" and not isinstance(value, tuple):
+        if key in TEXTS and not isinstance(value, tuple):
             raise ValueError(f'{key} is {value!r}: write a list of texts, for example ["a cat runs"].')
-        if key != "prompts" and type(value) is not wanted:
+        if key not in TEXTS and type(value) is not wanted:
             raise ValueError(f"{key} is {value!r}: write {_TYPES[wanted]}.")
         if "choices" in limits and value not in limits["choices"]:
             raise ValueError(f"{key} is {value!r}: use one of {', '.join(limits['choices'])}.")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import comfy.model_management
 import pytest
 import torch
+from emu_video.host import prior
 from emu_video.host.injection import check_layers, inject
 from emu_video.host.trainable_model import trainable
 from emu_video.host.training import memory_estimate, train_recipe
@@ -15,6 +16,7 @@ from emu_video.temporal_layers.layers import TemporalLayers
 from emu_video.tests.comfyui import tiny
 from emu_video.training.clips import MemoryClips
 from emu_video.training.recipe import parse
+from safetensors.torch import load_file
 
 FEW = {"steps": 4, "batch": 2, "warmup": 1, "learning_rate": 1e-3, "log_every": 2, "check_every": 2, "save_every": 2,
        "gradient_checkpointing": False, "save_as": "float32"}  # fmt: skip
@@ -242,3 +244,34 @@ def test_low_rank_trains_a_motion_lora(model, tmp_path):
         train_recipe(
             model, recipe(start="given", low_rank=2), clips(), tmp_path / "2", given=tiny.temporal(model), echo=False
         )
+
+
+PRIOR = {"start": "given", "prior_prompts": ["a {red|blue} ball moves {left|right}"], "prior_clips": 3}
+
+
+def encode(text):
+    generator = torch.Generator().manual_seed(len(text))
+    return {"cross_attn": torch.randn(7, tiny.CONTEXT, generator=generator)}
+
+
+def test_videos_of_known_motions_are_trained_on(video_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(prior, "STEPS", 2)
+    given = tiny.temporal(video_model)
+    before, video = tiny.weights_hash(video_model), tiny.sample(video_model)
+    trained = train_recipe(video_model, recipe(**PRIOR), clips(), tmp_path, given=given, encode=encode, echo=False)
+    assert tiny.weights_hash(video_model) == before and torch.equal(tiny.sample(video_model), video)
+    assert trained.info.training["clips"] == 4 + 3
+    (file,) = tmp_path.glob("prior-*.safetensors")
+    latents = load_file(file)["latents"]
+    assert latents.shape == (3, tiny.FRAMES, *tiny.LATENT) and latents.isfinite().all()
+    assert latents.std(1).mean() > 0.01 and not torch.equal(latents[0], latents[1])
+    written = file.stat().st_mtime_ns
+    again = train_recipe(
+        video_model, recipe(**PRIOR, steps=6), clips(), tmp_path, given=given, encode=encode, echo=False
+    )
+    assert file.stat().st_mtime_ns == written and again.info.training["steps"] == 6
+
+
+def test_known_motions_need_a_text_encoder(video_model, tmp_path):
+    with pytest.raises(ValueError, match="prior_prompts needs a text encoder"):
+        train_recipe(video_model, recipe(**PRIOR), clips(), tmp_path, given=tiny.temporal(video_model), echo=False)

@@ -1,0 +1,125 @@
+"""Videos that temporal layers make before training, for prior preservation (`training.prior`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sample
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..temporal_layers.info import LayersInfo
+from ..training.checkpoint import written_whole
+from ..training.clips import Clips, Conds, MemoryClips, mixed_seed
+from ..training.prior import expand
+from ..training.recipe import Recipe
+from .conditioning import Augmented, NoiseAugmentation, conditionings, network_latents
+from .guider import make_guider
+from .injection import inject, without_layers
+from .layouts import known_at
+from .sampling import sample
+
+STEPS = 25
+IMAGE_CFG = {"pocket": 3.0, "pocket2": 3.0}
+CFG = 7.5
+
+Layers = tuple[dict[str, Tensor], LayersInfo]
+
+
+def prior_clips(
+    model: comfy.model_patcher.ModelPatcher,
+    recipe: Recipe,
+    layers: Layers,
+    *,
+    clips: Clips,
+    encode: Callable[[str], Conds],
+    folder: Path,
+    on_video: Callable[[int, int], None] | None = None,
+) -> MemoryClips:
+    """Return videos of the recipe's `prior_prompts` by the layers that training starts from, in the size of the clips.
+
+    Layers that read known frames continue a first frame, which the image model makes. The videos are written into
+    `folder`, and read again when a run continues.
+
+    Args:
+        layers: state dict and info of the layers.
+        on_video: called with the number of finished videos and of all after each one.
+    """
+    captions = expand(recipe.prior_prompts, recipe.prior_clips, recipe.seed)
+    made_by = {"captions": captions, "seed": recipe.seed, "clips": clips.key, "layers": _hash(layers[0])}
+    key = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()
+    path = folder / f"prior-{key[:12]}.safetensors"
+    texts = {caption: encode(caption) for caption in dict.fromkeys(captions)}
+    if path.is_file():
+        latents = load_file(path)["latents"]
+    else:
+        shape = clips.shape(0)
+        maker = _Maker(model, layers, clips.null, shape)
+        videos = []
+        for number, caption in enumerate(captions):
+            videos.append(maker.video(texts[caption], mixed_seed(recipe.seed, number)))
+            if on_video:
+                on_video(number + 1, len(captions))
+            comfy.model_management.throw_exception_if_processing_interrupted()
+        latents = torch.stack(videos)
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as temporary:
+            save_file({"latents": latents}, temporary)
+    return MemoryClips(
+        latents, [texts[caption] for caption in captions], clips.null, fps=clips.fps, captions=captions, key=key
+    )
+
+
+class _Maker:
+    """Text to video with ComfyUI's samplers: a first frame by the image model where the layers read one, then all."""
+
+    def __init__(self, model: comfy.model_patcher.ModelPatcher, layers: Layers, null: Conds, shape: tuple):
+        state_dict, self.info = layers
+        self.image = without_layers(model)
+        self.video_model = inject(self.image, state_dict, self.info, "the layers to start from")
+        self.null, self.shape = _conditioning(null), shape
+        self.given = Augmented(self.info, known_at((0,), shape[0]), NoiseAugmentation())
+        self.process_in = model.model.latent_format.process_in
+
+    def video(self, text: Conds, seed: int) -> Tensor:
+        """Return latents [T, C, h, w] in the scale of the network."""
+        frames, *size = self.shape
+        positive = _conditioning(text)
+        if self.info.conditioning_channels:
+            cfg = IMAGE_CFG.get(self.info.base, CFG)
+            first = self._sample(self.image, torch.zeros(1, *size), positive, seed, cfg)
+            channels = self.given.channels(network_latents(self.video_model, first), self.given.layout.windows[0])
+            made = conditionings(channels, positive, self.null, role="video")
+            guider = make_guider(
+                self.video_model, *made[:3],
+                text_guidance=self.info.text_guidance, image_guidance=self.info.image_guidance, guidance_rescale=0.0,
+                as_trained=True,
+            )  # fmt: skip
+            latents = sample(guider, made[3], seed, STEPS, 0.0)["samples"]
+        else:
+            latents = self._sample(self.video_model, torch.zeros(frames, *size), positive, seed, CFG)
+        return self.process_in(latents.cpu().float()).clone()
+
+    def _sample(self, model, latents: Tensor, positive: list, seed: int, cfg: float) -> Tensor:
+        noise = comfy.sample.prepare_noise(latents, seed)
+        return comfy.sample.sample(
+            model, noise, STEPS, cfg, "euler", "simple", positive, self.null, latents, disable_pbar=True, seed=seed
+        )
+
+
+def _conditioning(text: Conds) -> list:
+    options = {name: value[None] for name, value in text.items() if name != "cross_attn"}
+    return [[text["cross_attn"][None], options]]
+
+
+def _hash(state_dict: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(state_dict):
+        digest.update(key.encode() + state_dict[key].float().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""Prior preservation: layers keep the motions that they know, because videos of these are trained on as well.
+
+Training on clips of one motion makes layers forget all others. As DreamBooth (Ruiz et al. 2023) does for image models,
+the layers make videos before training, and the clips and these videos are trained on together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import torch
+
+from .clips import Clip, Clips, Shape
+
+CHOICE = re.compile(r"\{([^{}]*)\}")
+
+
+def expand(prompts: tuple[str, ...], count: int, seed: int) -> list[str]:
+    """Return `count` texts, the prompts in turn, with one choice of each {a|b|c} (ComfyUI's dynamic prompts)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def chosen(match: re.Match) -> str:
+        choices = match.group(1).split("|")
+        return choices[int(torch.randint(len(choices), (1,), generator=generator))]
+
+    return [CHOICE.sub(chosen, prompts[number % len(prompts)]) for number in range(count)]
+
+
+class Joined:
+    """Clips of a dataset, followed by those of another one of the same length and rate."""
+
+    def __init__(self, clips: Clips, more: Clips):
+        self.clips, self.more = clips, more
+        self.frames, self.fps, self.null = clips.frames, clips.fps, clips.null
+        self.key = hashlib.sha256(f"{clips.key} {more.key}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.clips) + len(self.more)
+
+    def __getitem__(self, number: int) -> Clip:
+        clips, place = self._at(number)
+        return clips[place]
+
+    def shape(self, number: int) -> Shape:
+        clips, place = self._at(number)
+        return clips.shape(place)
+
+    def caption(self, number: int) -> str:
+        clips, place = self._at(number)
+        return clips.caption(place)
+
+    def _at(self, number: int) -> tuple[Clips, int]:
+        own = len(self.clips)
+        return (self.clips, number) if number < own else (self.more, number - own)
