@@ -95,6 +95,8 @@ def _conditioning_fault(value: list) -> str:
         text = entry[0]
         if not isinstance(text, Tensor) or text.ndim != 3 or 0 in text.shape:
             return f"has a text that is {_described(text)}, not one of shape [texts, tokens, width]"
+        if not math.isfinite(entry[1].get("strength", 1.0)):
+            return f"has the strength {entry[1]['strength']}"
         if not _is_finite(text):
             return "has a text with values that are NaN or infinite"
     return ""

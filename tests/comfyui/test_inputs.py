@@ -39,6 +39,7 @@ LATENT = torch.zeros(4, 4, 8, 8)
         ("CONDITIONING", [[None, {}]], "a text that is empty"),
         ("CONDITIONING", [[torch.ones(7, 8), {}]], r"tensor of shape \[7, 8\]"),
         ("CONDITIONING", [[torch.full((1, 7, 8), math.nan), {}]], "NaN"),
+        ("CONDITIONING", [[torch.ones(1, 7, 8), {"strength": math.nan}]], "has the strength nan: connect"),
         ("LATENT", {}, "a dict of 0 entries, not a LATENT"),
         ("LATENT", {"samples": torch.zeros(1, 4, 4, 8, 8)}, "whole video of a video model"),
         ("LATENT", {"samples": torch.nested.nested_tensor([LATENT, LATENT[:2]])}, "whole video of a video model"),
