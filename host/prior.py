@@ -25,7 +25,6 @@ from .injection import inject, without_layers
 from .layouts import known_at
 from .sampling import sample
 
-STEPS = 25
 IMAGE_CFG = {"pocket": 3.0, "pocket2": 3.0}
 CFG = 7.5
 
@@ -60,7 +59,7 @@ def prior_clips(
         latents = load_file(path)["latents"]
     else:
         shape = clips.shape(0)
-        maker = _Maker(model, layers, clips.null, shape)
+        maker = _Maker(model, layers, clips.null, shape, recipe.sample_steps)
         videos = []
         for number, caption in enumerate(captions):
             videos.append(maker.video(texts[caption], mixed_seed(recipe.seed, number)))
@@ -79,8 +78,9 @@ def prior_clips(
 class _Maker:
     """Text to video with ComfyUI's samplers: a first frame by the image model where the layers read one, then all."""
 
-    def __init__(self, model: comfy.model_patcher.ModelPatcher, layers: Layers, null: Conds, shape: tuple):
+    def __init__(self, model: comfy.model_patcher.ModelPatcher, layers: Layers, null: Conds, shape: tuple, steps: int):
         state_dict, self.info = layers
+        self.steps = steps
         self.image = without_layers(model)
         self.video_model = inject(self.image, state_dict, self.info, "the layers to start from")
         self.null, self.shape = _conditioning(null), shape
@@ -101,7 +101,7 @@ class _Maker:
                 text_guidance=self.info.text_guidance, image_guidance=self.info.image_guidance, guidance_rescale=0.0,
                 as_trained=True,
             )  # fmt: skip
-            latents = sample(guider, made[3], seed, STEPS, 0.0)["samples"]
+            latents = sample(guider, made[3], seed, self.steps, 0.0)["samples"]
         else:
             latents = self._sample(self.video_model, torch.zeros(frames, *size), positive, seed, CFG)
         return self.process_in(latents.cpu().float()).clone()
@@ -109,7 +109,7 @@ class _Maker:
     def _sample(self, model, latents: Tensor, positive: list, seed: int, cfg: float) -> Tensor:
         noise = comfy.sample.prepare_noise(latents, seed)
         return comfy.sample.sample(
-            model, noise, STEPS, cfg, "euler", "simple", positive, self.null, latents, disable_pbar=True, seed=seed
+            model, noise, self.steps, cfg, "euler", "simple", positive, self.null, latents, disable_pbar=True, seed=seed
         )
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import comfy.model_management
 import pytest
 import torch
-from emu_video.host import prior
 from emu_video.host.injection import check_layers, inject
 from emu_video.host.trainable_model import trainable
 from emu_video.host.training import memory_estimate, train_recipe
@@ -246,7 +245,8 @@ def test_low_rank_trains_a_motion_lora(model, tmp_path):
         )
 
 
-PRIOR = {"start": "given", "prior_prompts": ["a {red|blue} ball moves {left|right}"], "prior_clips": 3}
+PRIOR = {"start": "given", "prior_prompts": ["a {red|blue} ball moves {left|right}"], "prior_clips": 3,
+         "sample_steps": 2}  # fmt: skip
 
 
 def encode(text):
@@ -254,8 +254,7 @@ def encode(text):
     return {"cross_attn": torch.randn(7, tiny.CONTEXT, generator=generator)}
 
 
-def test_videos_of_known_motions_are_trained_on(video_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(prior, "STEPS", 2)
+def test_videos_of_known_motions_are_trained_on(video_model, tmp_path):
     given = tiny.temporal(video_model)
     before, video = tiny.weights_hash(video_model), tiny.sample(video_model)
     trained = train_recipe(video_model, recipe(**PRIOR), clips(), tmp_path, given=given, encode=encode, echo=False)
