@@ -10,9 +10,11 @@ from pathlib import Path
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sample
+import comfy.utils
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from ..temporal_layers.info import LayersInfo
 from ..training.checkpoint import written_whole
@@ -39,7 +41,6 @@ def prior_clips(
     clips: Clips,
     encode: Callable[[str], Conds],
     folder: Path,
-    on_video: Callable[[int, int], None] | None = None,
 ) -> MemoryClips:
     """Return videos of the recipe's `prior_prompts` by the layers that training starts from, in the size of the clips.
 
@@ -48,7 +49,9 @@ def prior_clips(
 
     Args:
         layers: state dict and info of the layers.
-        on_video: called with the number of finished videos and of all after each one.
+
+    Raises:
+        InterruptProcessingException: the user pressed Cancel.
     """
     captions = expand(recipe.prior_prompts, recipe.prior_clips, recipe.seed)
     made_by = {"captions": captions, "seed": recipe.seed, "clips": clips.key, "layers": _hash(layers[0])}
@@ -60,11 +63,10 @@ def prior_clips(
     else:
         shape = clips.shape(0)
         maker = _Maker(model, layers, clips.null, shape, recipe.sample_steps)
-        videos = []
-        for number, caption in enumerate(captions):
+        bar, videos = comfy.utils.ProgressBar(len(captions)), []
+        for number, caption in enumerate(tqdm(captions, desc="videos of known motions", unit="video")):
             videos.append(maker.video(texts[caption], mixed_seed(recipe.seed, number)))
-            if on_video:
-                on_video(number + 1, len(captions))
+            bar.update(1)
             comfy.model_management.throw_exception_if_processing_interrupted()
         latents = torch.stack(videos)
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +103,7 @@ class _Maker:
                 text_guidance=self.info.text_guidance, image_guidance=self.info.image_guidance, guidance_rescale=0.0,
                 as_trained=True,
             )  # fmt: skip
-            latents = sample(guider, made[3], seed, self.steps, 0.0)["samples"]
+            latents = sample(guider, made[3], seed, self.steps, 0.0, shows_progress=False)["samples"]
         else:
             latents = self._sample(self.video_model, torch.zeros(frames, *size), positive, seed, CFG)
         return self.process_in(latents.cpu().float()).clone()

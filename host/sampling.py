@@ -81,7 +81,15 @@ def preview_callback(model: comfy.model_patcher.ModelPatcher, steps: int) -> Cal
     return callback
 
 
-def sample(guider: EmuVideoGuider, latent: dict[str, Any], seed: int, steps: int, eta: float) -> dict[str, Any]:
+def sample(
+    guider: EmuVideoGuider,
+    latent: dict[str, Any],
+    seed: int,
+    steps: int,
+    eta: float,
+    *,
+    shows_progress: bool = True,
+) -> dict[str, Any]:
     """Sample a LATENT with trailing timesteps and DDIM; other entries of the LATENT are kept."""
     model = guider.model_patcher
     samples = comfy.sample.fix_empty_latent_channels(
@@ -95,8 +103,8 @@ def sample(guider: EmuVideoGuider, latent: dict[str, Any], seed: int, steps: int
         ddim_sampler(eta),
         trailing_sigmas(model, steps),
         denoise_mask=latent.get("noise_mask"),
-        callback=preview_callback(model, steps),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        callback=preview_callback(model, steps) if shows_progress else None,
+        disable_pbar=not (shows_progress and comfy.utils.PROGRESS_BAR_ENABLED),
         seed=seed,
     )
     kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
