@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
 import torch
 
@@ -32,15 +33,16 @@ class Joined:
 
     def __init__(self, clips: Clips, more: Clips):
         self.clips, self.more = clips, more
-        self.frames, self.fps, self.null = clips.frames, clips.fps, clips.null
+        self.frames, self.fps, self.null, self.downscale = clips.frames, clips.fps, clips.null, clips.downscale
         self.key = hashlib.sha256(f"{clips.key} {more.key}".encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.clips) + len(self.more)
 
     def __getitem__(self, number: int) -> Clip:
+        """Return a clip. Those of `more` have the sizes of the first clip, since all of a batch have some or none."""
         clips, place = self._at(number)
-        return clips[place]
+        return clips[place] if clips is self.clips else replace(clips[place], sizes=self.clips[0].sizes)
 
     def shape(self, number: int) -> Shape:
         clips, place = self._at(number)

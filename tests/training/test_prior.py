@@ -1,9 +1,10 @@
 """Prior preservation: the prompts, and clips of two datasets as one."""
 
 import re
+from dataclasses import replace
 
 import torch
-from emu_video.training.clips import MemoryClips
+from emu_video.training.clips import MemoryClips, stacked_text
 from emu_video.training.prior import Joined, expand
 
 
@@ -33,3 +34,20 @@ def test_joined_clips():
         assert torch.equal(both[count + number].latents, second[number].latents)
     assert both.caption(count) == second.caption(0) and both.shape(count) == second.shape(0)
     assert both.key not in (first.key, second.key)
+
+
+class Sized(MemoryClips):
+    """Clips with sizes, as those of a dataset folder are."""
+
+    def __getitem__(self, number):
+        sizes = {"original_size": torch.tensor([64.0, 48.0]), "crop": torch.zeros(2)}
+        return replace(super().__getitem__(number), sizes=sizes)
+
+
+def test_joined_clips_share_a_batch():
+    first = dataset(1)
+    sized = Sized(first.latents, first.texts, first.null, fps=8.0, key="sized")
+    both = Joined(sized, dataset(2))
+    batch = stacked_text([both[0].conditioning(), both[4].conditioning()])
+    assert batch["original_size"].tolist() == [[64.0, 48.0]] * 2
+    assert torch.equal(batch["cross_attn"][1], dataset(2)[1].text["cross_attn"])
