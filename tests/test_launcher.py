@@ -283,7 +283,7 @@ def test_serve_installs_what_the_nodes_need():
     files = [
         file for name in commands.COMMANDS["serve"].packages for file in environment._pinned(f"requirements-{name}")
     ]
-    name = NEEDED.split()[-1]
+    name = NEEDED.split()[-1].rstrip(".")
     assert any(line.startswith(f"{name}==") for file in files for line in file.read_text("utf-8").splitlines())
 
 

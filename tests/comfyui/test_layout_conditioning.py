@@ -329,11 +329,11 @@ def test_latents_of_another_kind(interpolation_model, vae, shape, message):
 def test_memory_is_estimated_before_anything_is_done(interpolation_model, vae, monkeypatch):
     """37 frames, twice, of 64x64 pixels in float32: 3.5 MiB."""
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 3 * 1024**2)
-    with pytest.raises(ValueError, match="^37 frames of 64x64 take about 3 MiB .* lower the factor"):
+    with pytest.raises(ValueError, match="^37 frames of 64x64 need about 3 MiB .* lower the factor"):
         interpolation(interpolation_model, None, pictures(8))
-    with pytest.raises(ValueError, match="^37 frames of 64x64 take about 3 MiB"):
+    with pytest.raises(ValueError, match="^37 frames of 64x64 need about 3 MiB"):
         interpolation(interpolation_model, vae, {"samples": torch.zeros(8, 4, 8, 8)})
-    with pytest.raises(ValueError, match="^400005 frames of 64x64 take about 39.5 GiB"):
+    with pytest.raises(ValueError, match="^400005 frames of 64x64 need about 39.5 GiB"):
         interpolation(interpolation_model, None, torch.zeros(1).expand(100_000, 64, 64, 3))
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 4 * 1024**2)
     with pytest.raises(ValueError, match="There is no VAE"):
@@ -342,7 +342,7 @@ def test_memory_is_estimated_before_anything_is_done(interpolation_model, vae, m
 
 def test_first_frame_conditioning_estimates_too(video_model, vae, monkeypatch):
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 1024**2)
-    with pytest.raises(ValueError, match="^1000 frames of 64x64 take about 47 MiB .* fewer or smaller frames"):
+    with pytest.raises(ValueError, match="^1000 frames of 64x64 need about 47 MiB .* fewer or smaller frames"):
         FirstFrameConditioning.execute(video_model, vae, pictures(1), *TEXT, 1000)
 
 

@@ -20,7 +20,7 @@ EULER = comfy.samplers.sampler_object("euler")
 MEAN = SPREAD = 0.5
 STEPS, MANY = 200, 500
 REFUSED = "use euler, or the DDIM Sampler"
-OTHER_SIGMAS = "between 1 .noise. and 0|start at its last timestep|only one sigma"
+OTHER_SIGMAS = "those of a zero-terminal-SNR model are|start at its last timestep|only one sigma"
 SAMPLER_NODES = [name for name in with_output("SAMPLER") if name != "KSamplerSelect"]
 FOR_VIDEO_MODELS = ("SamplerARVideo",)  # it takes latents of five dimensions only
 
