@@ -83,11 +83,15 @@ def layer_files() -> list[str]:
 
     The first file is the default of Load Temporal Layers.
     """
-    return sorted(model_files(TEMPORAL_LAYERS), key=lambda name: _needs_a_video(full_path(TEMPORAL_LAYERS, name)))
+    return sorted(model_files(TEMPORAL_LAYERS), key=_needs_a_video)
 
 
-def _needs_a_video(path: str) -> bool:
-    file = os.stat(path)
+def _needs_a_video(name: str) -> bool:
+    try:
+        path = full_path(TEMPORAL_LAYERS, name)
+        file = os.stat(path)
+    except OSError:  # a broken link, or a file that is gone since the folder was listed
+        return True
     return _role(path, file.st_mtime_ns, file.st_size) not in ("", "video")
 
 

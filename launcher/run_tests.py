@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ from .environment import ROOT, child_environment
 
 HELP = """usage: run.py test [FILE ...] [pytest arguments]
 
-Run the tests. `run.py test -- --help` lists pytest's own arguments."""
+Run the tests; without arguments all of them, in parallel. `run.py test -- --help` lists pytest's own arguments."""
+PROCESSES = 4  # at most: each holds a ComfyUI and small models, 1 to 3 GB
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -23,6 +25,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Run pytest in the repository; return its exit code."""
-    arguments = parse(argv)
-    env = child_environment() | {"COMFYUI_PATH": str(comfyui.locate())}
+    arguments = parse(argv) or ["-n", str(min(os.cpu_count() or 1, PROCESSES)), "--dist", "loadfile"]
+    # Several processes with several threads each wait for one another most of the time.
+    env = {"OMP_NUM_THREADS": "1"} | child_environment() | {"COMFYUI_PATH": str(comfyui.locate())}
     return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=env)

@@ -224,6 +224,7 @@ def test_checkpoints_that_predict_v(stock):
 
 def test_a_saved_graph_without_the_newer_inputs(stock, tmp_path, monkeypatch):
     save_file(animatediff(), tmp_path / "mine.safetensors")
+    monkeypatch.setattr(folders, "model_files", lambda folder: ["mine.safetensors"])
     monkeypatch.setattr(folders, "full_path", lambda folder, name: str(tmp_path / name))
     (model,) = loader.LoadTemporalLayers.execute(stock.model, "mine.safetensors").args
     assert layers_info(model).family == "AnimateDiff v3"

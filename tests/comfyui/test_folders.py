@@ -4,7 +4,7 @@ import os
 
 import folder_paths
 import pytest
-from emu_video.host.folders import MOTION_LORAS, TEMPORAL_LAYERS, fingerprint, full_path, model_files
+from emu_video.host.folders import MOTION_LORAS, TEMPORAL_LAYERS, fingerprint, full_path, layer_files, model_files
 from emu_video.nodes.public_layers import LoadMotionLoRA
 from emu_video.nodes.temporal_layers import LoadTemporalLayers
 
@@ -51,6 +51,13 @@ def test_the_first_of_two_files_of_one_name_is_ours(models):
     file(models, "animatediff_models", "same.ckpt")
     ours = file(models, "temporal_layers", "same.ckpt")
     assert model_files(TEMPORAL_LAYERS) == ["same.ckpt"] and full_path(TEMPORAL_LAYERS, "same.ckpt") == ours
+
+
+def test_a_broken_link_is_listed_last(models):
+    """The list is part of the node's definition, so an error here would remove the node."""
+    file(models, "temporal_layers", "good.safetensors")
+    os.symlink(models / "gone", models / "temporal_layers" / "a_link.safetensors")
+    assert layer_files() == ["good.safetensors", "a_link.safetensors"]
 
 
 def test_cache_key_follows_the_file(models):
