@@ -71,7 +71,7 @@ def test_memory_does_not_grow_with_the_video():
 def test_too_much_memory_is_said_before_anything_is_made(monkeypatch):
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 2e9)
     images = torch.zeros(1, 1080, 1920, 3).expand(100, -1, -1, -1)
-    message = r"991 frames of 1920x1080 take about 23.6 GiB of memory, but 1.9 GiB are free: lower the factor"
+    message = r"991 frames of 1920x1080 need about 23.6 GiB of memory, but only 1.9 GiB are free: lower the factor"
     with pytest.raises(ValueError, match=message):
         interpolate(images, 10)
 

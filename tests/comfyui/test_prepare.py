@@ -110,7 +110,7 @@ def test_a_dataset_without_a_smaller_version_is_refused(pack, pocket, videos, ou
     run(pack, pocket, videos)
     clips, recipe = ShardedClips(output / "mine"), load_recipe("super_resolution")
     with pytest.raises(
-        ValueError, match="trains super-resolution by factor 2, but the clips are of full size alone: prepare"
+        ValueError, match="by factor 2, but the clips are of full size alone: prepare"
     ):
         train_recipe(pocket[0], recipe, clips, output)
 
