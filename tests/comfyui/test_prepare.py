@@ -109,9 +109,7 @@ def test_super_resolution_is_trained_on_what_the_node_gives(pack, pocket, videos
 def test_a_dataset_without_a_smaller_version_is_refused(pack, pocket, videos, output):
     run(pack, pocket, videos)
     clips, recipe = ShardedClips(output / "mine"), load_recipe("super_resolution")
-    with pytest.raises(
-        ValueError, match="by factor 2, but the clips are of full size alone: prepare"
-    ):
+    with pytest.raises(ValueError, match="by factor 2, but the clips are of full size alone: prepare"):
         train_recipe(pocket[0], recipe, clips, output)
 
 
