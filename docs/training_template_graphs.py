@@ -30,9 +30,12 @@ def pocket() -> Template:
     trained, previews = train(base, model, clips, "motion_pocket", steps=300, settings="sample_every = 100")
     image = ImageStep(base, "a green star on a black background", 0)
     video = VideoStep(image, 0, "Emu Video Sampler", trained)
+    _, *image_columns, last = image.columns
+    motion = [image.columns[0][1:], *image_columns, [*last, *video.columns[0]], *video.columns[1:]]
+    saved = [[node] for node in save(video.frames, 8)]
     rows = [
-        [Group("1. Clips", [[base, clips]]), Group("2. Training", [[model, trained], previews])],
-        [Group("3. Your motion", [image.columns[0][1:], *image.columns[1:], *video.columns, save(video.frames, 8)])],
+        [Group("1. Clips", [[base], [clips]]), Group("2. Training", [[model], [trained], previews])],
+        [Group("3. Your motion", [*motion, *saved])],
     ]
     return Template("Train-Your-Own-Motion-Pocket", rows)
 
@@ -48,8 +51,8 @@ def on_animatediff() -> Template:
     decoded = decode(sampled, base, "Decode video")
     texts = [positive, sampled.inputs["negative"], latent]
     rows = [
-        [Group("1. Clips", [[base, clips]]), Group("2. Training", [[model, trained], previews])],
-        [Group("3. Your motion", [texts, [sampled, decoded], save(decoded, 8)])],
+        [Group("1. Clips", [[base], [clips]]), Group("2. Training", [[model], [trained], previews])],
+        [Group("3. Your motion", [texts, [sampled, decoded], *([node] for node in save(decoded, 8))])],
     ]
     return Template("Train-Your-Own-Motion-AnimateDiff", rows)
 

@@ -20,6 +20,7 @@ VIDEOS = {  # seconds of the video
     "Animate-Image-Pocket": 1.0,
     "Animate-Image-Interpolated-Pocket": 37 / 32,
     "Extend-Three-Prompts-Pocket": 22 / 8,
+    "Train-Your-Own-Motion-Pocket": 1.0,
 }
 SMALLEST_SCALE = 0.575
 """Zoom below which the front end no longer draws text on nodes."""
