@@ -25,7 +25,7 @@ WORKFLOWS = ROOT / "workflows"
 NOTES = ROOT / "docs" / "notes"
 NOTE_WIDTH, COLUMN_WIDTH, GAP, PADDING = 290, 260, 18, 12
 TITLE, SLOT, WIDGET, TEXT = 30, 20, 26, 60  # px: title bar, row of slots, widget, box of text
-EXTRA = {"PreviewImage": 180, "SaveVideo": 220, "LoadImage": 180, "EmuVideoPrepareClips": 180}
+EXTRA = {"PreviewImage": 180, "SaveVideo": 220, "LoadImage": 180, "EmuVideoPrepareClips": 150}
 """Height in px that a node needs for its picture."""
 GROUP_COLOURS = ("#3f789e", "#8A8", "#b06634", "#a1309b")
 PROMPT_COLOURS = {"color": "#232", "bgcolor": "#353"}
