@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import comfy.model_patcher
@@ -19,13 +19,23 @@ def fingerprint(module: nn.Module, patcher: comfy.model_patcher.ModelPatcher | N
     patcher: its patches (LoRAs) are included. A few values per weight are enough, because finetunes differ in all
     weights.
     """
-    state = hashlib.sha256()
-    for key, tensor in sorted(module.state_dict().items()):
-        _add(state, key, tensor)
+    state = _digest(module.state_dict())
     for key, patches in sorted(getattr(patcher, "patches", {}).items(), key=lambda item: str(item[0])):
         for number, found in enumerate(_leaves(patches)):
             _add(state, f"{key}.{number}", found)
     return state.hexdigest()
+
+
+def fingerprint_of(state_dict: Mapping[str, Tensor]) -> str:
+    """Return the digest of `fingerprint` for loose weights."""
+    return _digest(state_dict).hexdigest()
+
+
+def _digest(state_dict: Mapping[str, Tensor]) -> Any:
+    state = hashlib.sha256()
+    for key, tensor in sorted(state_dict.items()):
+        _add(state, key, tensor)
+    return state
 
 
 def _add(state: Any, key: str, value: object) -> None:

@@ -42,8 +42,12 @@ TRAILING = Schedule.from_betas()
 
 def guard(model: comfy.model_patcher.ModelPatcher) -> None:
     """Add `check_sampling` to a MODEL whose noise schedule this pack has set."""
-    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    unguard(model)
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, check_sampling)
+
+
+def unguard(model: comfy.model_patcher.ModelPatcher) -> None:
+    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
 
 
 def check_order(model: comfy.model_patcher.ModelPatcher) -> None:

@@ -22,9 +22,9 @@ from ..temporal_layers.attach import attach, detach
 from ..temporal_layers.files import check_fits
 from ..temporal_layers.info import LayersInfo
 from ..temporal_layers.layers import TemporalLayers
-from .guards import check_order, guard
+from .guards import check_order, guard, unguard
 from .notices import notice
-from .schedule import predicts_v, set_schedule
+from .schedule import SCHEDULE, predicts_v, set_schedule
 from .strength import active_setting
 from .videos import FRAMES, LAYERS, frames_in_call, with_window
 
@@ -82,14 +82,17 @@ def inject(
 
 
 def without_layers(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """Return a clone without temporal layers, with the checkpoint's own noise schedule."""
+    """Return a clone without temporal layers, with the checkpoint's own noise schedule.
+
+    A schedule that another node has set is removed, too.
+    """
     clone = model.clone()
     clone.object_patches.pop("model_sampling", None)
     clone.remove_additional_models(KEY)
-    for attachment in (KEY, FRAMES, CHECKPOINT_PREDICTS_V, STRENGTH, VALUES):
+    for attachment in (KEY, FRAMES, CHECKPOINT_PREDICTS_V, STRENGTH, VALUES, SCHEDULE):
         clone.remove_attachments(attachment)
-    for kind in (WrappersMP.APPLY_MODEL, WrappersMP.OUTER_SAMPLE):
-        clone.remove_wrappers_with_key(kind, KEY)
+    clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, KEY)
+    unguard(clone)
     return clone
 
 

@@ -22,6 +22,7 @@ from ..training.clips import Clips, Conds, MemoryClips, mixed_seed
 from ..training.prior import expand
 from ..training.recipe import Recipe
 from .conditioning import Augmented, NoiseAugmentation, conditionings, network_latents
+from .fingerprint import fingerprint, fingerprint_of
 from .guider import make_guider
 from .injection import inject, without_layers
 from .layouts import known_at
@@ -54,15 +55,17 @@ def prior_clips(
         InterruptProcessingException: the user pressed Cancel.
     """
     captions = expand(recipe.prior_prompts, recipe.prior_clips, recipe.seed)
-    made_by = {"captions": captions, "seed": recipe.seed, "clips": clips.key, "layers": _hash(layers[0])}
+    made_by = {
+        "captions": captions, "seed": recipe.seed, "steps": recipe.sample_steps, "clips": clips.key,
+        "base": fingerprint(model.model.diffusion_model), "layers": fingerprint_of(layers[0]),
+    }  # fmt: skip
     key = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()
     path = folder / f"prior-{key[:12]}.safetensors"
     texts = {caption: encode(caption) for caption in dict.fromkeys(captions)}
     if path.is_file():
         latents = load_file(path)["latents"]
     else:
-        shape = clips.shape(0)
-        maker = _Maker(model, layers, clips.null, shape, recipe.sample_steps)
+        maker = _Maker(model, layers, clips.null, clips.shape(0), recipe.sample_steps)
         bar, videos = comfy.utils.ProgressBar(len(captions)), []
         for number, caption in enumerate(tqdm(captions, desc="videos of known motions", unit="video")):
             videos.append(maker.video(texts[caption], mixed_seed(recipe.seed, number)))
@@ -118,10 +121,3 @@ class _Maker:
 def _conditioning(text: Conds) -> list:
     options = {name: value[None] for name, value in text.items() if name != "cross_attn"}
     return [[text["cross_attn"][None], options]]
-
-
-def _hash(state_dict: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for key in sorted(state_dict):
-        digest.update(key.encode() + state_dict[key].float().cpu().numpy().tobytes())
-    return digest.hexdigest()

@@ -27,12 +27,12 @@ from ..training.recipe import Recipe, Stage
 from ..training.samples import Samples, Sampling
 from ..training.trainer import Run, stage_info, train_layers, warnings
 from .fingerprint import fingerprint
+from .injection import without_layers
 from .memory import GIB
-from .prior import prior_clips
+from .prior import Layers, prior_clips
 from .schedule import native_schedule
 from .trainable_model import trainable
 
-Layers = tuple[dict[str, Tensor], LayersInfo]
 DISTILLED = ("lcm", "turbo", "lightning", "hyper", "dmd", "schnell", "distill")
 """Words in the file names of checkpoints that sample in a few steps."""
 
@@ -158,7 +158,7 @@ def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, gi
     anchors = find_anchors(unet, recipe.placement)
     if recipe.train == "attention":
         anchors = tuple(a for a in anchors if a.kind == "attention" or a.name == backbone.input_anchor)
-    prediction, betas = native_schedule(plain(model))
+    prediction, betas = native_schedule(without_layers(model))
     info = LayersInfo(
         base=base,
         role="video",
@@ -180,7 +180,7 @@ def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, gi
 
 def check_checkpoint(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str) -> None:
     """Raise ValueError for a checkpoint that predicts v under a stage for eps; warn of a distilled one."""
-    prediction, _ = native_schedule(plain(model))
+    prediction, _ = native_schedule(without_layers(model))
     for stage in recipe.stages:
         if stage.prediction == "eps" and prediction == "v":
             raise ValueError(
@@ -200,13 +200,6 @@ def file_name(model: comfy.model_patcher.ModelPatcher) -> str:
     """Return the name of the checkpoint's file, or "" if ComfyUI does not know it."""
     arguments = (getattr(model, "cached_patcher_init", None) or (None, ()))[1]
     return Path(arguments[0]).name if arguments and isinstance(arguments[0], str) else ""
-
-
-def plain(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """Return a clone with the checkpoint's own noise schedule instead of one set by temporal layers or other nodes."""
-    clone = model.clone()
-    clone.object_patches.pop("model_sampling", None)
-    return clone
 
 
 def check_sizes(clips: Clips, info: LayersInfo) -> None:

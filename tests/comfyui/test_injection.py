@@ -8,7 +8,8 @@ import comfy.model_management
 import comfy.model_patcher
 import pytest
 import torch
-from emu_video.host.injection import KEY, inject, layers_info
+from emu_video.host.injection import KEY, inject, layers_info, without_layers
+from emu_video.host.schedule import native_schedule, set_schedule
 from emu_video.temporal_layers.attach import attach, detach
 from emu_video.temporal_layers.layers import TemporalLayers
 from emu_video.tests.comfyui.tiny import (
@@ -222,3 +223,12 @@ def test_layers_follow_the_dtype_of_the_checkpoint(model, dtype):
     (weights,) = video.get_additional_models_with_key(KEY)
     assert {p.dtype for p in weights.model.parameters()} == {dtype}
     assert sample(video, steps=1).isfinite().all()
+
+
+@pytest.mark.parametrize("zero_terminal_snr", [False, True])
+def test_a_model_without_its_layers_is_the_checkpoint(model, video_model, zero_terminal_snr):
+    prediction, betas = native_schedule(model)
+    set_schedule(video_model, prediction, {**betas, "end": 0.02}, zero_terminal_snr)
+    bare = without_layers(video_model)
+    assert native_schedule(bare) == (prediction, betas)
+    assert torch.equal(sample(bare), sample(model))

@@ -1,6 +1,7 @@
 """Training on a MODEL as nodes do it, inside ComfyUI's inference mode."""
 
 import logging
+import shutil
 from dataclasses import replace
 
 import comfy.model_management
@@ -269,6 +270,16 @@ def test_videos_of_known_motions_are_trained_on(video_model, tmp_path):
         video_model, recipe(**PRIOR, steps=6), clips(), tmp_path, given=given, encode=encode, echo=False
     )
     assert file.stat().st_mtime_ns == written and again.info.training["steps"] == 6
+
+
+def test_other_sampling_steps_make_other_videos(video_model, tmp_path):
+    for steps in (2, 3):
+        changed = recipe(**PRIOR | {"sample_steps": steps})
+        given = tiny.temporal(video_model)
+        train_recipe(video_model, changed, clips(), tmp_path / "run", given=given, encode=encode, echo=False)
+        shutil.move(tmp_path / "run" / "motion.pt", tmp_path / "motion.pt")
+        (tmp_path / "run" / "motion.safetensors").unlink()
+    assert len(list((tmp_path / "run").glob("prior-*.safetensors"))) == 2
 
 
 def test_known_motions_need_a_text_encoder(video_model, tmp_path):

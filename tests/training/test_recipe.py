@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from emu_video.training.recipe import Recipe, Stage, load_recipe, names, parse
 
@@ -100,3 +102,9 @@ def test_the_papers_stages_have_its_numbers():
 
 def test_parse_takes_plain_values():
     assert parse({"steps": 3}).stages == (Stage(steps=3),)
+
+
+def test_the_recipe_with_a_prior_differs_in_the_prior_alone():
+    plain, prior = load_recipe("motion_pocket"), load_recipe("motion_pocket_prior")
+    kept = {name: getattr(plain, name) for name in ("title", "prior_prompts", "prior_clips", "sample_steps")}
+    assert prior.prior_prompts and replace(prior, **kept) == plain
