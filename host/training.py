@@ -172,8 +172,7 @@ def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, gi
     state_dict = layers.fresh_state_dict(recipe.seed)
     if recipe.extra_convolution == "copy":
         layers.load_state_dict(state_dict)
-        weight = unet.get_submodule(backbone.input_anchor).weight.detach().to("cpu", torch.float32)
-        layers.conditioning_conv.weight.data[:, : backbone.latent_channels] = weight
+        layers.read_known_frames_with(unet.get_submodule(backbone.input_anchor).weight)
         state_dict = layers.state_dict()
     return state_dict, info
 

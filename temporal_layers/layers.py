@@ -132,6 +132,11 @@ class TemporalLayers(nn.Module):
             if anchor.kind == "embedding":
                 self[anchor.name].values = dict(self.options[anchor.kind]["values"] if values is None else values)
 
+    def read_known_frames_with(self, convolution: Tensor) -> None:
+        """Copy the image model's first convolution, [width, C, 3, 3], into the part that reads the known latents."""
+        assert self.conditioning_conv is not None
+        self.conditioning_conv.weight.data[:, : convolution.shape[1]] = convolution.detach()
+
     def fresh_state_dict(self, seed: int = 0) -> dict[str, Tensor]:
         """Return new float32 weights that leave the image model's output unchanged, bit for bit.
 

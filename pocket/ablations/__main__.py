@@ -16,7 +16,7 @@ from pathlib import Path
 from ...launcher.environment import LauncherError
 from .arms import Lab, train_arm
 from .colours import colour_table
-from .recipes import ABLATIONS, ARMS, COMPARISONS, HIGH, LOW, Comparison, Scale, needed
+from .recipes import ABLATIONS, ARMS, COMPARISONS, HIGH, LOW, Comparison, Scale, needed, sides
 from .results import compare, measure_videos, measures_table, win_table
 from .timing import estimate
 from .videos import make_videos
@@ -47,8 +47,7 @@ def run(lab: Lab, comparisons: Sequence[Comparison], seeds: Sequence[int]) -> Pa
     for number, seed in enumerate(seeds, 1):
         for arm in arms:
             train_arm(lab, arm, seed)
-        sides = {(name, each.own_frames) for each in comparisons for name in (each.first, each.second)}
-        for name, own_frames in sorted(sides):
+        for name, own_frames in sides(comparisons):
             make_videos(lab, ARMS[name], seed, own_frames=own_frames)
         result.write_text(tables(lab, comparisons, seeds[:number]), "utf-8")
     return result

@@ -26,13 +26,13 @@ from ...training.loop import Settings, train
 from ...training.objective import sample_timesteps
 from ..model.checkpoint import denoiser_weights, load_autoencoder
 from ..model.denoiser import Denoiser
-from ..model.text_encoder import Vocabulary
+from ..model.text_encoder import Vocabulary, tokens_of
 from ..shipped import CHECKPOINT
 from ..stages.clips import step_generator
 from ..stages.layers import Network
 from ..stages.run import key_of
 from ..world import FPS, FRAMES
-from .data import Encoded, encode, encoded_training_set, pictures, tokens_of, training_clips
+from .data import Encoded, encode, encoded_training_set, pictures, training_clips
 from .recipes import ARMS, HIGH, LOW, STAGE, Arm, Base, Scale
 
 BASE = "pocket"
@@ -202,9 +202,7 @@ def new_layers(model: Denoiser, seed: int) -> TemporalLayers:
     layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone_of(BASE))
     layers.frames = FRAMES
     layers.load_state_dict(layers.fresh_state_dict(seed))
-    layers.conditioning_conv.weight.data[:, :channels] = model.unet.get_parameter(
-        f"{layers.backbone.input_anchor}.weight"
-    )
+    layers.read_known_frames_with(model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight"))
     return layers
 
 

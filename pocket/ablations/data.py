@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ...training.clips import MemoryClips
 from ..model.autoencoder import Autoencoder
-from ..model.text_encoder import Vocabulary, pad_tokens
+from ..model.text_encoder import tokens_of
+from ..stages.clips import near_shapes
 from ..stages.run import save_tensors
 from ..world import FPS, TIMES, Clip, Scenes, render_clips, sample_clips
 from ..world.vocabulary import MOTIONS
@@ -62,8 +62,7 @@ def encode(autoencoder: Autoencoder, scenes: list[Clip], size: int) -> Encoded:
         flat = (pictures.flatten(0, 1).float() / 255).contiguous(memory_format=torch.channels_last)
         encoded = torch.cat([autoencoder.encode(part) for part in flat.split(64)])
         latents.append(encoded.half().unflatten(0, pictures.shape[:2]).contiguous())
-        grown = F.max_pool2d(covered.flatten(0, 1)[:, None], 16, 8, 4) > 0.05
-        near.append(grown[:, 0].unflatten(0, pictures.shape[:2]))
+        near.append(near_shapes(covered))
     return Encoded(torch.cat(latents), torch.cat(near))
 
 
@@ -74,12 +73,6 @@ def encoded_training_set(folder: Path, autoencoder: Autoencoder, scale: Scale, s
         made = encode(autoencoder, training_scenes(scale.clips), size)
         save_tensors(path, vars(made), {"seed": TRAINING_SEED, "size": size})
     return Encoded(**load_file(path))
-
-
-def tokens_of(captions: list[str]) -> Tensor:
-    """Return token ids [n, 32]."""
-    vocabulary = Vocabulary()
-    return torch.tensor([pad_tokens(vocabulary.encode(caption)) for caption in captions])
 
 
 def without_motion(caption: str) -> str:

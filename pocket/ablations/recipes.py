@@ -6,6 +6,7 @@ for one arm. Steps are shares of the command's --steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -226,6 +227,11 @@ class Scale:
 
     def leg_steps(self, leg: Leg) -> int:
         return max(1, round(leg.steps * self.steps))
+
+
+def sides(comparisons: Sequence[Comparison]) -> list[tuple[str, bool]]:
+    """Return (arm, whether its videos begin with own first frames) of all videos that are compared, each once."""
+    return sorted({(name, each.own_frames) for each in comparisons for name in (each.first, each.second)})
 
 
 def needed(comparisons: tuple[Comparison, ...]) -> list[Arm]:

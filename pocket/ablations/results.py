@@ -21,7 +21,7 @@ from ..evaluate.judge import Measured, measured, verdict
 from ..evaluate.reasons import MEASURES
 from .arms import Lab
 from .data import judged_scenes
-from .recipes import ARMS, COMPARISONS, Comparison
+from .recipes import ARMS, COMPARISONS, Comparison, sides
 from .videos import video_path
 
 SCORERS = tuple(Path(str(module.__file__)) for module in (judge, reasons, watched))
@@ -50,8 +50,7 @@ def measure_videos(lab: Lab, seeds: Sequence[int], comparisons: Sequence[Compari
     """Return (arm, own frames, prompt, seed) -> measured reasons. Measured videos are kept in measured.jsonl."""
     results = Results(lab.folder / "measured.jsonl", SCORERS)
     scenes, found = judged_scenes(lab.scale.prompts), {}
-    sides = {(name, each.own_frames) for each in comparisons for name in (each.first, each.second)}
-    for name, own_frames in sorted(sides):
+    for name, own_frames in sides(comparisons):
         for seed in seeds:
             for prompt, scene in enumerate(scenes):
                 path = video_path(lab, ARMS[name], prompt, seed, own_frames=own_frames)

@@ -10,7 +10,7 @@ import torch
 from ...temporal_layers.attach import attach
 from ..world import FRAMES
 from .arms import PICTURES_OF_A_STEP, Lab, new_layers, shipped_image_model
-from .recipes import HIGH, LOW, Arm, Comparison
+from .recipes import HIGH, LOW, Arm, Comparison, sides
 from .videos import video_path
 
 TRAINED_FACTOR = 1.3  # of a step that also trains the image model
@@ -53,11 +53,10 @@ def estimate(
         if not lab.is_trained(arm, seed)
         for leg in arm.legs
     )
-    sides = {(name, each.own_frames) for each in comparisons for name in (each.first, each.second)}
     by_name = {arm.name: arm for arm in arms}
     missing = sum(
         not video_path(lab, by_name[name], prompt, seed, own_frames=own_frames).exists()
-        for name, own_frames in sides
+        for name, own_frames in sides(comparisons)
         for seed in seeds
         for prompt in range(lab.scale.prompts)
     )

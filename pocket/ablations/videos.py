@@ -14,9 +14,11 @@ from ...diffusion.sampler import ddim
 from ...evaluation.videos import Video, write_lossless
 from ...training.clips import mixed_seed
 from ...training.known_frames import first_frames
+from ..evaluate.gates import picture_denoiser
+from ..model.text_encoder import tokens_of
 from ..world import FPS, FRAMES, Clip
 from .arms import Lab, schedule_of, trained
-from .data import encode, judged_scenes, tokens_of
+from .data import encode, judged_scenes
 from .recipes import HIGH, IMAGE_GUIDANCE, PICTURE_GUIDANCE, TEXT_GUIDANCE, Arm
 
 AT_ONCE = 4  # videos
@@ -65,19 +67,12 @@ class Maker:
         else:
             first = encode(self.lab.autoencoder, scenes, HIGH).latents[:, 0].float()
         latents = self.videos_from(first, captions, numbers)
-        pictures = torch.cat([self.lab.autoencoder.decode(part) for part in latents.flatten(0, 1).split(32)])
-        frames = (pictures.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1)
-        return frames.unflatten(0, latents.shape[:2]).numpy()
+        frames = self.lab.autoencoder.pictures(latents.flatten(0, 1))
+        return frames.reshape(*latents.shape[:2], *frames.shape[1:])
 
     def first_frames(self, captions: list[str], numbers: list[int]) -> Tensor:
         """Return latents [n, C, h, w] that the image model makes from captions, without the temporal layers."""
-        context, pooled = self._text(captions, repeats=1)
-
-        def denoise(x: Tensor, t: int) -> Tensor:
-            times = torch.full((2 * len(x),), t)
-            full, empty = self.model(torch.cat([x, x]), times, context, pooled).float().chunk(2)
-            return empty + PICTURE_GUIDANCE * (full - empty)
-
+        denoise = picture_denoiser(self.model, captions, PICTURE_GUIDANCE)
         self.layers.frames = 1
         made = self._ddim(denoise, torch.stack([self._noise(number, 1)[0] for number in numbers]))
         self.layers.frames = FRAMES
@@ -85,7 +80,8 @@ class Maker:
 
     def videos_from(self, first: Tensor | None, captions: list[str], numbers: list[int]) -> Tensor:
         """Return latents [n, T, C, h, w] from first frames [n, C, h, w], or from the captions alone."""
-        context, pooled = self._text(captions, repeats=FRAMES)
+        said, empty = (self.model.encode(tokens_of(texts)) for texts in (captions, [""] * len(captions)))
+        context, pooled = (torch.cat(pair).repeat_interleave(FRAMES, 0) for pair in zip(said, empty, strict=True))
         x0 = torch.zeros(len(captions), FRAMES, *self.shape)
         if first is not None:
             x0[:, 0] = first
@@ -100,12 +96,6 @@ class Maker:
 
         noise = torch.cat([self._noise(number, 0) for number in numbers])
         return self._ddim(denoise, noise).unflatten(0, (len(captions), FRAMES))
-
-    def _text(self, captions: list[str], repeats: int) -> tuple[Tensor, Tensor]:
-        """Return context and pooled text of the captions, then of empty ones, each `repeats` times."""
-        said, empty = (self.model.encode(tokens_of(texts)) for texts in (captions, [""] * len(captions)))
-        context, pooled = (torch.cat(pair).repeat_interleave(repeats, 0) for pair in zip(said, empty, strict=True))
-        return context, pooled
 
     def _noise(self, number: int, step: int) -> Tensor:
         """Return the noise of a video, the same for all arms. step: 1 for its first frame."""

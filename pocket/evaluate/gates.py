@@ -8,6 +8,7 @@ word. The unfinished run of `--recipe` in `--folder` is checked, or the shipped 
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from ...training.objective import v_error
 from ..model.autoencoder import Autoencoder
 from ..model.checkpoint import frozen_autoencoder
 from ..model.denoiser import Denoiser
-from ..model.text_encoder import Vocabulary, pad_tokens
+from ..model.text_encoder import tokens_of
 from ..recipe import RECIPES, ClipSet, Recipe
 from ..shipped import CHECKPOINT, SHIPPED, VIDEO_LAYERS
 from ..stages.clips import latent_clips
@@ -85,14 +86,18 @@ def video_model(run: Run) -> Denoiser:
     return model
 
 
-def tokens_of(captions: list[str]) -> Tensor:
-    vocabulary = Vocabulary()
-    return torch.tensor([pad_tokens(vocabulary.encode(c)) for c in captions])
-
-
 @torch.no_grad()
 def pictures_from_text(model: Denoiser, captions: list[str], steps: int, scale: float, seed: int) -> Tensor:
     """Sample latents [n, C, 16, 16] from captions."""
+    denoise = picture_denoiser(model, captions, scale)
+    noise = torch.randn(
+        len(captions), model.unet.shape.latent_channels, 16, 16, generator=torch.Generator().manual_seed(seed)
+    )
+    return ddim(denoise, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps))
+
+
+def picture_denoiser(model: Denoiser, captions: list[str], scale: float) -> Callable[[Tensor, int], Tensor]:
+    """Return the prediction of the image model for noisy latents [n, C, h, w], with guidance `scale` to captions."""
     text, null = (model.encode(tokens_of(c)) for c in (captions, [""] * len(captions)))
     context, pooled = (torch.cat(pair) for pair in zip(text, null, strict=True))
 
@@ -101,10 +106,7 @@ def pictures_from_text(model: Denoiser, captions: list[str], steps: int, scale: 
         full, empty = model(torch.cat([x, x]), times, context, pooled).float().chunk(2)
         return empty + scale * (full - empty)
 
-    noise = torch.randn(
-        len(captions), model.unet.shape.latent_channels, 16, 16, generator=torch.Generator().manual_seed(seed)
-    )
-    return ddim(denoise, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps))
+    return denoise
 
 
 @torch.no_grad()
@@ -132,9 +134,7 @@ def videos_from_first(
 @torch.no_grad()
 def decode(run: Run, latents: Tensor) -> np.ndarray:
     """Decode latents [n, C, h, w] to pictures, uint8 [n, 8h, 8w, 3]."""
-    model = autoencoder(run)
-    pictures = torch.cat([model.decode(part) for part in latents.split(32)])
-    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).numpy()
+    return autoencoder(run).pictures(latents)
 
 
 def sheet(path: Path, rows: list[np.ndarray]) -> None:

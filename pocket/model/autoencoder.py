@@ -6,6 +6,7 @@ wide. `widen` pads narrower weights with zero channels, so the stock loader comp
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -63,6 +64,11 @@ class Autoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         return self.taesd_decoder(latents)
+
+    def pictures(self, latents: Tensor) -> np.ndarray:
+        """Decode latents to pictures, uint8 [n, 8h, 8w, 3]."""
+        decoded = torch.cat([self.decode(part) for part in latents.split(32)])
+        return (decoded.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).numpy()
 
 
 def widen(state_dict: dict[str, Tensor], width: int = TAESD_WIDTH) -> dict[str, Tensor]:

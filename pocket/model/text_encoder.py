@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -63,6 +64,12 @@ def pad_tokens(tokens: list[int]) -> list[int]:
     """Return 32 ids: start, at most 30 words, end, padding."""
     body = [START, *tokens[: LENGTH - 2], END]
     return body + [PAD] * (LENGTH - len(body))
+
+
+def tokens_of(captions: Iterable[str]) -> Tensor:
+    """Return the token ids of captions, [n, 32]."""
+    vocabulary = Vocabulary()
+    return torch.tensor([pad_tokens(vocabulary.encode(caption)) for caption in captions])
 
 
 class _Layer(nn.Module):

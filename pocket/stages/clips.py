@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..model.text_encoder import Vocabulary, pad_tokens
+from ..model.text_encoder import pad_tokens, tokens_of
 from ..recipe import ClipSet
-from ..world import first_times, render_clips, sample_clips
+from ..world import Clip, first_times, render_clips, sample_clips
 from .run import Run, plain, save_tensors
 
 CHUNK = 1024  # frames drawn at a time
@@ -44,9 +44,7 @@ def latent_clips(run: Run, clips: ClipSet, echo: bool = True) -> LatentClips:
 
 @torch.no_grad()
 def encode_clips(run: Run, clips: ClipSet, echo: bool = True) -> LatentClips:
-    autoencoder, vocabulary = run.autoencoder(), Vocabulary()
-    scenes = sample_clips(clips.seed, clips.count, np.array(clips.times), clips.scenes)
-    scenes = [first_times(scene, clips.frames) for scene in scenes]
+    autoencoder, scenes = run.autoencoder(), scenes_of(clips)
     latents, near = [], []
     chunk = max(1, CHUNK // clips.frames)
     for start in range(0, clips.count, chunk):
@@ -55,12 +53,22 @@ def encode_clips(run: Run, clips: ClipSet, echo: bool = True) -> LatentClips:
         with torch.autocast("cpu", torch.bfloat16):
             encoded = torch.cat([autoencoder.encode(part) for part in flat.split(64)])
         latents.append(encoded.float().half().unflatten(0, pictures.shape[:2]).contiguous())
-        grown = F.max_pool2d(covered.flatten(0, 1)[:, None], 16, 8, 4) > 0.05
-        near.append(grown[:, 0].unflatten(0, pictures.shape[:2]))
+        near.append(near_shapes(covered))
         if echo:
             print(f"clips of seed {clips.seed}: {min(start + chunk, clips.count)} of {clips.count}", flush=True)
-    tokens = torch.tensor([pad_tokens(vocabulary.encode(scene.caption)) for scene in scenes])
-    return LatentClips(torch.cat(latents), torch.cat(near), tokens)
+    return LatentClips(torch.cat(latents), torch.cat(near), tokens_of(scene.caption for scene in scenes))
+
+
+def scenes_of(clips: ClipSet) -> list[Clip]:
+    """Return the scenes of a set at its times."""
+    scenes = sample_clips(clips.seed, clips.count, np.array(clips.times), clips.scenes)
+    return [first_times(scene, clips.frames) for scene in scenes]
+
+
+def near_shapes(covered: Tensor) -> Tensor:
+    """Return which latents are close to a shape, bool [n, T, h, w], from the coverage [n, T, H, W] of its pixels."""
+    grown = F.max_pool2d(covered.flatten(0, 1)[:, None], 16, 8, 4) > 0.05
+    return grown[:, 0].unflatten(0, covered.shape[:2])
 
 
 def draw_pictures(

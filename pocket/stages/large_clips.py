@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ...diffusion.resize import upsampled
 from ..model.autoencoder import Autoencoder
-from ..model.text_encoder import Vocabulary, pad_tokens
+from ..model.text_encoder import tokens_of
 from ..recipe import LargeClips
-from ..world import first_times, render_clips, sample_clips
-from .clips import LatentClips
+from ..world import render_clips
+from .clips import LatentClips, near_shapes, scenes_of
 from .run import Run, plain, save_tensors
 
 CHUNK = 128  # frames drawn at a time
@@ -38,9 +36,7 @@ def large_clips(run: Run, clips: LargeClips, echo: bool = True) -> LargeLatentCl
 
 @torch.no_grad()
 def encode_large(run: Run, clips: LargeClips, echo: bool = True) -> LargeLatentClips:
-    autoencoder, vocabulary = run.autoencoder(), Vocabulary()
-    scenes = sample_clips(clips.seed, clips.count, np.array(clips.times), clips.scenes)
-    scenes = [first_times(scene, clips.frames) for scene in scenes]
+    autoencoder, scenes = run.autoencoder(), scenes_of(clips)
     parts: dict[str, list[Tensor]] = {"latents": [], "near": [], "upsampled": []}
     chunk = max(1, CHUNK // clips.frames)
     for start in range(0, clips.count, chunk):
@@ -49,11 +45,10 @@ def encode_large(run: Run, clips: LargeClips, echo: bool = True) -> LargeLatentC
         parts["latents"].append(encode(autoencoder, images).unflatten(0, pictures.shape[:2]))
         small = upsampled(images, clips.factor)
         parts["upsampled"].append(encode(autoencoder, small).unflatten(0, pictures.shape[:2]))
-        grown = F.max_pool2d(covered.flatten(0, 1)[:, None], 16, 8, 4) > 0.05
-        parts["near"].append(grown[:, 0].unflatten(0, pictures.shape[:2]))
+        parts["near"].append(near_shapes(covered))
         if echo:
             print(f"clips of seed {clips.seed}: {min(start + chunk, clips.count)} of {clips.count}", flush=True)
-    tokens = torch.tensor([pad_tokens(vocabulary.encode(scene.caption)) for scene in scenes])
+    tokens = tokens_of(scene.caption for scene in scenes)
     return LargeLatentClips(**{name: torch.cat(each) for name, each in parts.items()}, tokens=tokens)
 
 

@@ -68,8 +68,7 @@ def new_layers(run: Run, name: str, model: Denoiser) -> TemporalLayers:
     layers.load_state_dict(layers.fresh_state_dict(made.seed))
     if made.extra_convolution == "copy":
         # The frozen network then sees known frames like its ordinary input.
-        conv_in = model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight")
-        layers.conditioning_conv.weight.data[:, :channels] = conv_in
+        layers.read_known_frames_with(model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight"))
     return layers
 
 
