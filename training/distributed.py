@@ -7,6 +7,7 @@ depend on the number of processes.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -103,6 +104,9 @@ def processes(device: torch.device) -> Iterator[Processes]:
     try:
         yield Processes(dist.get_rank(), count)
     finally:
+        if device.type == "cpu":
+            # Threads of gloo free tensors of the last exchange, which aborts the process if the interpreter has ended.
+            time.sleep(1)
         dist.destroy_process_group()
 
 

@@ -30,7 +30,10 @@ def open_template(page: Page, address: str, file: Path) -> dict:
     """Open a template and return its graph as saved."""
     graph = json.loads(file.read_text("utf-8"))
     page.goto(f"{address}/?template={file.stem}&source={PACK}")
-    page.wait_for_function(f"window.app?.graph?.nodes?.length === {len(graph['nodes'])}")
+    page.wait_for_function(
+        """nodes => String(nodes.sort()) === String(window.app?.graph?.nodes?.map(n => `${n.id} ${n.type}`).sort())""",
+        arg=[f"{node['id']} {node['type']}" for node in graph["nodes"]],
+    )
     page.wait_for_timeout(1500)
     return graph
 
