@@ -109,7 +109,7 @@ def use_layers(random: Random, path: Path) -> None:
         return
     again = path.with_name("again.safetensors")
     save_layers(again, state_dict, info)
-    assert load_layers(again)[1] == info
+    assert repr(load_layers(again)[1]) == repr(info)  # notes of a training run may hold NaN
 
 
 def use_lora(path: Path, info: LayersInfo) -> None:
