@@ -94,6 +94,6 @@ def check_same_run(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     ]
     if changed:
         raise ValueError(
-            f"{path} belongs to another run: {'; '.join(changed)}. Choose another run folder to start again, or go "
-            "back to the settings of that run to continue it."
+            f"{path} belongs to another run: {'; '.join(changed)}. Choose another name or run folder to start "
+            "again, or go back to the settings of that run to continue it."
         )

@@ -73,10 +73,14 @@ def test_run_shows_the_video(server, page):
         page.evaluate(
             """() => { for (const node of window.app.graph.nodes)
                          for (const widget of node.widgets ?? [])
-                           if (widget.name === 'steps') widget.value = 1 }"""
+                           if (widget.name === 'steps') widget.value = 1
+                           else if (widget.name === 'name') widget.value = 'browser' }"""
         )
         page.get_by_test_id("queue-button").click()
-        page.wait_for_function("document.querySelector('video')?.videoWidth > 0", timeout=10 * MINUTE)
+        page.wait_for_function(
+            "document.querySelector('video')?.videoWidth > 0 || window.app.lastExecutionError", timeout=10 * MINUTE
+        )
+        assert page.evaluate("window.app.lastExecutionError?.exception_message") is None, file.stem
         picture(page, f"{file.stem} (ran)")
         video = page.evaluate("(v => [v.videoWidth, v.videoHeight, v.duration])(document.querySelector('video'))")
         assert video == [128, 128, pytest.approx(VIDEOS[file.stem], abs=0.05)], file.stem
