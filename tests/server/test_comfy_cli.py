@@ -59,7 +59,10 @@ def test_serve_leaves_no_server_behind(comfyui, number):
     port = free_port()
     command = [sys.executable, "-I", "-u", "-m", "emu_video.launcher", "serve", "--port", str(port)]
     env = child_environment() | {"COMFYUI_PATH": str(comfyui), "BROWSER": "true"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT) as serve:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 (nohup ignores it in all children)
+    ) as serve:  # fmt: skip
         assert serve.stdout is not None
         lines = iter(serve.stdout.readline, "")
         assert any(f":{port}/" in line for line in lines)
