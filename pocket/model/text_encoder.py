@@ -38,7 +38,7 @@ class Vocabulary:
     def complaint(self, text: str) -> str:
         """Return a sentence about the unknown words of `text` with similar known words, or "" if all are known."""
         known = sorted({*self.words[len(SPECIAL) :], *self.aliases})
-        words = [f'"{word}"{self._hint(word, known)}' for word in sorted(set(self.unknown(text)))]
+        words = [f'"{word}"{self._hint(word, known)}' for word in dict.fromkeys(self.unknown(text))]
         return f"The pocket model does not know {', '.join(words)}." if words else ""
 
     @staticmethod

@@ -97,8 +97,8 @@ ALIASES = {
 
 
 def near_misses(word: str, known: Iterable[str]) -> list[str]:
-    """Return up to two of the `known` words that are spelled like `word`, the most similar first."""
-    return get_close_matches(word, list(known), n=2, cutoff=0.7)
+    """Return up to two of the `known` words that are spelled like `word` and start alike, the most similar first."""
+    return get_close_matches(word, [each for each in known if each[:1] == word[:1]], n=2, cutoff=0.7)
 
 
 def held_out(colour: str, shape: str, motion: str) -> bool:

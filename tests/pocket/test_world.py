@@ -79,9 +79,10 @@ def test_words():
     "text, complaint",
     [
         ("a red ball moves up", ""),
-        ("two circles", 'The pocket model does not know "circles" (did you mean circle?), "two".'),
-        ("a purpel star moveing left", 'The pocket model does not know "moveing" (did you mean moving?), "purpel" '
-                                       "(did you mean purple?)."),
+        ("two circles", 'The pocket model does not know "two", "circles" (did you mean circle?).'),
+        ("a purpel star moveing left", 'The pocket model does not know "purpel" (did you mean purple?), "moveing" '
+                                       "(did you mean moving?)."),
+        ("a photograph of a cat", 'The pocket model does not know "photograph", "of", "cat".'),
         ("a dragon", 'The pocket model does not know "dragon".'),
     ],
 )  # fmt: skip
