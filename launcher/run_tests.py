@@ -12,6 +12,7 @@ from .environment import ROOT, child_environment
 HELP = """usage: run.py test [FILE ...] [pytest arguments]
 
 Run the tests; without arguments all of them, in parallel. `run.py test -- --help` lists pytest's own arguments."""
+BY_FILE = ["--dist", "loadfile", "--no-loadscope-reorder"]  # browser tests, the longest, begin
 PROCESSES = 4  # at most: each holds a ComfyUI and small models, 1 to 3 GB
 
 
@@ -25,7 +26,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Run pytest in the repository; return its exit code."""
-    arguments = parse(argv) or ["-n", str(min(os.cpu_count() or 1, PROCESSES)), "--dist", "loadfile"]
+    arguments = parse(argv) or ["-n", str(min(os.cpu_count() or 1, PROCESSES)), *BY_FILE]
     # Several processes with several threads each wait for one another most of the time.
     env = {"OMP_NUM_THREADS": "1"} | child_environment() | {"COMFYUI_PATH": str(comfyui.locate())}
     return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=env)
