@@ -68,7 +68,8 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
             f"Port {port} is in use. Stop the program that uses it, or choose another port with --port."
         )
     port = port or free_port()
-    folders = ["--base-directory", base, "--output-directory", output]
+    temp = base / "temp" / str(port)  # of its own, since a server deletes its temp folder when it starts
+    folders = ["--base-directory", base, "--output-directory", output, "--temp-directory", temp]
     folders += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]
     own = not comfyui.is_relative_to(WORK_DIR)
     if own and "--models-directory" in (comfyui / "comfy" / "cli_args.py").read_text("utf-8"):  # since ComfyUI 0.27
@@ -99,6 +100,7 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
         yield server
     finally:
         _stop(process)
+        shutil.rmtree(temp, ignore_errors=True)
 
 
 def _wait(server: Server, process: subprocess.Popen) -> None:

@@ -35,11 +35,12 @@ def orbit(sights: list[Sight | None]) -> tuple[float, float]:
     """Return the angle in degrees through which a shape moves around the centre of its path, and the path's deviation.
 
     The centre is that of the best circle (least squares, Kasa's method). The deviation is the largest difference from
-    the mean distance to the centre, relative to it. Both are NaN if fewer than 4 frames show a shape.
+    the mean distance to the centre, relative to it. A shape that stands still, or is in fewer than 4 frames, turns by 0
+    degrees with a deviation of 1.
     """
     places = np.array([(sight.x, sight.y) for sight in sights if sight])
     if len(places) < 4 or np.ptp(places, 0).max() < LEAST_STEP:
-        return (float("nan"), float("nan")) if len(places) < 4 else (0.0, float("inf"))
+        return 0.0, 1.0
     equations = np.column_stack([2 * places, np.ones(len(places))])
     (x, y, _), *_ = np.linalg.lstsq(equations, (places**2).sum(1), rcond=None)
     away = places - (x, y)

@@ -55,8 +55,7 @@ def test_orbit_of_known_paths():
     assert turned == pytest.approx(180, abs=0.1)
     _, spread = orbit(sights(0.5 + 0.25 * np.cos(angles), 0.5 + 0.08 * np.sin(angles)))
     assert spread > 0.3  # a flat ellipse
-    assert orbit(sights([0.5] * 8, [0.5] * 8))[0] == 0
-    assert np.isnan(orbit([None] * 8)[0])
+    assert orbit(sights([0.5] * 8, [0.5] * 8)) == orbit([None] * 8) == (0, 1)  # a results file holds no NaN
 
 
 @pytest.mark.parametrize("motion", ["orbits", "diagonals"])

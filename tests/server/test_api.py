@@ -17,7 +17,7 @@ from emu_video.evaluation.servers import Job, run_job
 from emu_video.launcher.client import execute, fill, saved_files
 from emu_video.launcher.comfyui import PACK
 from emu_video.launcher.environment import ROOT, LauncherError
-from emu_video.launcher.server import get_json
+from emu_video.launcher.server import get_json, running
 from emu_video.tests.graphs import shipped
 
 GRAPHS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
@@ -195,7 +195,20 @@ def test_temporary_pictures_are_written_again_for_a_cached_graph(server, tmp_pat
     graph.fetch_frames()
     job = Job("job", graph.nodes)
     first = asyncio.run(run_job(server.url, job))
-    for file in (server.output.parent / "temp").iterdir():
+    for file in (server.output.parent / "temp").rglob("*.png"):
         file.unlink()
     again = asyncio.run(run_job(server.url, job))
     assert len(first["frames"]) == 8 and (decode_all(first["frames"]) == decode_all(again["frames"])).all()
+
+
+def test_a_second_server_leaves_the_temporary_pictures_of_the_first(comfyui, base, server):
+    folder = base / "temp" / server.url.rpartition(":")[2]
+    picture = folder / "temp" / "kept.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(b"picture")
+    with running(comfyui, base, base / "output") as second:
+        with urllib.request.urlopen(f"{server.url}/view?type=temp&filename=kept.png") as answer:
+            assert answer.read() == b"picture"
+        of_second = base / "temp" / second.url.rpartition(":")[2]
+        (of_second / "temp").mkdir(parents=True, exist_ok=True)
+    assert folder.exists() and not of_second.exists()
