@@ -246,6 +246,8 @@ def _check_count(count: int) -> None:
 def _check_shape(key: str, shape: list[int] | torch.Size) -> None:
     if len(key) > MAX_KEY:
         raise _Refused(f"has a key of {len(key)} characters ({short(key, 40)}); choose a file of temporal layers.")
+    if not key.isprintable():
+        raise _Refused(f"has the damaged key {shown(key)}; download it again.")
     if 0 in shape:
         raise _Refused(f"has the empty tensor {short(key)} of shape {short(str(list(shape)))}; download it again.")
 

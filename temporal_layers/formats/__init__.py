@@ -11,6 +11,7 @@ import os
 
 from ..files import is_own, own_layers
 from ..reader import Weights, read
+from ..sentences import short
 from . import animatediff, animatelcm, fancyvideo, hotshotxl, modelscope, motion_adapter, pia, refused
 from .conversion import AS_TRAINED, Converted, Options
 
@@ -51,7 +52,7 @@ def convert(weights: Weights, options: Options = AS_TRAINED) -> Converted:
     for format in FORMATS:
         if format.recognises(weights):
             return format.convert(weights, options)
-    keys = ", ".join(sorted(weights.tensors)[:3]) or "none"
+    keys = ", ".join(short(key) for key in sorted(weights.tensors)[:3]) or "none"
     raise ValueError(
         f"{weights.path} is not in a known format of temporal layers (its first keys: {keys}); choose a file of "
         f"{', '.join(format.NAME for format in FORMATS)}, or one saved by Emu Video."

@@ -72,6 +72,7 @@ FILES = {
     "thousands of digits": (lambda: b"\x80\x02I" + b"9" * 5000 + b"\n.", "is cut off or damaged"),
     "a key that is no name": (lambda: torch_file({1: torch.zeros(3)}), "has the key 1, which is not a text"),
     "a key without end": (lambda: torch_file({"a" * 10**5: torch.zeros(3)}), "has a key of 100000 characters"),
+    "a key of two lines": (lambda: torch_file({KEY + "\n": torch.zeros(3)}), r"has the damaged key 'down_blocks.*n'"),
     "one value for many": (lambda: torch_file({KEY: torch.zeros(1).expand(2**30, 2**10)}), "but fewer values"),
     "a sparse tensor": (lambda: torch_file({KEY: torch.eye(3).to_sparse()}), "not a plain tensor .sparse_coo, cpu"),
     "a meta tensor": (lambda: torch_file({KEY: torch.zeros(3, device="meta")}), "not a plain tensor .strided, meta"),
