@@ -95,8 +95,11 @@ def _conditioning_fault(value: list) -> str:
         text = entry[0]
         if not isinstance(text, Tensor) or text.ndim != 3 or 0 in text.shape:
             return f"has a text that is {_described(text)}, not one of shape [texts, tokens, width]"
-        if not math.isfinite(entry[1].get("strength", 1.0)):
-            return f"has the strength {entry[1]['strength']}"
+        for name in ("strength", "mask_strength"):
+            if not math.isfinite(entry[1].get(name, 1.0)):
+                return f"has the {name.replace('_', ' ')} {entry[1][name]}"
+        if not _is_finite(entry[1].get("mask")):
+            return "has a mask with values that are NaN or infinite"
         if not _is_finite(text):
             return "has a text with values that are NaN or infinite"
     return ""
@@ -106,6 +109,8 @@ def _latent_fault(value: dict) -> str:
     samples = value["samples"]
     if samples.is_nested or samples.ndim == 5:
         return "is a whole video of a video model, not a batch of frames"
+    if not _is_finite(value.get("noise_mask")):
+        return "has a noise mask with values that are NaN or infinite"
     return _frames_fault(samples)
 
 
@@ -129,9 +134,12 @@ def _values_fault(value: Tensor) -> str:
     return "" if _is_finite(value) else "has values that are NaN or infinite"
 
 
-def _is_finite(value: Tensor) -> bool:
-    """Return whether all values are finite, in one pass and without a copy."""
-    return all(end.isfinite() for end in torch.aminmax(value))
+def _is_finite(value: Any) -> bool:
+    """Return whether a tensor has no value that is NaN or infinite, in one pass and without a copy.
+
+    What is not a tensor, or empty, counts as finite.
+    """
+    return not isinstance(value, Tensor) or not value.numel() or all(end.isfinite() for end in torch.aminmax(value))
 
 
 def _is_floats(value: Any) -> bool:

@@ -28,6 +28,7 @@ def test_every_input_refuses_values_of_another_type(schema, each):
 
 
 LATENT = torch.zeros(4, 4, 8, 8)
+NAN_MASK = torch.full((1, 8, 8), math.nan)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,13 @@ LATENT = torch.zeros(4, 4, 8, 8)
         ("CONDITIONING", [[None, {}]], "a text that is empty"),
         ("CONDITIONING", [[torch.ones(7, 8), {}]], r"tensor of shape \[7, 8\]"),
         ("CONDITIONING", [[torch.full((1, 7, 8), math.nan), {}]], "NaN"),
+        ("CONDITIONING", [[torch.ones(1, 7, 8), {"mask_strength": math.inf}]], "has the mask strength inf: connect"),
+        (
+            "CONDITIONING",
+            [[torch.ones(1, 7, 8), {"mask": NAN_MASK}]],
+            "has a mask with values that are NaN or infinite",
+        ),
+        ("LATENT", {"samples": torch.zeros(1, 4, 8, 8), "noise_mask": NAN_MASK}, "has a noise mask with values that"),
         ("CONDITIONING", [[torch.ones(1, 7, 8), {"strength": math.nan}]], "has the strength nan: connect"),
         ("LATENT", {}, "a dict of 0 entries, not a LATENT"),
         ("LATENT", {"samples": torch.zeros(1, 4, 4, 8, 8)}, "whole video of a video model"),
