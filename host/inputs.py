@@ -137,7 +137,7 @@ def _values_fault(value: Tensor) -> str:
 def _is_finite(value: Any) -> bool:
     """Return whether a tensor has no value that is NaN or infinite, in one pass and without a copy.
 
-    What is not a tensor, or empty, counts as finite.
+    A value that is not a tensor, or a tensor without values, counts as finite.
     """
     return not isinstance(value, Tensor) or not value.numel() or all(end.isfinite() for end in torch.aminmax(value))
 

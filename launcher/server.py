@@ -68,7 +68,7 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
             f"Port {port} is in use. Stop the program that uses it, or choose another port with --port."
         )
     port = port or free_port()
-    temp = base / "temp" / str(port)  # of its own, since a server deletes its temp folder when it starts
+    temp = base / "temp" / str(port)  # a server deletes its temp folder when it starts
     folders = ["--base-directory", base, "--output-directory", output, "--temp-directory", temp]
     folders += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]
     own = not comfyui.is_relative_to(WORK_DIR)

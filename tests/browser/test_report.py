@@ -43,7 +43,7 @@ def test_report_works_without_a_server(page, report, tmp_path):
     playing = "[...document.querySelectorAll('video')].filter(v => v.readyState >= 2 && !v.paused)"
     page.wait_for_function(f"{playing}.length >= 2 && {playing}.every(v => v.currentTime > 0.2)")
     page.wait_for_timeout(1500)
-    page.wait_for_function(  # a video that begins anew has no picture for a moment
+    page.wait_for_function(  # at the end of its loop a video has no picture for a moment
         f"{playing}.length >= 2 && Math.max(...{playing}.map(v => v.currentTime))"
         f" - Math.min(...{playing}.map(v => v.currentTime)) < 0.25"  # two frames at 8 a second
     )

@@ -115,7 +115,8 @@ def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(tmp_path, where):
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     model, _, loss = problem()
     train({"m": model}, loss, Settings(3), tmp_path, "run", run={"seed": 1, "batch": 2})
-    with pytest.raises(ValueError, match=r"batch was 2 and is 4; seed was 1 and is 3\. Choose another name"):
+    refusal = r"batch was 2 and is 4; seed was 1 and is 3\. Choose another name or run folder to start again"
+    with pytest.raises(ValueError, match=refusal):
         train({"m": model}, loss, Settings(3), tmp_path, "run", run={"seed": 3, "batch": 4})
 
 
