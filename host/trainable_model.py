@@ -74,7 +74,7 @@ class TrainableModel:
         layers.to(self.device)
         self._apply: Callable[..., Tensor] = self.base.apply_model
         if compiled:
-            self._apply = torch.compile(self._apply)
+            self._apply = _compiled(self._apply)
         self._recomputed: list[nn.Module] = []
         self.hang()
 
@@ -135,6 +135,25 @@ class TrainableModel:
             for name, cond in conds.items()
             if isinstance(cond, comfy.conds.CONDRegular)
         }
+
+
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the function under torch.compile, whose errors at the first call become a ValueError with advice."""
+    from torch._dynamo.exc import TorchDynamoException  # slow to import, and only needed here
+
+    compiled = torch.compile(function)
+
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        try:
+            return compiled(*args, **kwargs)
+        except TorchDynamoException as error:
+            reason = str(getattr(error, "inner_exception", error)).strip().split("\n")[0]
+            raise ValueError(
+                f"torch.compile failed ({reason}). Set compile to false, which trains the same layers more slowly, or "
+                "install what it needs: a C++ compiler on a CPU, Triton on a GPU."
+            ) from error
+
+    return call
 
 
 class _Recomputed:

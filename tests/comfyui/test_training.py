@@ -3,6 +3,7 @@
 import logging
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import comfy.model_management
 import pytest
@@ -52,6 +53,25 @@ def test_the_model_is_unharmed_and_the_layers_play(model, tmp_path):
     assert info.training["steps"] == 4 and info.training["base"]["name"] == "pocket"
     video = tiny.sample(inject(model, state_dict, info, "trained"))
     assert video.isfinite().all() and not torch.equal(video, plain)
+
+
+def test_a_compiler_that_fails_is_told_with_advice(model, tmp_path, monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError("no working C++ compiler")
+
+    plain = tiny.sample(model)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
+    with pytest.raises(ValueError, match=r"torch.compile failed \(.*C\+\+ compiler\). Set compile to false"):
+        train_recipe(model, recipe(compile=True), clips(), tmp_path, echo=False)
+    assert torch.equal(tiny.sample(model), plain)
+
+
+def test_compiled_training_has_the_same_losses(model, tmp_path, monkeypatch):
+    eager = train_recipe(model, recipe(), clips(), tmp_path / "eager", echo=False)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    compiled = train_recipe(model, recipe(compile=True), clips(), tmp_path / "compiled", echo=False)
+    for key, weight in eager.state_dict.items():
+        torch.testing.assert_close(compiled.state_dict[key], weight, rtol=1e-4, atol=1e-5)
 
 
 def test_fresh_layers_start_as_the_image_model(model):
