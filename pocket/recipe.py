@@ -228,7 +228,7 @@ SECOND = replace(
     shape=UNetShape(latent_channels=16),
     autoencoder=AutoencoderStage(
         seed=1,
-        settings=Settings(6000, batch=32, rate=2e-3, warmup=200, ema=0.995),
+        settings=Settings(7000, batch=16, rate=2e-3, warmup=200, ema=0.995),
         latent_channels=16,
         width=64,
         latent_noise=0.06,
@@ -236,12 +236,12 @@ SECOND = replace(
     text=replace(FIRST.text, pictures=second_pictures(FIRST.text.pictures)),
     image=replace(
         FIRST.image,
-        settings=Settings(24_000, batch=66, rate=1.2e-3),
+        settings=Settings(16_000, batch=66, rate=1.2e-3),
         pictures=second_pictures(PICTURES),
         timesteps="uniform",
     ),
-    video=second_layers(FIRST.video, steps=16_000),
-    interpolation=second_layers(FIRST.interpolation, steps=9_000),
+    video=second_layers(FIRST.video, steps=10_000),
+    interpolation=second_layers(FIRST.interpolation, steps=5_000),
     super_resolution=LayersStage(
         seed=6,
         clips=(
@@ -257,7 +257,7 @@ SECOND = replace(
             known_noise=400,
             known_exact=0.2,
             timesteps="mixed",
-            steps=6_000,
+            steps=3_000,
             batch=4,
             clips_at_once=4,
             learning_rate=8e-4,
