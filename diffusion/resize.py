@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+ROUNDS = 3  # the first one removes most of the difference
+SAME_ASPECT = 0.02
 
 
 def resized(images: Tensor, height: int, width: int) -> Tensor:
@@ -29,3 +33,30 @@ def downscaled(images: Tensor, factor: int) -> Tensor:
 def upsampled(images: Tensor, factor: int) -> Tensor:
     """Return the known frames of super-resolution for a video [n, H, W, 3]: downscaled, then resized to its size."""
     return resized(downscaled(images, factor), *images.shape[1:3])
+
+
+def matched(images: Tensor, small: Tensor, strength: float = 1.0) -> Tensor:
+    """Return images [n, H, W, 3] in 0..1 that equal `small` [n, h, w, 3] when they are scaled down.
+
+    Back-projection (Irani and Peleg 1991): the difference to the small images is resized and added. Detail that is
+    finer than a pixel of the small images stays. strength: the share of the difference that is added.
+
+    Raises:
+        ValueError: the images are not larger than `small`, or their number or aspect ratio differs.
+    """
+    (count, height, width), (frames, low, narrow) = images.shape[:3], small.shape[:3]
+    if count != frames or height <= low or abs(height * narrow / (width * low) - 1) > SAME_ASPECT:
+        raise ValueError(
+            f"{count} frames of {width}x{height} cannot be matched to {frames} frames of {narrow}x{low}: use the same "
+            "video before and after it was upscaled, with all of its frames."
+        )
+    return torch.cat([_matched(*each, strength) for each in zip(images.split(1), small.split(1), strict=True)])
+
+
+def _matched(image: Tensor, small: Tensor, strength: float) -> Tensor:
+    before, wanted = image.movedim(-1, 1), small.movedim(-1, 1)
+    after = before
+    for _ in range(ROUNDS):
+        missing = wanted - F.interpolate(after, size=wanted.shape[2:], mode="area")
+        after = after + F.interpolate(missing, size=after.shape[2:], mode="bicubic")
+    return before.lerp(after, strength).clamp(0, 1).movedim(1, -1)

@@ -77,6 +77,10 @@ SCENES: dict[str, tuple[tuple, tuple]] = {
         ((LAYERS, 0, "model"), ("LatentUpscaleBy", 0, "latent"), ("EmuVideoFirstFrame", 0, "positive")),
         ((0, "KSampler", "positive"), (2, "KSampler", "negative"), (3, "KSampler", "latent_image")),
     ),
+    "EmuVideoMatchSmallVideo": (
+        (("EmuVideoJoin", 0, "images"), ("VAEDecode", 0, "small")),
+        ((0, "CreateVideo", "images"),),
+    ),
     "EmuVideoPrepareClips": (
         tuple((CHECKPOINT, i, name) for i, name in enumerate(("model", "clip", "vae"))),
         ((0, "EmuVideoTrainTemporalLayers", "dataset"), (1, "PreviewImage", "images")),

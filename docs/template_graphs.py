@@ -132,9 +132,10 @@ class SuperResolutionStep:
         conditioning = Node("EmuVideoSuperResolution", inputs | settings, seed="fixed")
         sampled = sampler(model, conditioning, "Sample sharp frames", seed, 25, text_guidance=1.0)
         frames = decode(sampled, base, "Decode sharp frames")
-        self.joined = Node("EmuVideoJoin", {"images": frames, "layout": conditioning["layout"]}, "Join sharp frames")
+        joined = Node("EmuVideoJoin", {"images": frames, "layout": conditioning["layout"]}, "Join sharp frames")
+        self.frames = Node("EmuVideoMatchSmallVideo", {"images": joined, "small": between.joined, "strength": 1.0})
         preview = Node("PreviewImage", {"images": between.joined}, "37 frames")
-        self.columns = [[model, conditioning], [sampled], [preview, frames, self.joined]]
+        self.columns = [[model, conditioning], [sampled], [preview, frames, joined, self.frames]]
 
 
 def text_to_video() -> Template:
@@ -161,7 +162,7 @@ def text_to_video_super_resolution() -> Template:
     large = SuperResolutionStep(image, between, 5)
     steps = [Group("1. First frame", image.columns), Group("2. Video", video.columns)]
     third = Group("3. Interpolation (temporal super-resolution)", between.columns)
-    last = Group("4. Super-resolution", [*large.columns, save(large.joined, 32)])
+    last = Group("4. Super-resolution", [*large.columns, save(large.frames, 32)])
     return Template("Text-to-Video-Super-Resolution-Pocket", [steps, [third], [last]])
 
 

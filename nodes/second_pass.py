@@ -5,8 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..diffusion.resize import matched
 from ..host.conditioning import NoiseAugmentation
-from ..host.given_frames import GivenFrames
+from ..host.given_frames import GivenFrames, rgb
 from ..host.known_frames_at_size import conditionings_at_size
 from ..host.super_resolution import super_resolution_conditioning
 from .base import Node
@@ -128,4 +129,32 @@ class ResizeKnownFrames(Node):
         return io.NodeOutput(*outputs, latent)
 
 
-NODES: list[type[Node]] = [SuperResolutionConditioning, ResizeKnownFrames]
+class MatchSmallVideo(Node):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EmuVideoMatchSmallVideo",
+            display_name="Match Small Video",
+            category="Emu Video/video",
+            description=(
+                "Gives an upscaled video the colours and shapes of the small video, and keeps its finer detail. "
+                "Corrects what super-resolution and the VAE changed."
+            ),
+            search_aliases=["back-projection", "color match", "colour match", "data consistency", "upscale video"],
+            inputs=[
+                io.Image.Input("images", tooltip="The upscaled video."),
+                io.Image.Input("small", tooltip="The video before it was upscaled."),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=1.0, step=0.05,
+                    tooltip="1 keeps everything of the small video, also its faults. 0 changes nothing.",
+                ),
+            ],
+            outputs=[io.Image.Output("images", tooltip="The upscaled video with the colours of the small one.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, images, small, strength) -> io.NodeOutput:
+        return io.NodeOutput(matched(rgb(images), rgb(small), strength))
+
+
+NODES: list[type[Node]] = [SuperResolutionConditioning, ResizeKnownFrames, MatchSmallVideo]

@@ -35,6 +35,7 @@ NODES = {
     "EmuVideoPrepareClips",
     "EmuVideoPromptSchedule",
     "EmuVideoResizeKnownFrames",
+    "EmuVideoMatchSmallVideo",
     "EmuVideoSampler",
     "EmuVideoSuperResolution",
     "EmuVideoTemporalStrength",

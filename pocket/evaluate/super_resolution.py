@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from ...diffusion.resize import downscaled
+from ...diffusion.resize import downscaled, matched
 from ...evaluation import pictures
 from ...evaluation.graph import Graph
 from ...evaluation.intervals import mean_text
@@ -40,7 +40,8 @@ RESULT = Path(__file__).parent / "measured" / "super_resolution.jsonl"
 FILES = (GRAPH, *text_to_video.FILES, SUPER_RESOLUTION_LAYERS, Path(edges.__file__))
 FACTOR = 2
 FILTERS = {"bicubic": cv2.INTER_CUBIC, "Lanczos": cv2.INTER_LANCZOS4}
-METHODS = (MODEL, *FILTERS, CEILING)
+MATCHED = "model, and Match Small Video"
+METHODS = (MODEL, MATCHED, *FILTERS, CEILING)
 GRAIN = 1.5  # pixels: standard deviation of the blur of a corruption's noise
 
 
@@ -84,10 +85,12 @@ def judge(clip: Clip, truth: np.ndarray, small: np.ndarray, sampled: np.ndarray)
     filtered = {
         name: np.stack([cv2.resize(frame, size, interpolation=how) for frame in small]) for name, how in FILTERS.items()
     }
-    videos = {MODEL: sampled, **filtered, CEILING: through_autoencoder(truth)}
+    images, given = (torch.from_numpy(frames).float() / 255 for frames in (sampled, small))
+    after = (matched(images, given) * 255).round().to(torch.uint8).numpy()
+    videos = {MODEL: sampled, MATCHED: after, **filtered, CEILING: through_autoencoder(truth)}
     scores = {name: score(clip, video, truth) for name, video in videos.items()}
     scores["truth"] = {"edge": mean_edge(clip, truth)}
-    return {"methods": scores}, [truth, sampled, filtered["bicubic"]]
+    return {"methods": scores}, [truth, after, filtered["bicubic"]]
 
 
 def score(clip: Clip, video: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:

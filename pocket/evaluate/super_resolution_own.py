@@ -36,7 +36,8 @@ def graph(prompt: dict, seed: int, noise_level: int) -> Graph:
     links = {name: [conditioning, output] for output, name in enumerate(LINKS)}
     sampled = filled.add("Large sampler", "EmuVideoSampler", **settings | links)
     decoded = filled.add("Large frames", "VAEDecode", samples=sampled, vae=[checkpoint, 2])
-    filled.fetch_images("large", decoded)
+    after = filled.add("Match", "EmuVideoMatchSmallVideo", images=decoded, small=small, strength=1.0)
+    filled.fetch_images("large", after)
     return filled
 
 

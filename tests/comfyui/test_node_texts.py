@@ -19,7 +19,7 @@ SEARCHES = {
     "second pass": {"EmuVideoResizeKnownFrames"},
     "sgm_uniform": {"EmuVideoTrailingSteps"},
     "t2v": {"EmuVideoLoadTemporalLayers"},
-    "upscale video": {"EmuVideoSuperResolution", "EmuVideoResizeKnownFrames"},
+    "upscale video": {"EmuVideoSuperResolution", "EmuVideoResizeKnownFrames", "EmuVideoMatchSmallVideo"},
     "v-prediction": {"EmuVideoZeroSNR"},
     "zsnr": {"EmuVideoZeroSNR", "EmuVideoDDIM"},
 }

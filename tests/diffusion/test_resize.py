@@ -1,6 +1,6 @@
 import pytest
 import torch
-from emu_video.diffusion.resize import downscaled, resized, upsampled
+from emu_video.diffusion.resize import downscaled, matched, resized, upsampled
 
 
 def test_downscaling_is_the_mean_of_boxes():
@@ -24,3 +24,34 @@ def test_upsampled_is_both_in_turn():
     images = torch.rand(2, 8, 12, 3)
     assert torch.equal(upsampled(images, 2), resized(downscaled(images, 2), 8, 12))
     assert not torch.allclose(upsampled(images, 2), images, atol=0.05)
+
+
+def discs(size):
+    """Two frames of a disc with a sharp edge."""
+    y, x = torch.meshgrid(*2 * [(torch.arange(size) + 0.5) / size], indexing="ij")
+    distance = ((x - 0.4) ** 2 + (y - 0.5) ** 2).sqrt()
+    return torch.stack([(distance < radius).float() for radius in (0.3, 0.2)])[..., None].repeat(1, 1, 1, 3)
+
+
+def psnr(images, truth):
+    return -10 * (images - truth).square().mean().log10().item()
+
+
+@pytest.mark.parametrize("small_size", [32, 40])
+def test_a_matched_video_has_the_colours_of_the_small_one_and_the_edges_of_its_own(small_size):
+    truth = 0.1 + 0.8 * discs(64)
+    small = torch.nn.functional.interpolate(truth.movedim(-1, 1), small_size, mode="area").movedim(1, -1)
+    changed = 0.9 * truth + torch.tensor([0.08, 0.02, 0.0])  # sharp, in other colours
+    after = matched(changed, small)
+    assert psnr(after, truth) > psnr(changed, truth) + 10
+    assert psnr(after, truth) > psnr(resized(small, 64, 64), truth) + 5
+    again = torch.nn.functional.interpolate(after.movedim(-1, 1), small_size, mode="area").movedim(1, -1)
+    assert (again - small).abs().mean() < 1 / 255
+    torch.testing.assert_close(matched(changed, small, 0.0), changed)
+    torch.testing.assert_close(matched(changed, small, 0.5), (changed + after) / 2)
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 64, 3), (2, 32, 24, 3), (3, 32, 32, 3), (2, 128, 128, 3)])
+def test_only_the_same_video_is_matched(shape):
+    with pytest.raises(ValueError, match="use the same video before and after it was upscaled, with all of its frames"):
+        matched(torch.zeros(2, 64, 64, 3), torch.zeros(shape))

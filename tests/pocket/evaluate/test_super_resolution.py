@@ -36,7 +36,9 @@ def test_own_videos_go_through_the_shipped_graph_and_then_become_larger():
     assert graph.inputs("Large conditioning")["frames"] == graph.inputs("frames")["images"]
     assert graph.inputs("Large sampler")["latent"] == ["Large conditioning", 3]
     assert graph.inputs("Large sampler")["model"] == graph.inputs("Large conditioning")["model"] == ["Large layers", 0]
-    assert graph.inputs("large")["images"] == ["Large frames", 0]
+    assert graph.inputs("large")["images"] == ["Match", 0]
+    assert graph.inputs("Match")["images"] == ["Large frames", 0]
+    assert graph.inputs("Match")["small"] == graph.inputs("frames")["images"]
     assert graph.nodes[graph.inputs("Large conditioning")["positive"][0]]["inputs"]["text"] == [graph.id("Prompt"), 0]
 
 
@@ -77,6 +79,9 @@ def test_scores_of_a_perfect_and_of_a_blurred_video(clip):
     assert perfect["psnr"] > 70 and perfect["ssim"] > 0.999 and perfect["flicker"] == 0 and perfect["read"]
     assert bicubic["psnr"] < 50 and bicubic["edge"] > 1.5 * perfect["edge"] and bicubic["read"]
     assert row["methods"]["truth"]["edge"] == perfect["edge"] and 25 < row["methods"][CEILING]["psnr"] < 60
+    darker, _ = measured.judge(clip, truth, measured.made_smaller(truth, 0, 0), (truth * 0.97).astype(np.uint8))
+    plain, after = (darker["methods"][name] for name in (MODEL, measured.MATCHED))
+    assert after["psnr"] > plain["psnr"] + 5 and after["edge"] == pytest.approx(perfect["edge"], rel=0.1)
     rows = [row | {"level": level, "corruption": 0.0} for level in (0, 100)]
     assert "| 2 clips | PSNR, dB |" in measured.table(rows)
     assert "| corruption, of 255 | noise level 0 | noise level 100 | bicubic |" in measured.crossover(rows)
