@@ -54,4 +54,6 @@ def affinity_conditioning(
 
 
 def _tensor(own: Sequence[float] | float | Tensor) -> Tensor:
-    return own if isinstance(own, Tensor) else torch.tensor([own] if isinstance(own, int | float) else list(own))
+    if isinstance(own, Tensor):
+        return own.reshape(-1, *own.shape[-2:]) if own.ndim > 1 else own  # masks of other packs have 2 to 4 dimensions
+    return torch.tensor([own] if isinstance(own, int | float) else list(own))

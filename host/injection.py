@@ -25,12 +25,11 @@ from ..temporal_layers.layers import TemporalLayers
 from .guards import check_order, guard, unguard
 from .notices import notice
 from .schedule import SCHEDULE, predicts_v, set_schedule
-from .strength import active_setting
+from .strength import STRENGTH, active_setting
 from .videos import FRAMES, LAYERS, frames_in_call, with_window
 
 KEY = LAYERS
 CHECKPOINT_PREDICTS_V = "emu_video_checkpoint_predicts_v"
-STRENGTH = "emu_video_strength"
 VALUES = "emu_video_values"
 
 
@@ -144,7 +143,7 @@ def with_layers(executor, x, t, c_concat, c_crossattn, control, transformer_opti
     batch = x.shape[0] // len(transformer_options["cond_or_uncond"])
     layers.frames = frames_in_call(batch, patcher.get_attachment(FRAMES), transformer_options)
     setting = active_setting(patcher.get_attachment(STRENGTH) or (), model.model_sampling, transformer_options)
-    layers.strength = setting.strengths(batch, layers.frames, transformer_options)
+    layers.strength = setting.strengths(batch, layers.frames, x.shape[2:], transformer_options)
     layers.set_key_scale(setting.key_scale)
     layers.set_values(patcher.get_attachment(VALUES))
     attach(unet, layers, owner=layers)

@@ -12,8 +12,8 @@ from comfy.weight_adapter.lora import LoRAAdapter
 from ..temporal_layers.formats.motion_lora import motion_lora
 from ..temporal_layers.kinds import KINDS
 from ..temporal_layers.reader import Weights
-from .injection import KEY, STRENGTH, VALUES, check_layers
-from .strength import Setting
+from .injection import KEY, VALUES, check_layers
+from .strength import STRENGTH, Setting
 from .values import check_finite
 
 

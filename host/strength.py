@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..temporal_layers.kinds import strengths
 from ..temporal_layers.modules.base import Strength
 from .values import check_finite
 from .videos import SAMPLED, window_frames
+
+STRENGTH = "emu_video_strength"  # attachment of a MODEL: its settings
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Setting:
     key_scale: factor on the keys of temporal attention.
     start, end: range of sampling in which it applies, 0 = first step, 1 = last step.
     per_frame: factors of both shares, one for each frame of the video; empty = 1.
-    mask: [frames or 1, h, w], factors of both shares at each pixel; None = 1.
+    mask: [frames or 1, h, w] or [h, w], factors of both shares at each pixel; None = 1.
     """
 
     attention: float = 1.0
@@ -45,10 +48,13 @@ class Setting:
         """Return whether the setting applies at a noise level of a MODEL's model_sampling."""
         return sampling.percent_to_sigma(self.end) <= sigma <= sampling.percent_to_sigma(self.start)
 
-    def strengths(self, batch: int, frames: int, options: Mapping[str, Any]) -> dict[str, Strength]:
+    def strengths(
+        self, batch: int, frames: int, size: Sequence[int], options: Mapping[str, Any]
+    ) -> dict[str, Strength]:
         """Return the strength of each kind of module, for one call of the model.
 
-        batch: latents of one conditioning in the call. frames: of one clip in it. options: transformer options.
+        batch: latents of one conditioning in the call. frames: of one clip in it. size: height and width of its
+        latents, to which a mask is resized. options: transformer options.
         """
         if not self.per_frame and self.mask is None:
             if self.attention == self.convolution == 1.0:
@@ -58,6 +64,8 @@ class Setting:
         indices = list(range(frames)) if window is None else window_frames(window)
         video = frames if window is None else options.get(SAMPLED, batch)
         factors = self.factors(video)[indices]
+        if self.mask is not None:
+            factors = F.interpolate(factors, size=tuple(size), mode="area")
         return {
             kind: factors * value
             for kind, value in strengths(attention=self.attention, convolution=self.convolution).items()
@@ -74,12 +82,13 @@ class Setting:
         each = torch.tensor(numbers)
         if self.mask is None:
             return each
-        if len(self.mask) not in (1, frames):
+        mask = self.mask.reshape(-1, *self.mask.shape[-2:])  # masks of other packs have 2 to 4 dimensions
+        if len(mask) not in (1, frames):
             raise ValueError(
-                f"There are {len(self.mask)} masks, but the video has {frames} frames: connect one mask, or one for "
+                f"There are {len(mask)} masks, but the video has {frames} frames: connect one mask, or one for "
                 "each frame."
             )
-        return each[:, None, None, None] * self.mask.float()[:, None]
+        return each[:, None, None, None] * mask.float()[:, None]
 
 
 def active_setting(settings: Sequence[Setting], sampling: Any, options: Mapping[str, Any]) -> Setting:

@@ -77,11 +77,18 @@ def blend(x: Tensor, changed: Tensor, strength: Strength) -> Tensor:
 
 
 def resized(weight: Tensor, height: int, width: int) -> Tensor:
-    """Return a mask [t, 1, h, w] at another size. A width of 1 means tokens: all pixels in one column."""
+    """Return a mask [t, 1, h, w], of the size of the latents, at another size.
+
+    A width of 1 means tokens: all pixels of a level in one column. Each level of a UNet halves the sides, rounded up.
+    """
     if width > 1 or height == 1:
         return F.interpolate(weight, size=(height, width), mode="area")
-    rows = max(1, round((height * weight.shape[2] / weight.shape[3]) ** 0.5))
-    return F.interpolate(weight, size=(rows, height // rows), mode="area").reshape(len(weight), 1, -1, 1)
+    rows, columns = weight.shape[2:]
+    while rows * columns > height:
+        rows, columns = -(-rows // 2), -(-columns // 2)
+    if rows * columns != height:
+        raise ValueError(f"A mask of {list(weight.shape[2:])} latents cannot be laid over {height} tokens: remove it.")
+    return F.interpolate(weight, size=(rows, columns), mode="area").reshape(len(weight), 1, -1, 1)
 
 
 def check_batch(x: Tensor, frames: int) -> None:

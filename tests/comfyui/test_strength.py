@@ -9,9 +9,10 @@ import pytest
 import torch
 from emu_video.host.injection import KEY
 from emu_video.host.layer_settings import with_strength
+from emu_video.host.strength import Setting
 from emu_video.nodes.public_layers import TemporalLayerStrength
 from emu_video.temporal_layers.modules.attention import TemporalAttention
-from emu_video.temporal_layers.modules.base import blend
+from emu_video.temporal_layers.modules.base import blend, resized
 from emu_video.temporal_layers.modules.transformer import TemporalTransformer
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.tiny import FRAMES, sample
@@ -52,6 +53,33 @@ def test_a_mask_acts_where_it_is():
     tokens = blend(x.flatten(2)[..., None], changed.flatten(2)[..., None], mask)
     assert torch.equal(tokens.reshape(expected.shape), expected)
     assert torch.equal(blend(torch.zeros(4, 3), torch.ones(4, 3), mask)[:, 0], torch.tensor([0.0, 0.5, 0.0, 0.5]))
+
+
+@pytest.mark.parametrize("size", [(8, 16), (12, 8), (10, 16), (7, 9), (4, 16)])
+def test_a_mask_is_laid_over_the_tokens_of_every_level(size):
+    mask = torch.zeros(1, 1, *size)
+    mask[..., : size[1] // 2] = 1.0
+    height, width = size
+    for _ in range(3):
+        expected = torch.nn.functional.interpolate(mask, size=(height, width), mode="area")
+        assert torch.equal(resized(mask, height * width, 1).reshape(expected.shape), expected)
+        height, width = -(-height // 2), -(-width // 2)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (1, 64, 64), (1, 1, 64, 64), (FRAMES, 1, 8, 8)])
+def test_masks_of_two_to_four_dimensions(video_model, shape):
+    torch.testing.assert_close(
+        sample(strength(video_model, mask=torch.full(shape, 0.5))), sample(strength(video_model, 0.5, 0.5))
+    )
+
+
+def test_a_mask_of_another_shape_than_the_latents():
+    """A square mask on a wide video is stretched, as for every module."""
+    mask = torch.zeros(64, 64)
+    mask[:, :32] = 1.0
+    found = Setting(mask=mask).strengths(FRAMES, FRAMES, (8, 16), {})["attention"]
+    assert found.shape == (FRAMES, 1, 8, 16)
+    assert torch.equal(found[0, 0, 0], torch.tensor([1.0] * 8 + [0.0] * 8))
 
 
 def test_range_of_steps(video_model):
