@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 Entry = TypeVar("Entry")
-PROMPT_LINE = re.compile(r"\s*(-?\d{1,9})\s*:(.*)")
+PROMPT_LINE = re.compile(r'\s*"?(-?\d{1,9})"?\s*[:\uff1a](.*)')  # also with the colon of Chinese and Japanese keyboards
+QUOTED = re.compile(r'"(.*)"\s*,?')
+LIKE_A_FRAME = re.compile(r"\W*(?:frame\s*)?\d+(?:\.\d+)?\s*%?\W*[:\uff1a].*", re.IGNORECASE)
 VALUE = re.compile(r'\s*"?(-?\d{1,9})"?\s*:\s*\(?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*\)?\s*', re.IGNORECASE)
 
 
@@ -104,7 +106,14 @@ def _read_lines(text: str) -> list[tuple[int, str]]:
     for line in text.splitlines():
         match = PROMPT_LINE.fullmatch(line)
         if match:
-            pairs.append((int(match[1]), match[2].strip()))
+            prompt = match[2].strip()
+            quoted = QUOTED.fullmatch(prompt)
+            pairs.append((int(match[1]), quoted[1] if quoted else prompt))
+        elif LIKE_A_FRAME.fullmatch(line):
+            raise ValueError(
+                f'The line "{line.strip()}" looks like a frame number, but is not one: begin it with a whole number '
+                "and a colon, for example 8: a dog."
+            )
         elif pairs:
             frame, prompt = pairs[-1]
             pairs[-1] = (frame, f"{prompt} {line.strip()}".strip())
@@ -122,6 +131,8 @@ def _read_json(text: str) -> list[tuple[int, str]]:
             f'The schedule cannot be read at "{("{" + body + "}")[max(0, error.pos - 20) : error.pos + 20]}": write '
             '"0": "text", with a comma after each prompt but the last, or plain lines like 0: text.'
         ) from None
+    except RecursionError:
+        raise ValueError("The schedule has brackets inside of brackets: write plain lines like 0: text.") from None
     for frame, prompt in pairs:
         if not re.fullmatch(r"\s*-?\d{1,9}\s*", frame) or not isinstance(prompt, str):
             raise ValueError(f'The entry "{frame}" has no frame number or no text: write, for example, "8": "a dog".')

@@ -70,6 +70,28 @@ def test_refused_schedules(read, text, message):
         read(text, 16)
 
 
+@pytest.mark.parametrize("second", ["8: a dog", "8：a dog", '"8": "a dog",', '8: "a dog",', ' "8" : a dog'])
+def test_forms_of_a_line(second):
+    assert read_prompts(f"0: a cat\n{second}", 16) == {0: "a cat", 8: "a dog"}
+
+
+@pytest.mark.parametrize("line", ["8.5: a dog", "50%: a dog", "- 8: a dog", "+8: a dog", "frame 8: a dog",
+                                  "1234567890: a dog", "\u200b8: a dog"])  # fmt: skip
+def test_lines_that_look_like_a_frame_number_are_refused(line):
+    with pytest.raises(ValueError, match="looks like a frame number, but is not one: begin it with a whole number"):
+        read_prompts(f"0: a cat\n{line}", 16)
+
+
+def test_lines_that_continue_a_prompt():
+    text = "0: a cat\n(masterpiece:1.2), 1girl: running\nat 8 in the morning"
+    assert read_prompts(text, 16) == {0: "a cat (masterpiece:1.2), 1girl: running at 8 in the morning"}
+
+
+def test_nested_brackets_are_refused():
+    with pytest.raises(ValueError, match="brackets inside of brackets: write plain lines"):
+        read_prompts('{"0": ' + "[" * 100_000, 16)
+
+
 def test_frames_between_keys_blend_linearly():
     assert scheduled_values("0: 0\n4: 8", 6) == [0, 2, 4, 6, 8, 8]
     assert scheduled_values("2: 1\n3: 5", 6) == [1, 1, 1, 5, 5, 5]
