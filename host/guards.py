@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_patcher
@@ -15,6 +16,7 @@ from .cfg_hooks import adapt_hooks, call_frame_by_frame, node_of
 from .control_hints import hints_follow_windows
 from .notices import notice
 from .schedule import SCHEDULE, Stated, ZeroSNRFlow
+from .strength import STRENGTH, Setting
 from .videos import FRAMES, LAYERS, SAMPLED, check_conditionings, check_frame_count, frames_per_video
 
 KEY = "emu_video_guards"
@@ -84,9 +86,11 @@ def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: 
     elif len(sigmas) > 1 and not latent_image.any():
         check_native_start(sampling, sigmas)
     if info is not None:
+        check_latent(noise, model.model.latent_format)
         frames = frames_per_video(len(noise), model.get_attachment(FRAMES))
         check_frame_count(len(noise), frames)
-        check_context_windows(guider.model_options.get("context_handler"), info)
+        check_context_windows(guider.model_options.get("context_handler"), info, videos=len(noise) // frames)
+        check_masks(model.get_attachment(STRENGTH) or (), guider.conds)
         check_conditionings(guider.conds, info, noise.shape, frames)
         guider.model_options.setdefault("transformer_options", {})[SAMPLED] = len(noise)
         with hints_follow_windows(guider.conds):
@@ -194,10 +198,35 @@ def check_native_start(sampling: Any, sigmas: Tensor) -> None:
         )
 
 
-def check_context_windows(handler: Any, info: LayersInfo) -> None:
-    """Refuse Context Windows along another dimension than frames, or longer than the layers allow."""
+def check_latent(noise: Tensor, latent_format: Any) -> None:
+    """Refuse latents with another number of channels than the model's."""
+    if noise.shape[1] != latent_format.latent_channels:
+        raise ValueError(
+            f"The latents have {noise.shape[1]} channels, but the model works on {latent_format.latent_channels}: "
+            "encode the images with the VAE of this checkpoint."
+        )
+
+
+def check_masks(settings: Sequence[Setting], conds: dict[str, list]) -> None:
+    """Refuse a strength mask beside Set Area, because the model is then called with a part of the picture."""
+    if any(setting.mask is not None for setting in settings) and any(
+        "area" in entry for entries in conds.values() for entry in entries
+    ):
+        raise ValueError(
+            "The mask of Temporal Layer Strength does not work with Conditioning (Set Area): use Conditioning (Set "
+            "Mask) instead, or remove the mask."
+        )
+
+
+def check_context_windows(handler: Any, info: LayersInfo, videos: int) -> None:
+    """Refuse Context Windows over several videos, along another dimension than frames, or longer than allowed."""
     if handler is None or not hasattr(handler, "context_length"):
         return
+    if videos > 1:
+        raise ValueError(
+            f"Context Windows would mix the {videos} videos of the batch: set frames of Load Temporal Layers to 0 for "
+            "one long video, or make the videos one by one."
+        )
     if handler.dim != 0:
         raise ValueError(
             f"Context Windows has dim {handler.dim}, but the frames of these latents are dimension 0: use Context "

@@ -160,6 +160,12 @@ def share_control(conds: dict[str, list]) -> dict[str, list]:
             "Connect it to the negative conditioning, too."
         )
         return conds
+    if len({id(entry[1].get("control")) for entry in conds["positive"]}) > 1:
+        notice(
+            "The parts of the positive conditioning have different ControlNets, so image_only gets none and "
+            "text_guidance multiplies their effect. Apply one ControlNet to all parts, or connect one to image_only."
+        )
+        return conds
     shared = {key: control["positive"][0][key] for key in ("control", "control_apply_to_uncond")}
     return {**conds, "image_only": [[text, {**options, **shared}] for text, options in conds["image_only"]]}
 

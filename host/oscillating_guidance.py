@@ -53,6 +53,7 @@ def predict_with_own_weight(
 
 
 def step_of(sigma: float, sigmas: Tensor) -> int:
-    """Return the number of the step that evaluates the model at `sigma`; sigmas: [steps + 1], falling."""
-    started = sigmas[:-1].double() >= sigma * (1 - 1e-5)
+    """Return the number of the step that evaluates the model at `sigma`; sigmas: [steps + 1], falling or rising."""
+    starts = sigmas[:-1].double()
+    started = starts <= sigma * (1 + 1e-5) if sigmas[0] < sigmas[-1] else starts >= sigma * (1 - 1e-5)
     return max(0, int(started.sum()) - 1)

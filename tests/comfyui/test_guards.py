@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import comfy.cldm.cldm
 import comfy.controlnet
@@ -10,8 +11,11 @@ import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from emu_video.diffusion.schedule import Schedule
-from emu_video.host.injection import inject
+from emu_video.host.guards import check_context_windows, check_masks
+from emu_video.host.guider import share_control
+from emu_video.host.injection import check_layers, inject
 from emu_video.host.schedule import ZeroSNRFlow, native_sigmas
+from emu_video.host.strength import Setting
 from emu_video.host.videos import PURPOSE, Purpose
 from emu_video.nodes.sampling import EmuVideoGuider, EmuVideoSampler, ZeroTerminalSNRSchedule
 from emu_video.temporal_layers.noise import Discrete
@@ -130,6 +134,8 @@ def test_context_windows_that_cut_no_clips(video_model, eps_model, caplog):
     ):
         with pytest.raises(ValueError, match=message):
             sample(windows(video_model, **change))
+    with pytest.raises(ValueError, match="Context Windows would mix the 2 videos of the batch: set frames"):
+        check_context_windows(SimpleNamespace(context_length=4, dim=0), check_layers(video_model), videos=2)
     sample(windows(eps_layers(eps_model)))
     assert any("switch causal_window_fix off" in message for message in caplog.messages)
 
@@ -232,6 +238,28 @@ def test_image_only_shares_the_control_of_the_two_others(video_model):
     shared = emu(video_model, (two[0], image_only, two[1]))
     torch.testing.assert_close(shared, emu(video_model, all_three), atol=2e-3, rtol=1e-4)
     assert not torch.allclose(shared, emu(video_model), atol=0.1)
+
+
+def test_different_controls_of_the_parts_are_not_shared(caplog):
+    first, second = object(), object()
+    parts = [[None, {"control": control, "control_apply_to_uncond": False}] for control in (first, second)]
+    conds = {"positive": parts, "negative": parts, "image_only": [[None, {}]]}
+    assert share_control(conds) == conds
+    assert any("different ControlNets, so image_only gets none" in message for message in caplog.messages)
+    assert share_control({**conds, "positive": [parts[0]] * 2})["image_only"][0][1]["control"] is first
+
+
+def test_a_strength_mask_beside_an_area_is_refused():
+    areas, whole = {"positive": [{"area": (4, 4, 0, 0)}]}, {"positive": [{}]}
+    check_masks([Setting()], areas)
+    check_masks([Setting(mask=torch.ones(1, 8, 8))], whole)
+    with pytest.raises(ValueError, match="does not work with Conditioning .Set Area.: use Conditioning .Set Mask."):
+        check_masks([Setting(), Setting(mask=torch.ones(1, 8, 8))], areas)
+
+
+def test_latents_of_another_autoencoder_are_refused(video_model):
+    with pytest.raises(ValueError, match="The latents have 16 channels, but the model works on 4: encode the images"):
+        sample(video_model, noise=torch.randn(FRAMES, 16, *LATENT[1:]))
 
 
 def test_patches_see_positive_as_0_and_the_others_as_1(video_model):

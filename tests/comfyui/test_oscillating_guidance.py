@@ -22,6 +22,11 @@ def test_a_step_is_found_by_its_sigma():
     assert step_of(0.5, sigmas) == 1 and step_of(0.05, sigmas) == 3 and step_of(2.0, sigmas) == 0
 
 
+def test_a_step_of_noise_inversion_is_found_by_its_sigma():
+    sigmas = torch.tensor([0.1, 0.4, 0.7, 0.9])
+    assert [step_of(float(sigma), sigmas) for sigma in sigmas[:-1]] == [0, 1, 2]
+
+
 def conds():
     known = tiny.first_frame_known()
     return tiny.text(1, known_frames=known), tiny.text(2, known_frames=known), tiny.text(2)
