@@ -61,15 +61,19 @@ def _fault(wanted: Iterable[Wanted], value: Any) -> str:
 def _widget_fault(widget: Any, value: Any) -> str:
     """Compare a value that a link gives to a widget as ComfyUI compares one that is typed in.
 
-    The nodes check lower limits themselves. Lists of files have no default; their names are looked up when read.
+    Lists of files have no default; their names are looked up when read.
     """
     options, default = getattr(widget, "options", None), getattr(widget, "default", None)
     if options and default is not None:
         return "" if value in options else f"is {_described(value)}, not one of {', '.join(map(str, options))}"
-    highest = getattr(widget, "max", None)
-    if highest is None or value <= highest or not math.isfinite(value):  # the nodes refuse NaN and infinity
+    lowest, highest = getattr(widget, "min", None), getattr(widget, "max", None)
+    if not isinstance(value, Real) or not math.isfinite(value):  # the nodes refuse NaN and infinity
         return ""
-    return f"is {_described(value)}, above the limit of {highest}"
+    if highest is not None and value > highest:
+        return f"is {_described(value)}, above the limit of {highest}"
+    if lowest is not None and value < lowest:
+        return f"is {_described(value)}, below the limit of {lowest}"
+    return ""
 
 
 def _described(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def train_in_session(
         InterruptProcessingException: the user pressed Cancel.
     """
     folder = run_folder(name)
+    check_target(published(name), folder)
     steps = sum(stage.steps for stage in recipe.stages)
     bar, sheet, cancelled = comfy.utils.ProgressBar(steps), torch.zeros(1, 1, 1, 3), False
 
@@ -110,15 +112,39 @@ def run_folder(name: str) -> Path:
     return folder
 
 
+def published(name: str) -> Path:
+    """Return the path of a run's layers in models/temporal_layers."""
+    return Path(folder_paths.models_dir) / TEMPORAL_LAYERS / f"{name.strip()}.safetensors"
+
+
+def check_target(file: Path, folder: Path) -> None:
+    """Refuse to train if the layers cannot be written to `file`, or would replace a file that this run did not make.
+
+    Raises:
+        ValueError: for an existing file without a run in `folder`, or a folder that cannot be written.
+    """
+    if file.exists() and not folder.exists():
+        raise ValueError(
+            f"models/temporal_layers has a file {file.name} already, which this run would replace: choose another name."
+        )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"The trained layers cannot be saved in {file.parent} ({error.strerror}): make it a folder that can be "
+            "written."
+        ) from None
+
+
 def publish(trained: Trained, name: str) -> str:
     """Copy the averaged layers to models/temporal_layers; returns the name that loaders list."""
-    file = f"{name.strip()}.safetensors"
-    target = Path(folder_paths.models_dir) / TEMPORAL_LAYERS / file
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = published(name)
     unfinished = target.with_name(f".{target.name}.part")
     shutil.copyfile(trained.file, unfinished)
     unfinished.replace(target)
-    return file
+    return target.name
 
 
 def given_layers(model: comfy.model_patcher.ModelPatcher) -> Layers | None:

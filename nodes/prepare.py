@@ -67,8 +67,8 @@ class PrepareClips(Node):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, **_: object) -> str:
-        return stamp(folder)
+    def fingerprint_inputs(cls, folder: str | None, **_: object) -> str | float:
+        return float("nan") if folder is None else stamp(folder)  # a linked folder is not known yet: look at it again
 
     @classmethod
     def execute(

@@ -27,7 +27,9 @@ KOHYA = "lora_unet_"
 MATRIX = re.compile(r"^(?P<layer>.+?)[._]lora[._](linear_layer\.)?(?P<part>down|up|A|B)(\.\w+)?\.weight$")
 ALPHA = re.compile(r"^(?P<layer>.+?)([._]lora)?[._](lora_|network_)?alpha$")
 PARTS = {"A": "down", "B": "up"}
-TEMPORAL = re.compile(r"motion_modules|temporal_attentions|temporal_transformer")
+TEMPORAL = re.compile(
+    r"motion_modules|temporal_attentions|temporal_transformer|temp_attentions|temp_convs|transformer_in"
+)
 
 
 class LowRank(NamedTuple):

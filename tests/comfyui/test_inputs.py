@@ -93,6 +93,8 @@ def test_linked_numbers_have_the_limits_of_typed_ones():
         ValueSchedule.execute("0: 1", 4097)
     with pytest.raises(ValueError, match="frames of Value Schedule is a very large number, above the limit of 4096"):
         ValueSchedule.execute("0: 1", 10**30)
+    with pytest.raises(ValueError, match="frames of Value Schedule is the number 0, below the limit of"):
+        ValueSchedule.execute("0: 1", 0)
 
 
 def test_linked_names_are_entries_of_the_list(video_model):

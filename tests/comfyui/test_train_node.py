@@ -142,6 +142,21 @@ def test_a_motion_lora_is_not_trained_over(pack, loaded, clips):
         train(pack, model, clips, loaded[1])
 
 
+def test_a_file_of_the_same_name_is_not_replaced(pack, loaded, clips, tmp_path):
+    file = tmp_path / "models" / "temporal_layers" / "mine.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"downloaded")
+    with pytest.raises(ValueError, match="has a file mine.safetensors already, .* choose another name"):
+        train(pack, with_layers(pack, loaded[0]), clips, loaded[1])
+    assert file.read_bytes() == b"downloaded" and not (tmp_path / "output").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(pack, loaded, clips, tmp_path):
+    (tmp_path / "models").write_bytes(b"a file in place of the folder")
+    with pytest.raises(ValueError, match="The trained layers cannot be saved in .*: make it a folder that can be writ"):
+        train(pack, with_layers(pack, loaded[0]), clips, loaded[1])
+
+
 def test_shipped_recipes_are_choices(pack):
     inputs = {entry.id: entry for entry in pack["EmuVideoTrainTemporalLayers"].GET_SCHEMA().inputs}
     assert {"emu_video_paper", "motion_sd15_12gb", "motion_pocket"} <= set(inputs["recipe"].options)
