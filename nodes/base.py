@@ -27,6 +27,10 @@ class Node(io.ComfyNode):
             inputs = dict(zip([*parameters][1:], args, strict=False)) | kwargs
             connected = {name: value for name, value in inputs.items() if value is not defaults.get(name)}
             schema = _schema(cls)
+            if surplus := inputs.keys() - defaults.keys():  # ComfyUI passes on links to inputs that do not exist
+                raise ValueError(
+                    f"{schema.display_name} has no input {', '.join(sorted(surplus))}: remove it from the prompt."
+                )
             check_inputs(schema.display_name or schema.node_id, schema.inputs, connected, listed=schema.is_input_list)
             return execute(node, *args, **kwargs)
 

@@ -97,6 +97,11 @@ def test_linked_numbers_have_the_limits_of_typed_ones():
         ValueSchedule.execute("0: 1", 0)
 
 
+def test_an_input_that_does_not_exist_is_a_sentence():
+    with pytest.raises(ValueError, match="Value Schedule has no input keys: remove it from the prompt"):
+        ValueSchedule.execute(values="0: 1", frames=2, keys=3)
+
+
 def test_linked_names_are_entries_of_the_list(video_model):
     with pytest.raises(
         ValueError, match='The input guidance of Emu Video Guider is the text "b", not one of as trained'
