@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import comfy.model_patcher
 import comfy.sd
+from torch import Tensor
 
+from ..diffusion.resize import matched
 from ..diffusion.tiles import TiledLayout, tiled
 from .conditioning import (
     ADVICE,
@@ -16,7 +18,7 @@ from .conditioning import (
     conditionings,
     network_latents,
 )
-from .given_frames import GivenFrames, compression
+from .given_frames import GivenFrames, compression, rgb
 from .prompt_schedule import text_of_window
 
 ROLE = "super_resolution"
@@ -87,3 +89,12 @@ def super_resolution_conditioning(
         ]
         results.append(made)
     return results, layout
+
+
+def match_small_video(images: Tensor, small: Tensor, strength: float) -> Tensor:
+    """Return an upscaled video, IMAGE [n, H, W, 3], that equals the small one when it is scaled down.
+
+    Raises:
+        ValueError: see `matched`.
+    """
+    return matched(rgb(images), rgb(small), strength)

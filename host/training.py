@@ -248,6 +248,7 @@ def memory_estimate(
             make_low_rank(layers, info, recipe.low_rank, 0)
     trained = sum(p.numel() for p in layers.parameters() if p.requires_grad)
     frozen = 4 * sum(p.numel() for p in layers.parameters() if not p.requires_grad)
+    frozen += 8 * trained * bool(recipe.prior_prompts)  # the layers before training, and both while they are exchanged
     each = 4 + 4 + 4 + (2 if stage.optimiser == "adamw8bit" else 8)  # weights, gradients, average, moments
     half = 0.5 if stage.precision == "bfloat16" else 1.0
     base = sum(p.numel() for p in model.model.diffusion_model.parameters()) * 4 * half

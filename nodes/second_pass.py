@@ -5,11 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..diffusion.resize import matched
 from ..host.conditioning import NoiseAugmentation
-from ..host.given_frames import GivenFrames, rgb
+from ..host.given_frames import GivenFrames
 from ..host.known_frames_at_size import conditionings_at_size
-from ..host.super_resolution import super_resolution_conditioning
+from ..host.super_resolution import match_small_video, super_resolution_conditioning
 from .base import Node
 from .conditioning import CATEGORY, conditioning_outputs, layout_output, model_inputs, text_inputs
 
@@ -154,7 +153,7 @@ class MatchSmallVideo(Node):
 
     @classmethod
     def execute(cls, images, small, strength) -> io.NodeOutput:
-        return io.NodeOutput(matched(rgb(images), rgb(small), strength))
+        return io.NodeOutput(match_small_video(images, small, strength))
 
 
 NODES: list[type[Node]] = [SuperResolutionConditioning, ResizeKnownFrames, MatchSmallVideo]

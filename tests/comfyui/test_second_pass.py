@@ -20,7 +20,7 @@ from emu_video.nodes.conditioning import (
     KnownFramesConditioning,
 )
 from emu_video.nodes.sampling import EmuVideoSampler
-from emu_video.nodes.second_pass import ResizeKnownFrames, SuperResolutionConditioning
+from emu_video.nodes.second_pass import MatchSmallVideo, ResizeKnownFrames, SuperResolutionConditioning
 from emu_video.tests.comfyui import tiny
 
 from nodes import KSampler, LatentUpscale, VAEDecode  # pyright: ignore[reportAttributeAccessIssue]
@@ -228,6 +228,16 @@ def test_a_second_pass_with_ksampler(video_model, vae):
     (video,) = KSampler().sample(video_model, 0, 4, 2.0, "euler", "simple", positive, negative, large, 0.5)
     assert video["samples"].shape == (4, 4, 8, 8) and video["samples"].isfinite().all()
     assert VAEDecode().decode(vae, video)[0].shape == (4, 64, 64, 3)
+
+
+def test_an_upscaled_video_is_matched_to_the_small_one():
+    small, large = torch.rand(3, 16, 24, 4), torch.full((3, 32, 48, 3), 0.5)
+    (after,) = MatchSmallVideo.execute(large, small, 1.0).args
+    assert after.shape == large.shape and 0 <= after.min() and after.max() <= 1
+    again = torch.nn.functional.avg_pool2d(after.movedim(-1, 1), 2).movedim(1, -1)
+    assert (again - small[..., :3]).abs().mean() < 0.02
+    with pytest.raises(ValueError, match="2 frames of 48x32 cannot be matched to 3 frames of 24x16"):
+        MatchSmallVideo.execute(large[:2], small, 1.0)
 
 
 def test_conditionings_without_known_frames_are_refused(video_model, sharp_model, vae):
