@@ -48,7 +48,8 @@ class Clip:
 
     latents: [T, C, h, w] float32. text: its conditioning. weight: weight of the loss, [T, h, w], or None. upsampled:
     latents of the smaller video that super-resolution starts from, resized to the size of the clip, or None.
-    sizes: "original_size" (width, height) and "crop" (left, top), or nothing if they are unknown.
+    sizes: "original_size" (width, height) and "crop" (left, top), or nothing if they are unknown. is_prior: whether the
+    layers made the clip before training, see `training.prior`.
     """
 
     latents: Tensor
@@ -56,6 +57,7 @@ class Clip:
     weight: Tensor | None = None
     upsampled: Tensor | None = None
     sizes: Conds = field(default_factory=dict)
+    is_prior: bool = False
 
     def conditioning(self, text: Conds | None = None) -> Conds:
         """Return `text`, by default the clip's, with the sizes. Dropping the text keeps them, as in SDXL's training."""

@@ -131,6 +131,12 @@ class Objective:
         target = noise if self.prediction == "eps" else v_target(x0, noise, t, self.schedule)
         return Sample(x0, add_noise(x0, noise, t, self.schedule), target, t, conditioning, weight, not no_text)
 
+    def towards(self, output: Tensor, sample: Sample) -> Sample:
+        """Return a sample whose target is an output of the network."""
+        if self.prediction == "eps":
+            return replace(sample, target=output)
+        return replace(sample, target=output, x0=x0_from_v(sample.noisy, output, sample.t, self.schedule))
+
     def error(self, prediction: Tensor, sample: Sample) -> Tensor:
         """Return the squared error of one clip, mean over channels and weighted: [T, h, w]."""
         error = (prediction - sample.target).square().mean(1)

@@ -1,18 +1,26 @@
 """Prior preservation: layers keep the motions that they know, because videos of these are trained on as well.
 
 Training on clips of one motion makes layers forget all others. As DreamBooth (Ruiz et al. 2023) does for image models,
-the layers make videos before training, and the clips and these videos are trained on together.
+the layers make videos before training, and the clips and these videos are trained on together. The target of these
+videos is the output of the layers before training, as in Learning without Forgetting (Li and Hoiem 2016). It has no
+noise, so layers that have forgotten nothing are not changed by it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from .clips import Clip, Clips, Shape
+from ..temporal_layers.layers import TemporalLayers
+from .clips import Clip, Clips, Conds, Shape
+from .distributed import like
+from .objective import Sample
+from .task import Task
 
 CHOICE = re.compile(r"\{([^{}]*)\}")
 
@@ -42,7 +50,9 @@ class Joined:
     def __getitem__(self, number: int) -> Clip:
         """Return a clip. Those of `more` have the sizes of the first clip, since all of a batch have some or none."""
         clips, place = self._at(number)
-        return clips[place] if clips is self.clips else replace(clips[place], sizes=self.clips[0].sizes)
+        if clips is self.clips:
+            return clips[place]
+        return replace(clips[place], sizes=self.clips[0].sizes, is_prior=True)
 
     def shape(self, number: int) -> Shape:
         clips, place = self._at(number)
@@ -55,3 +65,30 @@ class Joined:
     def _at(self, number: int) -> tuple[Clips, int]:
         own = len(self.clips)
         return (self.clips, number) if number < own else (self.more, number - own)
+
+
+class Teacher:
+    """The layers as they were before training."""
+
+    def __init__(self, layers: TemporalLayers, task: Task):
+        self.layers, self.task = layers, task
+        self.start = {name: p.detach().clone() for name, p in self._trained().items()}
+
+    @torch.no_grad()
+    def taught(self, samples: list[Sample], texts: list[Conds]) -> list[Sample]:
+        """Return the samples with the teacher's output as target."""
+        own = {name: p.detach().clone() for name, p in self._trained().items()}
+        self._load({name: like(value, own[name]) for name, value in self.start.items()})
+        try:
+            samples, outputs = self.task.outputs(samples, texts)
+        finally:
+            self._load(own)
+            torch.clear_autocast_cache()  # of half-precision copies of the teacher's weights
+        return [self.task.objective.towards(out, sample) for out, sample in zip(outputs, samples, strict=True)]
+
+    def _trained(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self.layers.named_parameters() if p.requires_grad}
+
+    def _load(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._trained().items():
+            parameter.copy_(values[name])

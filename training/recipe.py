@@ -132,7 +132,8 @@ class Recipe:
     placement: of fresh temporal attention. extra_convolution: initial weights of the convolution that reads known
     frames, "zero" (Emu Video) or a "copy" of the checkpoint's first convolution. low_rank: rank of a motion LoRA to
     train instead of the layers; 0 trains the layers. prior_prompts: what the layers can do and must not forget, with
-    {a|b} for choices. Before training, the layers make `prior_clips` videos of them, which are then trained on as well.
+    {a|b} for choices. Before training, the layers make `prior_clips` videos of them, which are then trained on as well
+    (see `prior`).
     prompts: captions of sample videos, made every `sample_every` steps (0: never) from first frames of the dataset.
     sample_steps: sampling steps of both.
     """

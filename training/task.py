@@ -35,14 +35,18 @@ class Task:
 
     def predict(self, samples: list[Sample], texts: list[Conds]) -> tuple[list[Sample], Tensor, list[Tensor]]:
         """Run the network on some clips. Returns samples on the device, the loss, and errors [T, h, w]."""
-        samples = [sample.to(self.device) for sample in samples]
-        noisy = torch.stack([sample.noisy for sample in samples])
-        t = torch.tensor([sample.t for sample in samples], device=self.device)
-        given = [sample.conditioning for sample in samples if sample.conditioning is not None]
-        outputs = self.network(noisy, t, torch.stack(given) if given else None, texts)
+        samples, outputs = self.outputs(samples, texts)
         errors = [self.objective.error(out, sample) for out, sample in zip(outputs, samples, strict=True)]
         loss = torch.stack([error.mean() for error in errors]).mean()
         if self.objective.drift_weight:
             drifts = [self.objective.drift(out, sample) for out, sample in zip(outputs, samples, strict=True)]
             loss = loss + self.objective.drift_weight * torch.stack(drifts).mean()
         return samples, loss, errors
+
+    def outputs(self, samples: list[Sample], texts: list[Conds]) -> tuple[list[Sample], Tensor]:
+        """Run the network on some clips. Returns samples on the device, and outputs [n, T, C, h, w]."""
+        samples = [sample.to(self.device) for sample in samples]
+        noisy = torch.stack([sample.noisy for sample in samples])
+        t = torch.tensor([sample.t for sample in samples], device=self.device)
+        given = [sample.conditioning for sample in samples if sample.conditioning is not None]
+        return samples, self.network(noisy, t, torch.stack(given) if given else None, texts)

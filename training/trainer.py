@@ -23,6 +23,7 @@ from .log import Figure, curves, save_picture
 from .loop import NotFinite, Progress, Result, States, train
 from .low_rank import merged, motion_lora
 from .objective import Objective, Sample
+from .prior import Joined, Teacher
 from .recipe import Stage
 from .samples import Samples, Sampling
 from .task import Network, Task
@@ -81,6 +82,7 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
             without the checkpoint to continue from.
     """
     task = Task(network, stage_objective(stage, info), clips, info.conditioning_channels > 0, _device(layers))
+    teacher = Teacher(layers, task) if isinstance(clips, Joined) else None
     training, held = hold_out(clips, stage.held_out, run.seed)
     batches = Batches(clips, training, batch=stage.batch, seed=run.seed)
     checked = (held or training)[:8]
@@ -93,11 +95,16 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
         )
 
     def loss(step: int, positions: range) -> tuple[Tensor, Mapping[str, Figure]]:
-        drawn, texts = [], []
-        for position in positions:
+        drawn, texts, prior = [], [], []
+        for place, position in enumerate(positions):
             clip = clips[batches[step][position]]
             drawn.append(task.draw(clip, mixed_seed(run.seed, step, position)))
             texts.append(clip.conditioning(None if drawn[-1].has_text else clips.null))
+            prior += [place] * clip.is_prior
+        if teacher and prior:
+            taught = teacher.taught([drawn[place] for place in prior], [texts[place] for place in prior])
+            for place, sample in zip(prior, taught, strict=True):
+                drawn[place] = sample
         drawn, value, errors = task.predict(drawn, texts)
         figures = _figures(task.objective, drawn, errors)
         if (step + 1) % stage.check_every == 0 and positions == first and (processes.is_first or stage.shard):
