@@ -22,7 +22,10 @@ from ..world.scene import FPS, Body, Clip
 from ..world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, held_out
 
 DIAGONALS = {"up right": (1, -1), "up left": (-1, -1), "down right": (1, 1), "down left": (-1, 1)}
-MOTIONS = ("orbits", "diagonals")
+RADII = {"orbits": (0.13, 0.31), "diagonals": (0.11, 0.17)}
+"""Sizes of the shapes in frames. Without a word for size or motion the image model draws them large, and layers that
+were trained on small shapes alone do not move large ones."""
+MOTIONS = tuple(RADII)
 COUNT = 200
 BATCH = 20  # clips drawn at the same time
 
@@ -37,7 +40,7 @@ def scene(rng: np.random.Generator, motion: str, unseen: bool = False) -> tuple[
         if held_out(colour, shape, motion) == unseen:
             break
     background = str(rng.choice([name for name in BACKGROUNDS if name != colour]))
-    radius = rng.uniform(0.11, 0.17)
+    radius = rng.uniform(*RADII[motion])
     way = str(rng.choice(list(DIAGONALS))) if motion == "diagonals" else ""
     x, y = _orbit(rng, radius) if motion == "orbits" else _diagonal(rng, radius, DIAGONALS[way])
     words = " ".join(f"a {colour} {shape} {f'moving {way}' if way else ''} on a {background} background".split())
