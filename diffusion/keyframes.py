@@ -140,6 +140,8 @@ def _read_json(text: str) -> list[tuple[int, str]]:
 
 
 def _by_frame(pairs: list[tuple[int, Entry]], frames: int) -> dict[int, Entry]:
+    if frames < 1:
+        raise ValueError(f"A schedule needs at least one frame, not {frames}: set frames to those of the video.")
     result: dict[int, Entry] = {}
     for number, entry in pairs:
         frame = number + frames if number < 0 else number

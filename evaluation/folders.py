@@ -32,7 +32,7 @@ def clips_of(arm: str, folder: Path, prompts: Mapping[str, str] | None = None) -
 
 def _clip(arm: str, file: Path, prompts: Mapping[str, str]) -> Clip:
     group, _, seed = file.stem.rpartition("_")
-    if not group or not seed.isdigit():
+    if not group or not seed.isdecimal():
         group, seed = file.stem, "0"
     references = (file.with_suffix(suffix) for suffix in PICTURES)
     text = prompts.get(group, prompts.get(file.stem, ""))

@@ -71,7 +71,7 @@ def _widget_fault(widget: Any, value: Any) -> str:
         return ""
     if highest is not None and value > highest:
         return f"is {_described(value)}, above the limit of {highest}"
-    if lowest is not None and value < lowest:
+    if lowest is not None and value < min(lowest, 0):  # of other low numbers the nodes say why
         return f"is {_described(value)}, below the limit of {lowest}"
     return ""
 

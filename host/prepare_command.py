@@ -98,6 +98,8 @@ def main(given: list[str] | None = None) -> None:
             prepared = prepare(args.folder, output, _encoders(args), settings, _Progress())
     except (ValueError, RuntimeError) as error:
         sys.exit(f"\n{error}")
+    except (NotADirectoryError, FileExistsError) as error:
+        sys.exit(f"\n{output} cannot be a folder ({error.strerror}): choose another --output.")
     except KeyboardInterrupt:
         sys.exit(f"\nStopped. Finished parts are kept in {output}: run the same command again to continue.")
     print(f"\n\n{prepared.report}\n")

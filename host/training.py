@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import comfy.model_management
 import comfy.model_patcher
@@ -26,7 +26,7 @@ from ..training.prior import Joined
 from ..training.recipe import Recipe, Stage
 from ..training.samples import Samples, Sampling
 from ..training.trainer import Run, stage_info, train_layers, warnings
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint, fingerprint_of
 from .injection import without_layers
 from .memory import GIB
 from .prior import Layers, prior_clips
@@ -91,8 +91,15 @@ def train_recipe(
             data = Joined(data, prior)
         fresh = recipe.start == "fresh" and number == 0
         before = "fresh" if fresh else info.family if number == 0 else recipe.stages[number - 1].name
-        run = Run(folder, recipe.title, recipe.seed, base, before)
+        run = Run(folder, recipe.title, recipe.seed, base, before, layers_settings(recipe, given))
+        trained_before = info
         info = stage_info(info, data, stage, run)
+        if recipe.prior_prompts and predicted(info) != predicted(trained_before):
+            raise ValueError(
+                f"prior_prompts teaches layers by what they predicted before, {trained_before.prediction}, but stage "
+                f"{stage.name} trains them for another prediction or noise schedule: set prediction and "
+                "zero_terminal_snr as the layers have them, or remove prior_prompts."
+            )
         check_sizes(data, info)
         check_memory(model, recipe, stage, info, data)
         for warning in warnings(data, stage, fresh=fresh):
@@ -130,6 +137,16 @@ def train_recipe(
             break
     assert result is not None
     return Trained(state_dict, info, folder / f"{stage.name}.safetensors", result, result.stopped)
+
+
+def predicted(info: LayersInfo) -> tuple:
+    return info.prediction, info.zero_terminal_snr, info.betas
+
+
+def layers_settings(recipe: Recipe, given: Layers | None) -> dict[str, Any]:
+    """Return what the layers at the start of a run depend on, so that it is not continued with others."""
+    made = {name: getattr(recipe, name) for name in ("train", "placement", "extra_convolution", "low_rank")}
+    return made | {"layers": fingerprint_of(given[0])[:12] if given and recipe.start == "given" else "fresh"}
 
 
 def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, given: Layers | None) -> Layers:

@@ -39,14 +39,14 @@ def save_samples(folder: Path, frames: Tensor, samples: Samples, fps: float) -> 
     path = folder / "samples" / f"{samples.stage}-{samples.step:06}"
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet = rearrange(frames, "n t h w c -> (n h) (t w) c")
-    save_picture(path.with_suffix(".png"), (sheet * 255).round().byte().numpy())
+    save_picture(path.with_name(f"{path.name}.png"), (sheet * 255).round().byte().numpy())
     side_by_side = rearrange(frames, "n t h w c -> t h (n w) c")
     height, width = (size // 2 * 2 for size in side_by_side.shape[1:3])  # H.264 needs even sizes
     video = InputImpl.VideoFromComponents(
         Types.VideoComponents(images=side_by_side[:, :height, :width], frame_rate=_rate(fps))
     )
-    video.save_to(str(path.with_suffix(".mp4")))
-    path.with_suffix(".txt").write_text("\n".join(samples.captions) + "\n")
+    video.save_to(str(path.with_name(f"{path.name}.mp4")))
+    path.with_name(f"{path.name}.txt").write_text("\n".join(samples.captions) + "\n")
     logging.info("Emu Video: samples of step %d are in %s.", samples.step, path.parent)
     return sheet[None]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import sys
 import time
@@ -114,11 +115,15 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows that `write_rows` wrote, or none if there is no file."""
+    """Return the rows that `write_rows` wrote, or none if there is no file, or if another program has changed it."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    try:
+        with path.open(newline="") as file:
+            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, csv.Error):
+        logging.warning("Emu Video: %s is not the log of a run any more, so it begins anew.", path)
+        return []
     return [{name: int(value) if name == "step" else value for name, value in row.items()} for row in rows]
 
 

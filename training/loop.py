@@ -29,7 +29,7 @@ class Settings:
 
     batch: clips per step over all processes; at_once: clips computed at the same time (0: all).
     rate: learning rate after `warmup` steps; a cosine decays it to `final_rate` times that (1 keeps it constant).
-    ema: decay of the moving average. clip: largest norm of the gradient.
+    ema: decay of the moving average. clip: largest norm of the gradient (0: any).
     autocast: "" or "bfloat16". optimiser: "adamw", or "adamw8bit" (needs torchao). shard: split weights, gradients and
     moments over the processes.
     """
@@ -191,13 +191,14 @@ def train(
                 on_save(step, _with(raw, averaged), raw)
         processes.wait()
 
-    stopped, saved = False, step
+    stopped = False
+    saved = step if step < settings.iterations else None  # files of the last step may be missing, if the disk was full
     while step < settings.iterations and not stopped:
         started = time.perf_counter()
         for group in optimiser.param_groups:
             _set_rate(group, settings.rate * rate_at(step, settings))
         value, figures = _gradients(trainee, optimiser, step, parts, processes)
-        norm = whole(nn.utils.clip_grad_norm_(named.values(), settings.clip)).item()
+        norm = whole(nn.utils.clip_grad_norm_(named.values(), settings.clip or math.inf)).item()
         if not math.isfinite(norm):
             raise NotFinite(step, None)
         optimiser.step()

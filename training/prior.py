@@ -68,7 +68,7 @@ class Joined:
 
 
 class Teacher:
-    """The layers as they were before training."""
+    """The layers as they were before the stage."""
 
     def __init__(self, layers: TemporalLayers, task: Task):
         self.layers, self.task = layers, task

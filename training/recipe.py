@@ -6,6 +6,7 @@ previous one. A recipe without `[[stage]]` has one stage. The keys are the field
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -74,8 +75,8 @@ class Stage:
     warmup: int = _number(100, 0)
     final_rate: float = _number(1.0, 0, 1)
     weight_decay: float = _number(0.0, 0)
-    adam_beta1: float = _number(0.9, 0, 1)
-    adam_beta2: float = _number(0.999, 0, 1)
+    adam_beta1: float = _number(0.9, 0, 0.999999)
+    adam_beta2: float = _number(0.999, 0, 0.999999)
     gradient_clip: float = _number(1.0, 0)
     average_decay: float = _number(0.999, 0, 1)
     optimiser: str = _choice("adamw", "adamw", "adamw8bit")
@@ -140,7 +141,7 @@ class Recipe:
 
     title: str = ""
     base: str = ""
-    seed: int = 0
+    seed: int = _number(0, 0, 2**63 - 1)
     start: str = _choice("fresh", "fresh", "given")
     train: str = _choice("all", "all", "attention")
     placement: str = _choice("per_transformer", "per_transformer", "per_block")
@@ -168,7 +169,10 @@ def load_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     path = shipped(str(path)) or Path(path)
     if not path.is_file():
         raise ValueError(f"There is no recipe {path}: name a TOML file, or one of {', '.join(names())}.")
-    text = path.read_text()
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): save it as UTF-8 text.") from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -215,6 +219,8 @@ def parse(values: Mapping[str, Any]) -> Recipe:
         raise ValueError("prior_prompts needs layers that know a motion: set start to given, or remove prior_prompts.")
     if recipe.prior_prompts and any(stage.role != "video" for stage in recipe.stages):
         raise ValueError("prior_prompts works for layers of the role video only: remove it.")
+    if recipe.prior_prompts and any(stage.shard for stage in recipe.stages):
+        raise ValueError("prior_prompts does not work with shard: set shard to false, or remove prior_prompts.")
     if recipe.sample_every and any(stage.shard for stage in recipe.stages):
         raise ValueError("sample_every does not work with shard: set one of them to 0 or false.")
     for stage in recipe.stages:
@@ -235,13 +241,15 @@ def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{key} is not a key of a recipe{_nearest(key)}.")
         wanted, limits = types[key], known[key].metadata
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            value = float(value) if abs(value) < 10**300 else math.inf
         if key in TEXTS and isinstance(value, list) and all(isinstance(each, str) for each in value):
             value = tuple(value)
         if key in TEXTS and not isinstance(value, tuple):
             raise ValueError(f'{key} is {value!r}: write a list of texts, for example ["a cat runs"].')
         if key not in TEXTS and type(value) is not wanted:
             raise ValueError(f"{key} is {value!r}: write {_TYPES[wanted]}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key} is {value}: write a finite number.")
         if "choices" in limits and value not in limits["choices"]:
             raise ValueError(f"{key} is {value!r}: use one of {', '.join(limits['choices'])}.")
         if "low" in limits and not limits["low"] <= value <= limits["high"]:
@@ -255,6 +263,10 @@ _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 def _check(stage: Stage) -> None:
     """Raise ValueError for combinations that cannot work."""
+    if not re.fullmatch(r"\w[\w .-]*", stage.name):
+        raise ValueError(
+            f"name is {stage.name!r}: files are named after it, so use letters, digits, spaces, _ . and -."
+        )
     if stage.zero_terminal_snr and stage.prediction != "v":
         raise ValueError(
             f"zero_terminal_snr needs prediction v, not {stage.prediction}: at the last timestep the noise that eps "
@@ -299,11 +311,13 @@ def _change(values: dict[str, Any], change: str) -> None:
     table: Any = values
     if match := re.fullmatch(r"stage\.(\d+)\.(\w+)", key):
         stages, number, key = values.setdefault("stage", [{}]), int(match[1]), match[2]
+        if not isinstance(stages, list):
+            return
         if not 1 <= number <= len(stages):
             raise ValueError(f"{change}: the recipe has {len(stages)} stages, counted from 1.")
         table = stages[number - 1]
-    else:
-        for stage in values.get("stage", []):
+    elif isinstance(values.get("stage"), list):  # `parse` refuses other forms
+        for stage in values["stage"]:
             stage.pop(key, None)
     table[key] = value
 

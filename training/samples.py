@@ -44,6 +44,8 @@ class Sampling:
     @torch.no_grad()
     def make(self, task: Task, numbers: Sequence[int], stage: str, step: int) -> Samples:
         """Sample the videos with the current weights."""
+        shape = task.clips.shape(numbers[0])  # the videos make one tensor, clips of other sizes are left out
+        numbers = [number for number in numbers if task.clips.shape(number) == shape]
         numbers = [numbers[i % len(numbers)] for i in range(len(self.texts) or min(COUNT, len(numbers)))]
         texts = self.texts or tuple(task.clips[number].text for number in numbers)
         captions = list(self.captions) or [task.clips.caption(number) for number in numbers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Run:
     """Run-specific settings of a stage, written to the result's metadata.
 
     folder: output folder. title: title of the recipe. base: {"name": family, "hash": hash of the weights}. start:
-    description of the layers at the start.
+    description of the layers at the start. settings: further settings that identify the run.
     """
 
     folder: Path
@@ -45,6 +45,7 @@ class Run:
     seed: int
     base: Mapping[str, str]
     start: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train_layers(  # noqa: PLR0917 (all six belong to every stage)
@@ -262,4 +263,11 @@ FREE |= {"compile", "shard", "gradient_checkpointing"}
 
 def _identity(stage: Stage, run: Run, clips: Clips) -> dict[str, Any]:
     settings = {key: value for key, value in asdict(stage).items() if key not in FREE}
-    return {**settings, "seed": run.seed, "data": clips.key, "base": run.base["hash"], "start": run.start}
+    return {
+        **settings,
+        "seed": run.seed,
+        "data": clips.key,
+        "base": run.base["hash"],
+        "start": run.start,
+        **run.settings,
+    }

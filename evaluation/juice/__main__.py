@@ -51,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     try:
-        session = open_session(args)
         listening = listen("0.0.0.0" if args.lan else "127.0.0.1", args.port)
+        session = open_session(args)
     except ValueError as error:
         raise LauncherError(str(error)) from error
     app = make_app(session, on_lan=args.lan)
@@ -70,9 +70,10 @@ def listen(host: str, port: int) -> socket.socket:
     result.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         result.bind((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         result.close()
-        raise ValueError(f"Port {port} cannot be used ({error.strerror}). Choose another one with --port.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"Port {port} cannot be used ({reason}). Choose another one with --port.") from error
     return result
 
 

@@ -49,12 +49,14 @@ class Session:
         check_every: int = 10,
         report: Callable[[str], None] = print,
     ):
+        if check_every < 0:
+            raise ValueError(f"--check-every is {check_every}: use 0 for none, or the pairs between two checks.")
         self.arms = {"a": str(first), "b": str(second)}
         self.folder, self.seed, self.check_every = folder, seed, check_every
         self.pairs = find_pairs(first, second, prompts or {})
         self.secret = secrets.token_bytes(16)
         self.shown: dict[str, Path] = {}
-        files = {name: _identity(pair.first) + _identity(pair.second) for name, pair in self.pairs.items()}
+        self.files = {name: _identity(pair.first) + _identity(pair.second) for name, pair in self.pairs.items()}
         self.store = Store(
             folder / "votes.sqlite",
             {
@@ -62,7 +64,7 @@ class Session:
                 "b": str(second.resolve()),
                 "seed": seed,
                 "check_every": check_every,
-                "files": hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest(),
+                "files": hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest(),
             },
         )
         self._prepare(report)
@@ -131,7 +133,9 @@ class Session:
                         write_mp4(self._example(fault), Video(spoil(good.frames), good.fps))
 
     def _file(self, name: str, which: str) -> Path:
-        return self.folder / "videos" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}_{which}.mp4"
+        """Return the path of a prepared video. A replaced file is prepared again."""
+        key = hashlib.sha256(repr((name, self.files[name])).encode()).hexdigest()[:16]
+        return self.folder / "videos" / f"{key}_{which}.mp4"
 
     def _example(self, fault: str) -> Path:
         return self.folder / "examples" / f"{fault}.mp4"
@@ -151,7 +155,10 @@ def find_pairs(first: Path, second: Path, prompts: Mapping[str, str]) -> dict[st
 
 def _prompt(video: Path) -> str:
     text = video.with_suffix(".txt")
-    return text.read_text("utf-8").strip() if text.is_file() else video.stem.replace("_", " ")
+    try:
+        return text.read_text("utf-8-sig").strip() if text.is_file() else video.stem.replace("_", " ")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"The prompt {text} cannot be read ({error}): save it as UTF-8.") from None
 
 
 def _identity(path: Path) -> tuple[str, int, int]:

@@ -58,16 +58,21 @@ class Store:
             ValueError: the file holds votes of another session.
         """
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = threading.Lock()
-        self.connection = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
-        self.connection.execute("pragma journal_mode = wal")
-        self.connection.execute("pragma synchronous = full")
-        self.connection.executescript(SCHEMA)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.connection = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
+            self.connection.execute("pragma journal_mode = wal")
+            self.connection.execute("pragma synchronous = full")
+            self.connection.executescript(SCHEMA)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise ValueError(f"Votes cannot be kept in {path} ({error}). Choose another --folder.") from None
         now = json.dumps(dict(session), sort_keys=True)
         self.connection.execute("insert or ignore into session values (?, ?)", (SESSION, now))
         (before,) = self.connection.execute("select value from session where key = ?", (SESSION,)).fetchone()
-        if before != now:
+        if before != now and not self.votes():  # for example after a damaged video was replaced
+            self.connection.execute("update session set value = ? where key = ?", (now, SESSION))
+        elif before != now:
             raise ValueError(
                 f"{path} holds votes of another comparison ({before}), not of {now}. Choose another --folder."
             )

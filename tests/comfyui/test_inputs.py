@@ -93,7 +93,9 @@ def test_linked_numbers_have_the_limits_of_typed_ones():
         ValueSchedule.execute("0: 1", 4097)
     with pytest.raises(ValueError, match="frames of Value Schedule is a very large number, above the limit of 4096"):
         ValueSchedule.execute("0: 1", 10**30)
-    with pytest.raises(ValueError, match="frames of Value Schedule is the number 0, below the limit of"):
+    with pytest.raises(ValueError, match="frames of Value Schedule is the number -1, below the limit of"):
+        ValueSchedule.execute("0: 1", -1)
+    with pytest.raises(ValueError, match="needs at least one frame, not 0: set frames to those of the video"):
         ValueSchedule.execute("0: 1", 0)
 
 

@@ -292,6 +292,13 @@ def test_videos_of_known_motions_are_trained_on(video_model, tmp_path):
     assert file.stat().st_mtime_ns == written and again.info.training["steps"] == 6
 
 
+def test_videos_of_known_motions_need_the_same_prediction(video_model, tmp_path):
+    state_dict, info = tiny.temporal(video_model)
+    other = {"prediction": "v", "zero_terminal_snr": not info.zero_terminal_snr}
+    with pytest.raises(ValueError, match=f"predicted before, {info.prediction}, but stage motion trains them for anot"):
+        train_recipe(video_model, recipe(**PRIOR, **other), clips(), tmp_path, given=(state_dict, info), encode=encode)
+
+
 def test_other_sampling_steps_make_other_videos(video_model, tmp_path):
     for steps in (2, 3):
         changed = recipe(**PRIOR | {"sample_steps": steps})

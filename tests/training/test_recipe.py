@@ -65,11 +65,32 @@ def test_changes_on_the_command_line(tmp_path):
         ('[[stage]]\nname = "a"\n[[stage]]\nname = "a"', "Two stages have the same name"),
         ('[[stage]]\nname = "a"\n[[stage]]\nname = "b"\ndrift_weight = 2', r"stage 2 \(b\): drift_weight needs"),
         ("low_rank = 4", "set start to given"),
+        ('start = "given"\nprior_prompts = ["a"]\nshard = true', "prior_prompts does not work with shard"),
+        ('name = "a/../b"', "files are named after it, so use letters"),
+        ('name = ""', "files are named after it"),
+        ("adam_beta2 = 1.0", "adam_beta2 is 1.0: use a number from 0 to"),
+        ("seed = 1000000000000000000000000", "seed is 1000000000000000000000000: use a number from 0 to"),
+        (f"learning_rate = {'9' * 400}", "learning_rate is inf: write a finite number|not TOML"),
     ],
 )
 def test_what_cannot_work_is_a_sentence(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         load_recipe(written(tmp_path, text))
+
+
+def test_recipes_of_other_editors(tmp_path):
+    path = written(tmp_path, "")
+    path.write_bytes("\ufeffsteps = 7".encode())
+    assert load_recipe(path).stages[0].steps == 7
+    path.write_bytes("title = 'caf\xe9'".encode("latin-1"))
+    with pytest.raises(ValueError, match="cannot be read .*: save it as UTF-8 text"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("change", ["steps=10", "stage.1.steps=3"])
+def test_a_table_in_place_of_a_list_of_stages(tmp_path, change):
+    with pytest.raises(ValueError, match=r"write \[\[stage\]\]"):
+        load_recipe(written(tmp_path, '[stage]\nname = "a"'), [change])
 
 
 def test_a_recipe_that_is_not_there_names_the_shipped_ones():

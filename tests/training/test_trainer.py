@@ -1,3 +1,6 @@
+import errno
+from dataclasses import replace
+
 import pytest
 import torch
 from emu_video.temporal_layers.attach import attach
@@ -5,6 +8,8 @@ from emu_video.temporal_layers.backbones import find_anchors
 from emu_video.temporal_layers.files import load_layers
 from emu_video.temporal_layers.layers import TemporalLayers
 from emu_video.tests.temporal_layers.small import UNet, info_for
+from emu_video.training import trainer
+from emu_video.training.checkpoint import DiskFull
 from emu_video.training.checks import check
 from emu_video.training.clips import MemoryClips
 from emu_video.training.log import read_rows
@@ -43,10 +48,10 @@ def fresh(seed=0):
     return unet, layers, network
 
 
-def run(folder, stage=STAGE, clips=None, seed=0, **options):
+def run(folder, stage=STAGE, clips=None, seed=0, settings=None, **options):
     unet, layers, network = fresh()
     clips = clips or brightening()
-    this = Run(folder, "a test", seed, {"name": "pocket", "hash": "123"}, "fresh")
+    this = Run(folder, "a test", seed, {"name": "pocket", "hash": "123"}, "fresh", settings or {})
     info = stage_info(info_for(layers), clips, stage, this)
     return unet, train_layers(layers, network, clips, stage, info, this, echo=False, **options)
 
@@ -92,6 +97,44 @@ def test_resumed_bit_for_bit(tmp_path):
     assert all(torch.equal(resumed.average["layers"][k], v) for k, v in whole.average["layers"].items())
     with pytest.raises(ValueError, match="belongs to another run: batch was 4 and is 8"):
         run(tmp_path / "cut", Stage(**{**STAGE.__dict__, "batch": 8}))
+
+
+def test_a_file_that_the_last_step_could_not_write_is_made_by_the_next_run(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trainer, "save_layers", full)
+    with pytest.raises(DiskFull):
+        run(tmp_path, replace(STAGE, save_every=12))
+    monkeypatch.undo()
+    assert (tmp_path / "motion.pt").exists() and not (tmp_path / "motion.safetensors").exists()
+    _, result = run(tmp_path, replace(STAGE, save_every=12))
+    averaged, info = load_layers(tmp_path / "motion.safetensors")
+    assert info.training["steps"] == 12
+    assert all(torch.equal(averaged[key], result.average["layers"][key]) for key in averaged)
+
+
+def test_a_run_is_not_continued_with_other_layers(tmp_path):
+    run(tmp_path, settings={"layers": "a"})
+    with pytest.raises(ValueError, match="belongs to another run: layers was 'a' and is 'b'"):
+        run(tmp_path, settings={"layers": "b"})
+
+
+def test_gradients_of_any_size_without_a_limit(tmp_path):
+    _, result = run(tmp_path, replace(STAGE, gradient_clip=0.0))
+    _, layers, _ = fresh()
+    assert any(not torch.equal(result.raw["layers"][key], value) for key, value in layers.state_dict().items())
+
+
+def test_samples_of_a_dataset_with_several_sizes():
+    plain = brightening(4)
+    sizes = [plain.latents[0], plain.latents[1].repeat(1, 1, 1, 2), plain.latents[2], plain.latents[3]]
+    clips = MemoryClips(sizes, plain.texts, plain.null, fps=8.0, captions=plain.captions, key="sizes")
+    _, layers, network = fresh()
+    task = Task(network, stage_objective(STAGE, info_for(layers)), clips, True, torch.device("cpu"))
+    samples = Sampling(1, 2).make(task, range(4), "x", 5)
+    assert samples.latents.shape == (3, 4, 4, 4, 4)
+    assert samples.captions == [plain.captions[number] for number in (0, 2, 3)]
 
 
 def test_layers_whose_checkpoint_is_lost_are_not_replaced(tmp_path):

@@ -64,8 +64,8 @@ def write_all(
     missing = [shard for shard in shards if load(out, shard) is None]
     total, done = sum(len(shard.clips) for shard in shards), 0
     if missing:
-        (out / INDEX).unlink(missing_ok=True)  # its shards will change
         _check_room(out, missing, encoders, settings)
+        (out / INDEX).unlink(missing_ok=True)  # its shards will change
     for shard in shards:
         if shard in missing:
             with disk_full_named(out):

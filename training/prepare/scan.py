@@ -106,9 +106,11 @@ class Cache:
                 if not line:
                     return
                 try:
-                    yield offset, json.loads(line)
-                except json.JSONDecodeError:
+                    entry = json.loads(line)
+                except ValueError:
                     continue  # an incomplete line of a run that was stopped
+                if isinstance(entry, dict):
+                    yield offset, entry
 
     def scan(self, source: Source, settings: Settings, tick: Callable[[], None]) -> Scanned:
         """Return the result of `scan`, from the file if it has it."""

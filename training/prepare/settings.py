@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VERSION = 1  # increase it when code in this folder changes the contents of clips; existing shards are then made again
+MOST_FPS = 1000
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Settings:
     def __post_init__(self):
         if self.frames < 2:
             raise ValueError(f"frames is {self.frames}, but a clip needs at least 2 frames: use 2 or more.")
-        if not self.fps > 0:
-            raise ValueError(f"The frame rate is {self.fps}: use a number above 0.")
+        if not 0 < self.fps <= MOST_FPS:
+            raise ValueError(f"The frame rate is {self.fps}: use a number above 0, at most {MOST_FPS}.")
         if min(self.width, self.height) < 1:
             raise ValueError(f"The size of the clips is {self.width}x{self.height}: use a width and height above 0.")
         if self.per_video < 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -94,7 +95,7 @@ def _has_neighbour(picture: Path) -> bool:
     try:
         with PIL.Image.open(picture) as image:
             animated = getattr(image, "is_animated", False)
-    except OSError:
+    except (OSError, PIL.Image.DecompressionBombError):
         return False
     return not animated and sum(_number(file) is not None for file in picture.parent.glob(f"*{picture.suffix}")) > 1
 
@@ -165,10 +166,13 @@ def _lines(table: Path) -> Iterator[tuple[str, str, str]]:
         yield "", "", f"the file cannot be read ({error}); save it as UTF-8"
         return
     if table.suffix.lower() == ".csv":
-        rows: Iterator[object] = iter(csv.DictReader(text.splitlines()))
+        rows = _csv(text)
     else:
-        rows = (_json(line) for line in text.splitlines() if line.strip())
+        rows = (_json(line) for line in text.split("\n") if line.strip())
     for row in rows:
+        if isinstance(row, csv.Error):
+            yield "", "", f"its quotes are wrong ({row}), so the lines from here on are left out"
+            return
         if not isinstance(row, dict):
             yield "", "", 'it has another form than {"file_name": "a.mp4", "caption": "..."}'
             continue
@@ -177,7 +181,17 @@ def _lines(table: Path) -> Iterator[tuple[str, str, str]]:
         if not isinstance(name, str) or not isinstance(caption, str):
             yield "", "", f"it lacks a file ({', '.join(FILE_COLUMNS)}) or a caption ({', '.join(CAPTION_COLUMNS)})"
         else:
-            yield name, caption, ""
+            yield name, " ".join(caption.split()), ""
+
+
+def _csv(text: str) -> Iterator[object]:
+    """Yield the rows of a table with commas, or with semicolons, and the error that ends it, if there is one."""
+    header = text.partition("\n")[0]
+    delimiter = ";" if ";" in header and "," not in header else ","
+    try:
+        yield from csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    except csv.Error as error:
+        yield error
 
 
 def _json(line: str) -> object:

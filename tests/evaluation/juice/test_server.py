@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import shutil
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -195,3 +196,14 @@ def test_folders_without_common_names(tmp_path, folders):
         Session(folders[0], tmp_path / "empty", tmp_path / "session")
     with pytest.raises(ValueError, match="not a folder"):
         Session(folders[0], tmp_path / "nowhere", tmp_path / "session")
+
+
+def test_a_replaced_video_is_prepared_again_while_there_are_no_votes(folders, tmp_path):
+    options = {"check_every": 0, "report": lambda _: None}
+    (folders[1] / "cat.mp4").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="cannot be read as a video"):
+        Session(*folders, tmp_path / "session", **options)
+    shutil.copy(folders[1] / "dog.mp4", folders[1] / "cat.mp4")
+    assert len(Session(*folders, tmp_path / "session", **options).pairs) == 3
+    with pytest.raises(ValueError, match="--check-every is -1: use 0 for none"):
+        Session(*folders, tmp_path / "session", check_every=-1)

@@ -52,9 +52,26 @@ def test_a_tie_has_no_reasons(tmp_path):
 
 
 def test_another_comparison_is_refused(tmp_path):
-    Store(tmp_path / "votes.sqlite", SESSION)
+    Store(tmp_path / "votes.sqlite", SESSION).add("ann", Task("pair", "cat", "a", "b"), ANSWERS, 1.0)
     with pytest.raises(ValueError, match="another comparison.*--folder"):
         Store(tmp_path / "votes.sqlite", {**SESSION, "a": "three"})
+
+
+def test_a_comparison_without_votes_is_replaced(tmp_path):
+    Store(tmp_path / "votes.sqlite", SESSION)
+    other = {**SESSION, "a": "three"}
+    assert Store(tmp_path / "votes.sqlite", other).votes() == []
+    Store(tmp_path / "votes.sqlite", other).add("ann", Task("pair", "cat", "a", "b"), ANSWERS, 1.0)
+    with pytest.raises(ValueError, match="another comparison"):
+        Store(tmp_path / "votes.sqlite", SESSION)
+
+
+def test_a_file_that_is_no_database_is_a_sentence(tmp_path):
+    (tmp_path / "votes.sqlite").write_text("no database" * 100)
+    with pytest.raises(ValueError, match="file is not a database.*Choose another --folder"):
+        Store(tmp_path / "votes.sqlite", SESSION)
+    with pytest.raises(ValueError, match="Choose another --folder"):
+        Store(tmp_path / "votes.sqlite" / "votes.sqlite", SESSION)
 
 
 def test_several_raters_at_once(tmp_path):

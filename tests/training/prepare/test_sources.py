@@ -52,6 +52,37 @@ def test_captions_of_text_files_tables_and_both(tmp_path):
     assert "so the empty text is used" in notes[0].reason
 
 
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("t.csv", 'file_name,caption\n0.mp4,"a red ball\nrolls left"\n1.mp4,one\n'),
+        ("t.csv", 'file_name;caption\r\n0.mp4;a red ball rolls left\r\n1.mp4;one\r\n'),
+        ("t.jsonl", '{"file_name": "0.mp4", "caption": "a red ball\u2028rolls left"}\n'
+                    '{"file_name": "1.mp4", "caption": "one"}\n'),
+    ],
+)  # fmt: skip
+def test_tables_of_other_programs(tmp_path, name, table):
+    touch(tmp_path, "0.mp4", "1.mp4")
+    (tmp_path / name).write_bytes(table.encode())
+    found, notes = find(tmp_path)
+    assert captions(found) == {"0.mp4": "a red ball rolls left", "1.mp4": "one"} and notes == []
+
+
+def test_a_quote_that_is_not_closed_is_named(tmp_path):
+    touch(tmp_path, "0.mp4", "1.mp4")
+    (tmp_path / "t.csv").write_text('file_name,caption\n0.mp4,zero\n1.mp4,"a ball\n')
+    found, notes = find(tmp_path)
+    assert captions(found) == {"0.mp4": "zero", "1.mp4": ""}
+    assert any("Line 2: its quotes are wrong" in note.reason for note in notes)
+
+
+def test_a_picture_that_claims_to_be_huge_does_not_stop_the_search(tmp_path, monkeypatch):
+    touch(tmp_path, "a.mp4")
+    pictures(tmp_path / "walk", "1.webp", "2.webp")
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 4)
+    assert "a.mp4" in [source.name for source in find(tmp_path)[0]]
+
+
 def test_file_names_as_captions_where_asked(tmp_path):
     touch(tmp_path, "a_red-ball.rolling.mp4")
     found, notes = find(tmp_path, names_as_captions=True)
