@@ -27,7 +27,8 @@ class Node(io.ComfyNode):
             inputs = dict(zip([*parameters][1:], args, strict=False)) | kwargs
             connected = {name: value for name, value in inputs.items() if value is not defaults.get(name)}
             schema = _schema(cls)
-            if surplus := inputs.keys() - {each.id for each in schema.inputs}:  # ComfyUI passes on links to inputs that do not exist
+            # ComfyUI passes on links to inputs that do not exist.
+            if surplus := inputs.keys() - {each.id for each in schema.inputs}:
                 raise ValueError(
                     f"{schema.display_name} has no input {', '.join(sorted(surplus))}: remove it from the prompt."
                 )
