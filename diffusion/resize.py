@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROUNDS = 3  # the first one removes most of the difference
-SAME_ASPECT = 0.02
+SAME_ASPECT = 0.02  # largest relative difference of two aspect ratios
 
 
 def resized(images: Tensor, height: int, width: int) -> Tensor:

@@ -38,8 +38,7 @@ def read(file: Path | BytesIO) -> Video:
                 raise ValueError(f"{name} has no video stream. Remove it from the folder.")
             stream = container.streams.video[0]
             for frame in container.decode(stream):
-                upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                frames.append(np.ascontiguousarray(upright))
+                frames.append(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
                 if len(frames) * frames[0].nbytes > MOST_BYTES:
                     raise ValueError(f"{name} is too long: its frames need more than {MOST_BYTES >> 30} GiB. Cut it.")
             fps = float(stream.average_rate or stream.guessed_rate or 0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..diffusion.affinity import PRESETS, affinities, check_affinities, concat_affinity
 from ..temporal_layers.info import AFFINITY
 from .conditioning import ADVICE, Source, check_frame_count, check_role, check_room, conditionings, network_latents
-from .given_frames import GivenFrames, one_image
+from .given_frames import GivenFrames, masks, one_image
 from .prompt_schedule import text_of_window
 
 __all__ = ["PRESETS", "affinity_conditioning"]
@@ -55,5 +55,5 @@ def affinity_conditioning(
 
 def _tensor(own: Sequence[float] | float | Tensor) -> Tensor:
     if isinstance(own, Tensor):
-        return own.reshape(-1, *own.shape[-2:]) if own.ndim > 1 else own  # masks of other packs have 2 to 4 dimensions
+        return masks(own) if own.ndim > 1 else own
     return torch.tensor([own] if isinstance(own, int | float) else list(own))

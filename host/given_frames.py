@@ -67,6 +67,11 @@ def rgb(images: Tensor) -> Tensor:
     return images.expand(*images.shape[:-1], 3) if channels == 1 else images[..., :3]
 
 
+def masks(mask: Tensor) -> Tensor:
+    """Return masks [n, H, W]. Those of other packs have 2 to 4 dimensions."""
+    return mask.reshape(-1, *mask.shape[-2:])
+
+
 def one_image(image: Tensor, name: str) -> Tensor:
     """Return a single RGB image [1, H, W, 3]. Raises ValueError for several images; the message calls them `name`."""
     if len(image) != 1:

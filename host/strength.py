@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..temporal_layers.kinds import strengths
 from ..temporal_layers.modules.base import Strength
+from .given_frames import masks
 from .values import check_finite
 from .videos import SAMPLED, window_frames
 
@@ -82,7 +83,7 @@ class Setting:
         each = torch.tensor(numbers)
         if self.mask is None:
             return each
-        mask = self.mask.reshape(-1, *self.mask.shape[-2:])  # masks of other packs have 2 to 4 dimensions
+        mask = masks(self.mask)
         if len(mask) not in (1, frames):
             raise ValueError(
                 f"There are {len(mask)} masks, but the video has {frames} frames: connect one mask, or one for "

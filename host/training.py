@@ -78,28 +78,23 @@ def train_recipe(
     state_dict, info = start(model, recipe, base["name"], given)
     check_checkpoint(model, recipe, base["name"])
     sampling = _sampling(recipe, encode)
+    settings = layers_settings(recipe, given)
     prior = None
     result = None
     for number, stage in enumerate(recipe.stages):
         data = _clips(clips, stage)
         check_base(data, base)
+        fresh = recipe.start == "fresh" and number == 0
+        before = "fresh" if fresh else info.family if number == 0 else recipe.stages[number - 1].name
+        run = Run(folder, recipe.title, recipe.seed, base, before, settings)
         if recipe.prior_prompts:
+            check_prediction(info, stage_info(info, data, stage, run), stage)
             if prior is None:
                 prior = _prior(
                     model, recipe, (state_dict, info), clips=data, encode=encode, folder=folder, processes=processes
                 )
             data = Joined(data, prior)
-        fresh = recipe.start == "fresh" and number == 0
-        before = "fresh" if fresh else info.family if number == 0 else recipe.stages[number - 1].name
-        run = Run(folder, recipe.title, recipe.seed, base, before, layers_settings(recipe, given))
-        trained_before = info
         info = stage_info(info, data, stage, run)
-        if recipe.prior_prompts and predicted(info) != predicted(trained_before):
-            raise ValueError(
-                f"prior_prompts teaches layers by what they predicted before, {trained_before.prediction}, but stage "
-                f"{stage.name} trains them for another prediction or noise schedule: set prediction and "
-                "zero_terminal_snr as the layers have them, or remove prior_prompts."
-            )
         check_sizes(data, info)
         check_memory(model, recipe, stage, info, data)
         for warning in warnings(data, stage, fresh=fresh):
@@ -139,8 +134,14 @@ def train_recipe(
     return Trained(state_dict, info, folder / f"{stage.name}.safetensors", result, result.stopped)
 
 
-def predicted(info: LayersInfo) -> tuple:
-    return info.prediction, info.zero_terminal_snr, info.betas
+def check_prediction(before: LayersInfo, after: LayersInfo, stage: Stage) -> None:
+    """Refuse prior_prompts in a stage that changes what the layers predict. Their videos have the old prediction."""
+    if any(getattr(before, name) != getattr(after, name) for name in ("prediction", "zero_terminal_snr", "betas")):
+        raise ValueError(
+            f"prior_prompts teaches layers by what they predicted before, {before.prediction}, but stage {stage.name} "
+            "trains them for another prediction or noise schedule: set prediction and zero_terminal_snr as the layers "
+            "have them, or remove prior_prompts."
+        )
 
 
 def layers_settings(recipe: Recipe, given: Layers | None) -> dict[str, Any]:
@@ -265,7 +266,7 @@ def memory_estimate(
             make_low_rank(layers, info, recipe.low_rank, 0)
     trained = sum(p.numel() for p in layers.parameters() if p.requires_grad)
     frozen = 4 * sum(p.numel() for p in layers.parameters() if not p.requires_grad)
-    frozen += 8 * trained * bool(recipe.prior_prompts)  # the layers before training, and both while they are exchanged
+    frozen += 4 * trained * bool(recipe.prior_prompts)  # the layers before training
     each = 4 + 4 + 4 + (2 if stage.optimiser == "adamw8bit" else 8)  # weights, gradients, average, moments
     half = 0.5 if stage.precision == "bfloat16" else 1.0
     base = sum(p.numel() for p in model.model.diffusion_model.parameters()) * 4 * half

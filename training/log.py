@@ -115,14 +115,14 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows that `write_rows` wrote, or none if there is no file, or if another program has changed it."""
+    """Return the rows that `write_rows` wrote. Without a file, or with a damaged one, return an empty list."""
     if not path.exists():
         return []
     try:
         with path.open(newline="") as file:
             rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
     except (ValueError, TypeError, csv.Error):
-        logging.warning("Emu Video: %s is not the log of a run any more, so it begins anew.", path)
+        logging.warning("Emu Video: the log %s cannot be read, so a new log starts.", path)
         return []
     return [{name: int(value) if name == "step" else value for name, value in row.items()} for row in rows]
 

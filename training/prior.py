@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from ..temporal_layers.layers import TemporalLayers
 from .clips import Clip, Clips, Conds, Shape
-from .distributed import like
 from .objective import Sample
 from .task import Task
 
@@ -77,18 +75,18 @@ class Teacher:
     @torch.no_grad()
     def taught(self, samples: list[Sample], texts: list[Conds]) -> list[Sample]:
         """Return the samples with the teacher's output as target."""
-        own = {name: p.detach().clone() for name, p in self._trained().items()}
-        self._load({name: like(value, own[name]) for name, value in self.start.items()})
+        self._exchange()
         try:
             samples, outputs = self.task.outputs(samples, texts)
         finally:
-            self._load(own)
+            self._exchange()
             torch.clear_autocast_cache()  # of half-precision copies of the teacher's weights
         return [self.task.objective.towards(out, sample) for out, sample in zip(outputs, samples, strict=True)]
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.layers.named_parameters() if p.requires_grad}
 
-    def _load(self, values: Mapping[str, Tensor]) -> None:
+    def _exchange(self) -> None:
+        """Exchange the present weights and those of the start, without a copy."""
         for name, parameter in self._trained().items():
-            parameter.copy_(values[name])
+            parameter.data, self.start[name] = self.start[name], parameter.data

@@ -308,16 +308,16 @@ def _change(values: dict[str, Any], change: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text  # a word without quotes
+    if not isinstance(values.get("stage", []), list):  # `parse` refuses it
+        return
     table: Any = values
     if match := re.fullmatch(r"stage\.(\d+)\.(\w+)", key):
         stages, number, key = values.setdefault("stage", [{}]), int(match[1]), match[2]
-        if not isinstance(stages, list):
-            return
         if not 1 <= number <= len(stages):
             raise ValueError(f"{change}: the recipe has {len(stages)} stages, counted from 1.")
         table = stages[number - 1]
-    elif isinstance(values.get("stage"), list):  # `parse` refuses other forms
-        for stage in values["stage"]:
+    else:
+        for stage in values.get("stage", []):
             stage.pop(key, None)
     table[key] = value
 

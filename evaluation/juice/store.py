@@ -70,12 +70,12 @@ class Store:
         now = json.dumps(dict(session), sort_keys=True)
         self.connection.execute("insert or ignore into session values (?, ?)", (SESSION, now))
         (before,) = self.connection.execute("select value from session where key = ?", (SESSION,)).fetchone()
-        if before != now and not self.votes():  # for example after a damaged video was replaced
+        if before != now:
+            if self.votes():
+                raise ValueError(
+                    f"{path} holds votes of another comparison ({before}), not of {now}. Choose another --folder."
+                )
             self.connection.execute("update session set value = ? where key = ?", (now, SESSION))
-        elif before != now:
-            raise ValueError(
-                f"{path} holds votes of another comparison ({before}), not of {now}. Choose another --folder."
-            )
 
     def add(self, rater: str, task: Task, answers: Mapping[str, Answer], seconds: float) -> None:
         """Keep a vote; a second one for the same task replaces the first.

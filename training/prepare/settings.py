@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VERSION = 1  # increase it when code in this folder changes the contents of clips; existing shards are then made again
-MOST_FPS = 1000
+MOST_FPS = 1000  # frames per second of a clip; a scan takes time for every one
 
 
 @dataclass(frozen=True)

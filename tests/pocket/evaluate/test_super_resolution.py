@@ -7,6 +7,7 @@ from emu_video.evaluation import pictures
 from emu_video.pocket.evaluate import super_resolution as measured
 from emu_video.pocket.evaluate import super_resolution_own as own
 from emu_video.pocket.evaluate import text_to_video
+from emu_video.pocket.evaluate.interpolation import through_autoencoder
 from emu_video.pocket.evaluate.interpolation_score import CEILING, MODEL
 from emu_video.pocket.shipped import SUPER_RESOLUTION_LAYERS
 from emu_video.pocket.world import TIMES, sample_clips, showing
@@ -70,6 +71,15 @@ def test_edges_have_their_width(clip):
     for sigma in (1.0, 2.0, 4.0):  # a step blurred by a Gaussian rises from 10 to 90 % over 2.56 sigma
         assert edge_width(cv2.GaussianBlur(frame, (0, 0), sigma)) == pytest.approx(2.56 * sigma, rel=0.15)
     assert np.isnan(edge_width(np.full_like(frame, 100)))
+
+
+def test_match_small_video_corrects_the_autoencoder(clip):
+    """Frames through the autoencoder alone are worse than bicubic interpolation, after the correction better."""
+    truth = measured.true_frames(clip)
+    row, _ = measured.judge(clip, truth, measured.made_smaller(truth, 0, 0), through_autoencoder(truth))
+    plain, after, bicubic = (row["methods"][name]["psnr"] for name in (MODEL, measured.MATCHED, "bicubic"))
+    print(f"autoencoder {plain:.1f} dB, after Match Small Video {after:.1f} dB, bicubic {bicubic:.1f} dB")
+    assert plain < bicubic and after > bicubic + 2
 
 
 def test_scores_of_a_perfect_and_of_a_blurred_video(clip):
