@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
 import numpy as np
@@ -26,8 +27,10 @@ REFERENCE_INPUTS = {
     "EmuVideoFirstFrame": "image",
     "EmuVideoFirstLast": "first",
     "EmuVideoAffinity": "image",
+    "EmuVideoKnownFrames": "images",
 }
-"""Class of a node that conditions on a first frame -> the input that takes it."""
+"""Class of a node that conditions on a first frame -> the input that takes it, or takes a batch that begins with it."""
+FIRST_POSITION = re.compile(r"\s*0\s*(,|$)")
 
 
 class GraphArm(NamedTuple):
@@ -83,10 +86,7 @@ class Sweep:
             )
         graph = arm.graph.filled(prompt.text, prompt.image, seed)
         self.rates[arm.name] = graph.fetch_frames()
-        links = (
-            graph.nodes[key]["inputs"].get(slot) for kind, slot in REFERENCE_INPUTS.items() for key in graph.find(kind)
-        )
-        if link := next((link for link in links if link), None):
+        if link := first_frame_of(graph):
             graph.fetch_images("reference", link)
         return Job(f"{arm.name}/{prompt.id}_{seed}", graph.nodes)
 
@@ -125,6 +125,16 @@ class Sweep:
         """Return all rendered clips, arm by arm."""
         clips = [clip_of(self.folder, a.name, p, seed) for a in self.arms for p in self.prompts for seed in self.seeds]
         return [clip for clip in clips if clip.path.exists()]
+
+
+def first_frame_of(graph: Graph) -> Any:
+    """Return the link to the image that a graph's video begins with, or None if no node has one."""
+    for kind, slot in REFERENCE_INPUTS.items():
+        for key in graph.find(kind):
+            inputs = graph.nodes[key]["inputs"]
+            if inputs.get(slot) and FIRST_POSITION.match(str(inputs.get("positions", "0"))):
+                return inputs[slot]
+    return None
 
 
 def first_video(outputs: Outputs) -> Video:

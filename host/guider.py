@@ -11,7 +11,7 @@ import comfy.samplers
 from torch import Tensor
 
 from ..diffusion.guidance import as_two, emu_guidance, rescale_guidance
-from ..temporal_layers.info import LayersInfo
+from ..temporal_layers.info import PAPER_GUIDANCE, LayersInfo
 from .cfg_hooks import CFG, POST_CFG, PRE_CFG, hooks, node_of
 from .injection import check_layers
 from .notices import notice
@@ -22,8 +22,6 @@ from .videos import FRAMES, check_parts, frames_per_video
 POSITIVE, NEGATIVE, IMAGE_ONLY = range(3)  # indices of conditionings; ComfyUI has the first two
 EVALUATE = "sampler_calc_cond_batch_function"
 WRAPPER = "model_function_wrapper"
-DEFAULT_GUIDANCE = (7.5, 2.0)  # text and image weight of the paper (section 4)
-GUIDANCE_OF_BASE = {"pocket": (2.0, 1.0), "pocket2": (2.0, 1.0)}  # the same for layers whose file states no weights
 
 
 class EmuVideoGuider(comfy.samplers.CFGGuider):
@@ -172,13 +170,10 @@ def share_control(conds: dict[str, list]) -> dict[str, list]:
 
 def trained_guidance(info: LayersInfo, text_guidance: float, image_guidance: float) -> tuple[float, float]:
     """Return the guidance weights, with those at the nodes' defaults replaced by those of the temporal layers' file."""
-    stated = info.text_guidance, info.image_guidance
-    if stated == DEFAULT_GUIDANCE:
-        stated = GUIDANCE_OF_BASE.get(info.base, DEFAULT_GUIDANCE)
     given = text_guidance, image_guidance
     text, image = (
         trained if value == default else value
-        for value, default, trained in zip(given, DEFAULT_GUIDANCE, stated, strict=True)
+        for value, default, trained in zip(given, PAPER_GUIDANCE, info.guidance, strict=True)
     )
     return text, image
 

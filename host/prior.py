@@ -101,10 +101,10 @@ class _Maker:
             first = self._sample(self.image, torch.zeros(1, *size), positive, seed, cfg)
             channels = self.given.channels(network_latents(self.video_model, first), self.given.layout.windows[0])
             made = conditionings(channels, positive, self.null, role="video")
+            text_guidance, image_guidance = self.info.guidance
             guider = make_guider(
                 self.video_model, *made[:3],
-                text_guidance=self.info.text_guidance, image_guidance=self.info.image_guidance, guidance_rescale=0.0,
-                as_trained=True,
+                text_guidance=text_guidance, image_guidance=image_guidance, guidance_rescale=0.0,
             )  # fmt: skip
             latents = sample(guider, made[3], seed, self.steps, 0.0, shows_progress=False)["samples"]
         else:

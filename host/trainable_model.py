@@ -22,7 +22,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock,
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..temporal_layers.attach import attach, detach
+from ..temporal_layers.attach import attach
 from ..temporal_layers.layers import TemporalLayers
 from ..training.clips import Conds, stacked_text
 
@@ -63,20 +63,23 @@ class TrainableModel:
         checkpointing: bool,
         compiled: bool,
     ):
-        self.patcher, self.layers, self.checkpointing = patcher, layers, checkpointing
+        self.patcher, self.layers = patcher, layers
         self.base: Any = patcher.model
         self.unet: Any = self.base.diffusion_model
         self.device = comfy.model_management.get_torch_device()
         self.unet.to(self.device, dtype).requires_grad_(False).eval()
         self.unet.dtype, self.base.manual_cast_dtype = dtype, None
-        self.sampling, self.base.model_sampling = self.base.model_sampling, NetworkOutput()
+        self.base.model_sampling = NetworkOutput()
         self.base.current_patcher = patcher
         layers.to(self.device)
         self._apply: Callable[..., Tensor] = self.base.apply_model
         if compiled:
             self._apply = _compiled(self._apply)
-        self._recomputed: list[nn.Module] = []
-        self.hang()
+        attach(self.unet, layers, owner=layers)
+        if checkpointing:
+            for module in self.unet.modules():
+                if isinstance(module, RECOMPUTED):
+                    module.__dict__["forward"] = _Recomputed(module.forward)
 
     def __call__(self, noisy: Tensor, t: Tensor, conditioning: Tensor | None, texts: list[Conds]) -> Tensor:
         clips, frames = noisy.shape[:2]
@@ -89,21 +92,6 @@ class TrainableModel:
             **self._model_conds(stacked_text(texts), noisy[:, :1], frames),
         )
         return out.unflatten(0, (clips, frames))
-
-    def hang(self) -> None:
-        """Attach the layers, and set up gradient checkpointing around them."""
-        attach(self.unet, self.layers, owner=self.layers)
-        if self.checkpointing:
-            self._recomputed = [module for module in self.unet.modules() if isinstance(module, RECOMPUTED)]
-        for module in self._recomputed:
-            module.__dict__["forward"] = _Recomputed(module.forward)
-
-    def take_off(self) -> None:
-        """Detach the layers, so that the copy is the plain checkpoint."""
-        for module in self._recomputed:
-            module.__dict__["forward"] = module.__dict__["forward"].forward
-        self._recomputed = []
-        detach(self.unet, owner=self.layers)
 
     def _model_conds(self, text: Conds, latents: Tensor, frames: int) -> dict[str, Tensor]:
         """Return the model's conditioning as in sampling, [clips * frames, ...]. latents: [clips, 1, C, h, w]."""

@@ -77,7 +77,7 @@ def train_recipe(
     base = {"name": identify_base(model.model.diffusion_model), "hash": fingerprint(model.model.diffusion_model)}
     state_dict, info = start(model, recipe, base["name"], given)
     check_checkpoint(model, recipe, base["name"])
-    sampling = _sampling(recipe, encode)
+    sampling = _sampling(recipe, encode, info)
     settings = layers_settings(recipe, given)
     prior = None
     result = None
@@ -279,12 +279,12 @@ def memory_estimate(
     return int(sum(parts.values())), text
 
 
-def _sampling(recipe: Recipe, encode: Callable[[str], Conds] | None) -> Sampling | None:
+def _sampling(recipe: Recipe, encode: Callable[[str], Conds] | None, info: LayersInfo) -> Sampling | None:
     if not recipe.sample_every:
         return None
     captions = recipe.prompts if encode else ()
     texts = tuple(encode(prompt) for prompt in captions) if encode else ()
-    return Sampling(recipe.sample_every, recipe.sample_steps, texts, captions)
+    return Sampling(recipe.sample_every, recipe.sample_steps, texts, captions, info.guidance)
 
 
 def _prior(

@@ -26,7 +26,7 @@ from ..training.samples import Samples
 from ..training.trainer import CURVES
 from .folders import TEMPORAL_LAYERS
 from .injection import KEY, inject, layers_info
-from .prepare import dataset_folder
+from .prepare import dataset_folder, tokens
 from .training import Layers, Trained, train_recipe
 from .training_samples import decode, save_samples
 
@@ -234,7 +234,8 @@ def listed_clips(
 
 
 def encoded(clip: comfy.sd.CLIP, text: str) -> Conds:
-    return _conds(clip.encode_from_tokens_scheduled(clip.tokenize(text)))
+    """Return the text as `Prepare Clips` encodes captions."""
+    return _conds(clip.encode_from_tokens_scheduled(tokens(clip, text)))
 
 
 def _conds(conditioning: list) -> Conds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.guards import guard
-from ..host.guider import DEFAULT_GUIDANCE, make_guider
+from ..host.guider import PAPER_GUIDANCE, make_guider
 from ..host.oscillating_guidance import with_oscillating_guidance
 from ..host.sampling import ddim_sampler, sample, trailing_sigmas
 from ..host.schedule import native_schedule, set_schedule
@@ -25,7 +25,7 @@ def guidance_inputs() -> list[io.Input]:
 
 
 def weight_inputs() -> list[io.Input]:
-    text, image = DEFAULT_GUIDANCE
+    text, image = PAPER_GUIDANCE
     return [
         io.Float.Input(
             "text_guidance", default=text, min=0.0, max=100.0, step=0.1, round=0.01,

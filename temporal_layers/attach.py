@@ -34,15 +34,15 @@ def attach(unet: nn.Module, layers: TemporalLayers, owner: Any) -> None:
     Raises ValueError, with nothing attached, when an anchor is missing.
     """
     modules = dict(layers.backbone.modules(unet))
-    hung = _hung(layers)
-    for name in hung:
+    attached = _attached(layers)
+    for name in attached:
         if name not in modules:
             raise ValueError(f"The model has no module {name}; load temporal layers made for this base model.")
     _release(unet)
     swaps = []
-    for name, wrapped in hung.items():
+    for name, wrapped in attached.items():
         swap = _swap(modules[name])
-        swap.hung = wrapped
+        swap.attached = wrapped
         swaps.append(swap)
     unet.__dict__[ATTRIBUTE] = _Attachment(owner, swaps)
 
@@ -72,12 +72,12 @@ class _Swap:
         self.module = module
         self.replaced: Callable[..., Any] | None = None
         self.original: Callable[..., Any] = module.forward
-        self.hung: Callable[..., Any] | None = None
+        self.attached: Callable[..., Any] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.hung is None:
+        if self.attached is None:
             return self.original(*args, **kwargs)
-        return self.hung(self.original, *args, **kwargs)
+        return self.attached(self.original, *args, **kwargs)
 
     def cover(self) -> None:
         """Replace the module's current `forward`."""
@@ -87,7 +87,7 @@ class _Swap:
         self.module.__dict__["forward"] = self
 
     def release(self) -> None:
-        self.hung = None
+        self.attached = None
         if self.module.__dict__.get("forward") is not self:
             self.module.__dict__.pop(SWAP, None)  # below another pack's forward, so it cannot be removed
         elif self.replaced is None:
@@ -96,14 +96,14 @@ class _Swap:
             self.module.__dict__["forward"] = self.replaced
 
 
-def _hung(layers: TemporalLayers) -> dict[str, Callable[..., Any]]:
+def _attached(layers: TemporalLayers) -> dict[str, Callable[..., Any]]:
     """Return anchor name -> the function that replaces forward(*args); its first argument is `forward`."""
-    hung: dict[str, Callable[..., Any]] = layers.__dict__.setdefault(ATTRIBUTE, {})
-    if not hung:
+    attached: dict[str, Callable[..., Any]] = layers.__dict__.setdefault(ATTRIBUTE, {})
+    if not attached:
         for name, module in layers.wrappers():
             wrapped = partial(_wrap, layers.call, name, module.wrap)
-            hung[name] = partial(_nest, wrapped, hung[name]) if name in hung else wrapped
-    return hung
+            attached[name] = partial(_nest, wrapped, attached[name]) if name in attached else wrapped
+    return attached
 
 
 def _wrap(call: Call, name: str, wrap: Callable, forward: Callable, *args: Any, **kwargs: Any) -> Any:

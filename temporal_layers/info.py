@@ -26,6 +26,8 @@ KNOWN_FRAMES, AFFINITY = "known_frames", "affinity"
 SOURCE, LEFT_OUT = "source", "image weights left out"  # where version 1 keeps the fields source and left_out
 MAX_ANCHORS = 4096  # SDXL with a block behind each transformer block has 110
 MAX_TEXT = 2**22  # characters of the entry
+PAPER_GUIDANCE = (7.5, 2.0)  # text and image weight of equation 1 (section 4)
+GUIDANCE_OF_BASE = {"pocket": (2.0, 1.0), "pocket2": (2.0, 1.0)}  # the same for layers whose file states no weights
 
 
 def _known_base(base: str) -> str:
@@ -64,7 +66,8 @@ class LayersInfo:
     factor: upscaling factor of super-resolution; 1 for other roles.
     source: the public file that the layers were converted from, and `left_out`, the number of its image weights that
         are not used.
-    text_guidance, image_guidance: weights of equation 1 to sample with; the defaults are the paper's.
+    text_guidance, image_guidance: weights of equation 1 to sample with. At the paper's, those of the base are used, see
+        `guidance`.
 
     Raises pydantic's ValidationError, a ValueError, for a value out of range.
     """
@@ -84,8 +87,14 @@ class LayersInfo:
     factor: Annotated[int, Field(ge=1, le=64)] = 1
     source: str = ""
     left_out: Annotated[int, Field(ge=0)] = 0
-    text_guidance: Guidance = 7.5
-    image_guidance: Guidance = 2.0
+    text_guidance: Guidance = PAPER_GUIDANCE[0]
+    image_guidance: Guidance = PAPER_GUIDANCE[1]
+
+    @property
+    def guidance(self) -> tuple[float, float]:
+        """Text and image weight to sample with."""
+        stated = self.text_guidance, self.image_guidance
+        return GUIDANCE_OF_BASE.get(self.base, stated) if stated == PAPER_GUIDANCE else stated
 
     @property
     def max_frames(self) -> int:

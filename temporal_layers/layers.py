@@ -115,10 +115,6 @@ class TemporalLayers(nn.Module):
     def strength(self, strength: dict[str, Strength]) -> None:
         self.call.strength = strength
 
-    def strength_at(self, name: str) -> Strength:
-        """Return the strength of the module behind the anchor of that name."""
-        return self.call.strength_at(name)
-
     def set_key_scale(self, scale: float) -> None:
         """Multiply the keys of all attentions over frames by `scale`; 1 is as trained."""
         module: Any

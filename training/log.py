@@ -133,7 +133,7 @@ def _tensorboard(folder: Path) -> Any:
     except ImportError:
         raise ValueError(
             'The recipe says "tensorboard = true", but the package tensorboard is not installed: '
-            "run pip install tensorboard, or remove this line (log.csv and loss.png are written anyway)."
+            "run pip install tensorboard, or remove this line (NAME.csv and NAME.png are written anyway)."
         ) from None
     return SummaryWriter(str(folder))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..temporal_layers.backbones.unet import blocks, last_module
+from ..temporal_layers.backbones.unet import blocks, last_module, levels_of
 from ..temporal_layers.info import LayersInfo
 from ..temporal_layers.layers import TemporalLayers
 
@@ -81,7 +81,7 @@ def motion_lora(state_dict: Mapping[str, Tensor], info: LayersInfo) -> dict[str,
 
 def _prefixes(info: LayersInfo) -> Iterator[tuple[str, str]]:
     """Yield (anchor, AnimateDiff's name of its transformer block)."""
-    levels = 3 if info.base == "sdxl" else 4
+    levels = levels_of(info.base)
     for block, j, name, level in blocks(levels, middle=True):
         yield (
             last_module(name, level, levels),

@@ -10,7 +10,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -154,10 +154,6 @@ class Recipe:
     sample_every: int = _number(0, 0)
     sample_steps: int = _number(25, 1, 1000)
     stages: tuple[Stage, ...] = (Stage(),)
-
-    def key(self) -> dict[str, Any]:
-        """Return all settings as plain values, for the metadata of the result."""
-        return asdict(self)
 
 
 def load_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:

@@ -1,4 +1,4 @@
-"""Sample videos during training, by DDIM with the paper's guidance."""
+"""Sample videos during training, by DDIM with guidance by equation 1."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..diffusion.guidance import emu_guidance
 from ..diffusion.sampler import ddim
+from ..temporal_layers.info import PAPER_GUIDANCE
 from .clips import Conds
 from .task import Task
 
-IMAGE_GUIDANCE, TEXT_GUIDANCE = 2.0, 7.5  # Emu Video, section 4
 SEED = 0x5A3D
 COUNT = 4
 
@@ -33,13 +33,14 @@ class Sampling:
     """Settings of sample videos: made every `every` training steps, with `steps` sampling steps, for `texts`.
 
     Without texts, those of the first clips in the loss check are used. Known frames come from these clips, with the
-    pattern used in training. Seeds are fixed.
+    pattern used in training. Seeds are fixed. guidance: text and image weight.
     """
 
     every: int
     steps: int
     texts: tuple[Conds, ...] = ()
     captions: tuple[str, ...] = ()
+    guidance: tuple[float, float] = PAPER_GUIDANCE
 
     @torch.no_grad()
     def make(self, task: Task, numbers: Sequence[int], stage: str, step: int) -> Samples:
@@ -60,12 +61,13 @@ class Sampling:
         )
         known = None if drawn.conditioning is None else drawn.conditioning[None].to(task.device)
         nothing = None if known is None else torch.zeros_like(known)
+        text_weight, image_weight = self.guidance
 
         def model(x: Tensor, t: int) -> Tensor:
             times = torch.tensor([t], device=task.device)
             uncond, full = task.network(x[None], times, nothing, [null]), task.network(x[None], times, known, [text])
             image = uncond if known is None else task.network(x[None], times, known, [null])
-            return emu_guidance(uncond, image, full, IMAGE_GUIDANCE, TEXT_GUIDANCE)[0]
+            return emu_guidance(uncond, image, full, image_weight, text_weight)[0]
 
         noise = torch.randn(drawn.x0.shape, generator=torch.Generator().manual_seed(SEED + place)).to(task.device)
         return ddim(

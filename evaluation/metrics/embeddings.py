@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -83,7 +82,3 @@ def _as_sets(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if min(len(one), len(other)) < 2:
         raise ValueError(f"A distance of two sets needs 2 videos in each, got {len(one)} and {len(other)}.")
     return one.astype(np.float64), other.astype(np.float64)
-
-
-def as_numpy(embeddings: list[Tensor]) -> np.ndarray:
-    return torch.stack(embeddings).double().cpu().numpy()

@@ -7,22 +7,18 @@ from torch import nn
 from .base import PLACEMENTS, Anchor, Backbone
 from .unet import UNET, UNET_16
 
-_BACKBONES: list[Backbone] = [UNET, UNET_16]
-
-
-def register(backbone: Backbone) -> None:
-    """Add a kind of image model."""
-    _BACKBONES.append(backbone)
+BACKBONES: tuple[Backbone, ...] = (UNET, UNET_16)
+"""The known kinds. The last one that recognises a network describes it."""
 
 
 def bases() -> tuple[str, ...]:
     """Names of all image models that temporal layers are made for."""
-    return tuple(base for backbone in _BACKBONES for base in backbone.bases)
+    return tuple(base for backbone in BACKBONES for base in backbone.bases)
 
 
 def backbone_of(base: str) -> Backbone:
     """Return the backbone of one of `bases()`."""
-    return next(backbone for backbone in _BACKBONES if base in backbone.bases)
+    return next(backbone for backbone in BACKBONES if base in backbone.bases)
 
 
 def identify_base(network: nn.Module) -> str:
@@ -42,7 +38,7 @@ def find_anchors(network: nn.Module, placement: str = "per_transformer") -> tupl
 
 
 def _backbone_for(network: nn.Module) -> Backbone:
-    for backbone in reversed(_BACKBONES):  # later ones are more specific
+    for backbone in reversed(BACKBONES):
         if backbone.recognises(network):
             return backbone
     raise ValueError(

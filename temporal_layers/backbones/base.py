@@ -39,7 +39,7 @@ class Part:
 
 
 class Backbone(Protocol):
-    """One kind of image model (a UNet, later diffusion transformers). Register one with `backbones.register`."""
+    """One kind of image model (a UNet, later diffusion transformers). `backbones.BACKBONES` lists them."""
 
     latent_channels: int
     input_anchor: str

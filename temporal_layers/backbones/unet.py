@@ -201,6 +201,11 @@ ATTENTION = {4: (True, True, True, False), 3: (False, True, True)}
 """Levels of a UNet -> whether each, from the top, has spatial attention."""
 
 
+def levels_of(base: str) -> int:
+    """Return the number of levels of the UNet of SD1.5, SD2.x ("sd15", "sd21") or SDXL ("sdxl")."""
+    return 3 if base == "sdxl" else 4
+
+
 def blocks(levels: int, middle: bool) -> Iterator[tuple[str, int, str, int]]:
     """Yield (block of diffusers, index in it, ComfyUI's block, level) of each block that a motion module follows."""
     for level in range(levels):

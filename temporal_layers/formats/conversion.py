@@ -61,7 +61,7 @@ class Conversion:
         self._used: set[str] = set()
         self._slots: list[str] = []
 
-    def hang(self, anchor: Anchor, slot: str, keys: Mapping[str, str], **options: Any) -> None:
+    def add(self, anchor: Anchor, slot: str, keys: Mapping[str, str], **options: Any) -> None:
         """Read the weights of `anchor`'s module from the keys `<slot><name in the file>.<weight | bias>`.
 
         keys: {name of a submodule: its name in the file}. options: options of the module, equal for modules of one

@@ -33,6 +33,6 @@ def convert(weights: Weights, options: Options) -> Converted:
     if names:
         width = 4 * modules.width("conv_in.weight")
         values = {name: VALUES[name] for name in names}
-        modules.hang(Anchor(TIME_EMBEDDING, "embedding", width), "", names, values=values)
+        modules.add(Anchor(TIME_EMBEDDING, "embedding", width), "", names, values=values)
     fps = {"fps": VALUES["fps"]} if names else {}
     return modules.result(family=NAME, noise=NOISE, **fps)

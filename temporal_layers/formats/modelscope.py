@@ -51,7 +51,7 @@ def convert(weights: Weights, options: Options) -> Converted:
         keys = STACK if place.kind == "conv_stack" else DIFFUSERS
         first = f"{slot}{keys['norms.0' if place.kind == 'conv_stack' else 'norm']}.weight"
         anchor = Anchor(place.anchor, place.kind, conversion.width(first))
-        conversion.hang(anchor, slot, keys, **options_of(place.kind, norm))
+        conversion.add(anchor, slot, keys, **options_of(place.kind, norm))
     return conversion.result(family=NAME, base="sd21", frames=16, fps=8.0, noise=Discrete())
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..backbones.unet import blocks, last_module
+from ..backbones.unet import blocks, last_module, levels_of
 from ..files import check_values
 from ..info import LayersInfo
 from ..kinds import new_module
@@ -128,7 +128,7 @@ def _plain_name(layer: str) -> str:
 
 def _places(info: LayersInfo) -> dict[str, str]:
     """Return plain name of a layer -> key of the temporal layers' state dict, for all known namings."""
-    levels = 3 if info.base == "sdxl" else 4
+    levels = levels_of(info.base)
     layers = {(ours, theirs) for naming in NAMINGS for ours, theirs in naming.names.items()}
     return {
         _plain_name(naming.slot.format(block=block, j=j) + theirs): f"{last_module(name, level, levels)}.{ours}.weight"

@@ -78,7 +78,7 @@ class MotionModules(Conversion):
         for block, j, name, level in blocks(self.levels, self.middle):
             slot = self.naming.slot.format(block=block, j=j)
             widths.setdefault(level, self._width(slot))
-            self.hang(
+            self.add(
                 Anchor(last_module(name, level, self.levels), "transformer", widths[level]),
                 slot,
                 self.naming.names,

@@ -82,10 +82,17 @@ def models(model):
 def test_table_is_complete():
     missing = sorted(set(model_to_model()) - TABLE.keys())
     assert not missing, f"docs/compatibility_of_nodes.md has no row for {missing}: try them and add their results."
-    assert set(TABLE.values()) == {"right", "right behind", "refused", "refused at zero SNR", "other models"}
+    assert set(TABLE.values()) == {
+        "works",
+        "works after",
+        "works with KSampler",
+        "refused",
+        "refused at zero SNR",
+        "other models",
+    }
 
 
-@pytest.mark.parametrize("name", rows("right", "right behind"))
+@pytest.mark.parametrize("name", rows("works", "works after", "works with KSampler"))
 def test_right(models, name):
     plain, fresh, trained = models
     if name in NOISE_OVER_SIGNAL + ONE_LATENT:  # without the guards wrong, or an error: test_guidance_hooks.py
@@ -100,7 +107,7 @@ def test_right(models, name):
     assert tiny.weights_hash(plain) == before
 
 
-@pytest.mark.parametrize("name", rows("right behind"))
+@pytest.mark.parametrize("name", rows("works after"))
 def test_refused_before_the_layers(model, name):
     with pytest.raises(ValueError, match=f"{name} uses the checkpoint's noise schedule.*behind Load Temporal Layers"):
         tiny.with_temporal_layers(behind(name, model))

@@ -24,6 +24,7 @@ from emu_video.host import prepare as host
 from emu_video.host.clip_scores import aesthetic_score, clip_score, image_embedding
 from emu_video.host.fingerprint import fingerprint
 from emu_video.host.training import train_recipe
+from emu_video.host.training_session import encoded
 from emu_video.pocket.shipped import CHECKPOINT
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.training.prepare.videos import moving, write
@@ -162,6 +163,9 @@ def test_parentheses_in_captions_are_no_weights(pocket):
     ((weighted,),) = [list(clip.tokenize("a (red:1.9) circle").values())[0]]
     assert {weight for _, weight in weighted} != {1.0}
     assert {weight for window in host.tokens(clip, "a (red:1.9) circle")["pocket"] for _, weight in window} == {1.0}
+    prompt = encoded(clip, "a (red:1.9) circle")["cross_attn"]  # of a recipe's samples and prior videos
+    ((caption, _),) = clip.encode_from_tokens_scheduled(host.tokens(clip, "a (red:1.9) circle"))
+    assert torch.equal(prompt, caption[0])
 
 
 LONG = "a red circle, " * 30  # more than one window of 75 tokens

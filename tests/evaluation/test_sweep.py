@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from emu_video.evaluation import pool
 from emu_video.evaluation.command import FolderArm, evaluate, read_arm
+from emu_video.evaluation.graph import Graph
 from emu_video.evaluation.prompts import Prompt, read_prompts
 from emu_video.evaluation.score import Encoders
-from emu_video.evaluation.sweep import GraphArm, Sweep, same_weights
+from emu_video.evaluation.sweep import GraphArm, Sweep, first_frame_of, same_weights
 from emu_video.evaluation.videos import Video, read, write_lossless, write_mp4
 from emu_video.launcher.client import ConnectionLost
 from emu_video.launcher.environment import ROOT
@@ -53,6 +54,13 @@ def test_all_arms_get_the_same_prompts_and_seeds(tmp_path, arms):
     assert len(clips) == 8 and all(clip.reference for clip in clips)
     frames, fps = read(clips[1].path)
     assert frames.shape == (8, 64, 64, 3) and fps == 8 and (frames[:, 0, 0] == 7).all()
+
+
+@pytest.mark.parametrize(("positions", "begins"), [("0, -1", True), (" 0", True), ("2, 0", False), ("05", False)])
+def test_known_frames_are_a_reference_if_the_first_one_is_frame_0(positions, begins):
+    inputs = {"images": ["1", 0], "positions": positions}
+    found = first_frame_of(Graph({"2": {"class_type": "EmuVideoKnownFrames", "inputs": inputs}}))
+    assert found == (["1", 0] if begins else None)
 
 
 def test_what_is_rendered_is_not_rendered_again(tmp_path, arms):

@@ -72,8 +72,7 @@ class TransformerBackbone:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    monkeypatch.setattr(backbones, "_BACKBONES", list(backbones._BACKBONES))
-    backbones.register(TransformerBackbone())
+    monkeypatch.setattr(backbones, "BACKBONES", (*backbones.BACKBONES, TransformerBackbone()))
     with torch.no_grad():
         yield
 

@@ -184,3 +184,5 @@ def test_sample_videos_are_made_with_the_average_and_change_nothing(tmp_path):
     assert videos.captions == ["a", "b", "c"] and videos.latents.shape == (3, 4, 4, 4, 4)
     again = Sampling(1, 3, texts, ("a", "b", "c")).make(task, [0, 1], "x", 5)
     assert torch.equal(videos.latents, again.latents) and not torch.equal(videos.latents[0], videos.latents[1])
+    weaker = Sampling(1, 3, texts, ("a", "b", "c"), guidance=(2.0, 1.0)).make(task, [0, 1], "x", 5)
+    assert not torch.equal(videos.latents, weaker.latents)

@@ -73,8 +73,9 @@ def _short_captions(clips: Sequence[Candidate], encoders: Encoders, notes: list[
             known[clip.caption] = encoders.windows(clip.caption)
         if known[clip.caption] > MOST_WINDOWS:
             count = known[clip.caption]
-            reason = f"Its caption needs {count} windows of the text encoder: shorten it to {MOST_WINDOWS} windows or "
-            "less."
+            reason = (
+                f"Its caption needs {count} windows of the text encoder: shorten it to {MOST_WINDOWS} windows or less."
+            )
             notes.append(Note(clip.source, reason, clip.start))
         else:
             kept.append(clip)

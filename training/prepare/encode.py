@@ -39,8 +39,9 @@ def planned(
         clip, of = next(group)
         enlarged = fit(clip.size, of).enlarged
         if enlarged > ENLARGED:
-            words = f"Its size is {clip.size[0]}x{clip.size[1]}, so it is enlarged {enlarged:.1f} times to "
-            f"{of[0]}x{of[1]}."
+            words = (
+                f"Its size is {clip.size[0]}x{clip.size[1]}, so it is enlarged {enlarged:.1f} times to {of[0]}x{of[1]}."
+            )
             notes.append(Note(name, words, left_out=False))
     return shards
 

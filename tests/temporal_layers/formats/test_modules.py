@@ -23,7 +23,7 @@ NORMS = ("frame", "clip")
 def converted(weights: dict[str, torch.Tensor], kind: str, channels: int, keys, **options):
     """Our module with the weights of a file, by the conversion."""
     conversion = Conversion(Weights("file", weights))
-    conversion.hang(Anchor("here", kind, channels), "", keys, **options)
+    conversion.add(Anchor("here", kind, channels), "", keys, **options)
     assert conversion._used == weights.keys()
     module = new_module(Anchor("here", kind, channels), options)
     module.load_state_dict({key.removeprefix("here."): tensor for key, tensor in conversion.state_dict.items()})
