@@ -4,9 +4,9 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import (
     conditioning,
-    interpolation,
+    layer_settings,
+    optical_flow,
     prepare,
-    public_layers,
     sampling,
     schedules,
     second_pass,
@@ -16,12 +16,12 @@ from . import (
 
 MODULES = (
     temporal_layers,
-    public_layers,
+    layer_settings,
     conditioning,
     schedules,
     second_pass,
     sampling,
-    interpolation,
+    optical_flow,
     prepare,
     training,
 )

@@ -17,7 +17,7 @@ from emu_video.host import folders
 from emu_video.host.injection import inject, layers_info
 from emu_video.host.layer_settings import with_motion_lora
 from emu_video.nodes import temporal_layers as loader
-from emu_video.nodes.public_layers import TemporalLayerStrength
+from emu_video.nodes.layer_settings import TemporalLayerStrength
 from emu_video.temporal_layers.formats import convert
 from emu_video.temporal_layers.reader import Weights
 from emu_video.tests.comfyui import tiny

@@ -18,7 +18,7 @@ import torch
 from comfy_extras.nodes_hooks import ConditioningSetPropertiesAndCombine, CreateHookLora
 from emu_video.host.layer_settings import with_motion_lora
 from emu_video.nodes.conditioning import FirstFrameConditioning, JoinVideo, KnownFramesConditioning
-from emu_video.nodes.interpolation import InterpolateFramesOpticalFlow
+from emu_video.nodes.optical_flow import InterpolateFramesOpticalFlow
 from emu_video.temporal_layers.reader import Weights
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.core_nodes import core_nodes

@@ -5,7 +5,7 @@ import os
 import folder_paths
 import pytest
 from emu_video.host.folders import MOTION_LORAS, TEMPORAL_LAYERS, fingerprint, full_path, layer_files, model_files
-from emu_video.nodes.public_layers import LoadMotionLoRA
+from emu_video.nodes.layer_settings import LoadMotionLoRA
 from emu_video.nodes.temporal_layers import LoadTemporalLayers
 
 

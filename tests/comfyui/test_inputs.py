@@ -7,7 +7,7 @@ import torch
 from emu_video.host.inputs import WANTED, check_inputs
 from emu_video.nodes import MODULES
 from emu_video.nodes.conditioning import FirstFrameConditioning, JoinVideo
-from emu_video.nodes.public_layers import TemporalLayerStrength
+from emu_video.nodes.layer_settings import TemporalLayerStrength
 from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.nodes.schedules import ValueSchedule
 from emu_video.tests.comfyui import tiny

@@ -10,7 +10,7 @@ import torch
 from emu_video.host.injection import KEY
 from emu_video.host.layer_settings import with_strength
 from emu_video.host.strength import Setting
-from emu_video.nodes.public_layers import TemporalLayerStrength
+from emu_video.nodes.layer_settings import TemporalLayerStrength
 from emu_video.temporal_layers.modules.attention import TemporalAttention
 from emu_video.temporal_layers.modules.base import blend, resized
 from emu_video.temporal_layers.modules.transformer import TemporalTransformer

@@ -5,9 +5,9 @@ import comfy.utils
 import pytest
 import torch
 from emu_video.benchmarks.memory import PeakMemory
-from emu_video.host import interpolation
-from emu_video.host.interpolation import WORKING_BYTES, interpolate
-from emu_video.nodes.interpolation import InterpolateFramesOpticalFlow
+from emu_video.host import optical_flow
+from emu_video.host.optical_flow import WORKING_BYTES, interpolate
+from emu_video.nodes.optical_flow import InterpolateFramesOpticalFlow
 from emu_video.tests.optical_flow.test_between import scene
 
 
@@ -50,7 +50,7 @@ def test_stop_button(monkeypatch):
                 comfy.model_management.interrupt_current_processing()
             yield images[0]
 
-    monkeypatch.setattr(interpolation, "frames_between", frames_between)
+    monkeypatch.setattr(optical_flow, "frames_between", frames_between)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         interpolate(video(3), 51)
     assert made == [0, 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.interpolation import interpolate
+from ..host.optical_flow import interpolate
 from .base import Node
 
 
