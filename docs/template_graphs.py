@@ -155,7 +155,7 @@ def text_to_video_cascade() -> Template:
 
 
 def text_to_video_super_resolution() -> Template:
-    """The whole cascade in the order of Imagen Video: frames between the frames, then larger frames."""
+    """The whole cascade: temporal super-resolution (frames between the frames), then spatial (larger frames)."""
     image = ImageStep(checkpoint(), "a red circle moving right", 1)
     video = VideoStep(image, 2)
     between = InterpolationStep(image, video, 3)

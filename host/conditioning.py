@@ -22,6 +22,7 @@ from .given_frames import GivenFrames, one_image
 from .injection import check_layers, layers_info
 from .memory import bytes_in_words, check_memory
 from .prompt_schedule import text_of_window
+from .spans import Span, VideoPart
 from .videos import PURPOSE, Purpose
 
 KNOWN_NOISE = 0x6B6E6F776E  # makes the given frames' noise independent of the initial noise of the same seed
@@ -70,7 +71,7 @@ def first_frame_conditioning(
 ) -> Conditionings:
     """Make the conditionings of `frames` frames that start with `image`; `negative` is the null text.
 
-    image: IMAGE [1, H, W, 3] in 0..1. Without an image the known frames and their mask are all zeros.
+    image: IMAGE [1, H, W, 3] in 0..1. In the third conditioning, known frames and mask are all zeros.
     The LATENT has no `batch_index`, so that a seed gives the same video as in versions without layouts.
     """
     check_frame_count(frames)
@@ -106,9 +107,12 @@ def layout_conditioning(
     results = []
     for window in layout.windows:
         source = Source(given.part(window.given), noisy.remake(window))
-        span = {"start": window.start, "frames": window.frames, "total": layout.frames}
-        texts = [text_of_window(text, **span) for text in (positive, negative)]
-        made = conditionings(noisy.channels(latents, window), *texts, role=role, source=source)
+        texts = [
+            text_of_window(text, start=window.start, frames=window.frames, total=layout.frames)
+            for text in (positive, negative)
+        ]
+        part = None if window.frames == layout.frames else VideoPart(Span.of(window, layout))
+        made = conditionings(noisy.channels(latents, window), *texts, role=role, source=source, video_part=part)
         if is_joined:
             made[-1]["batch_index"] = list(range(window.start, window.start + window.frames))
         results.append(made)
@@ -166,15 +170,19 @@ def conditionings(
     role: str,
     order: str = KNOWN_FRAMES,
     source: Source | None = None,
+    video_part: VideoPart | None = None,
 ) -> Conditionings:
-    """Make the conditionings of channels [T, C + 1, h, w] in the network's scale. role, order: see `Purpose`."""
+    """Make the conditionings of channels [T, C + 1, h, w] in the network's scale.
+
+    role, order, video_part: see `Purpose`.
+    """
     frames, count, *size = channels.shape
     empty = torch.zeros(
         frames, count - 1, *size, device=comfy.model_management.intermediate_device(), dtype=channels.dtype
     )
 
     def made(text: list, part: Part, channels: Tensor) -> list:
-        values = {NOISE_CONCAT: channels, PURPOSE: Purpose(role, part, frames, order)}
+        values = {NOISE_CONCAT: channels, PURPOSE: Purpose(role, part, frames, order, video_part)}
         return node_helpers.conditioning_set_values(text, values if source is None else values | {SOURCE: source})
 
     return (

@@ -1,7 +1,7 @@
-"""ControlNet hints of a video in context windows: each window gets the hints of its own frames.
+"""ControlNet hints of a video in windows: each window gets the hints of its own frames, and each tile its part of them.
 
-ComfyUI cuts latents and texts for a window, but leaves hints whole. A ControlNet then takes the first hints in every
-window.
+ComfyUI cuts latents and texts for a context window, but leaves hints whole. A ControlNet then takes the first hints in
+every window. The windows and tiles of a layout are latents of their own, for which ComfyUI cuts no hints either.
 """
 
 from __future__ import annotations
@@ -10,36 +10,66 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from torch import Tensor
+
+from .spans import VideoPart
 from .videos import window_frames
 
 
 @contextmanager
-def hints_follow_windows(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[None]:
-    """Let the ControlNets and T2I-Adapters of a guider's `conds` pick their hints by window, while this is open."""
+def hints_follow_windows(
+    conds: Mapping[str, Sequence[Mapping[str, Any]]], part: VideoPart | None = None
+) -> Iterator[None]:
+    """Let the ControlNets and T2I-Adapters of a guider's `conds` pick their hints by window, while this is open.
+
+    part: part of the video that is sampled, None for the whole video.
+
+    Raises:
+        ValueError: for hints for another number of frames than the whole video has.
+    """
     with ExitStack() as stack:
         for control in _controls(conds):
-            stack.enter_context(_picking(control))
+            is_own = type(control).__module__ == "comfy.controlnet"
+            if part is not None:
+                stack.enter_context(_cut(control, part, is_own))
+            if is_own and len(control.cond_hint_original) > 1:
+                stack.enter_context(_picking(control))
         yield
 
 
 def _controls(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Any]:
-    """Return every control of ComfyUI's own once, also chained ones, if it has hints for several frames.
-
-    Other packs' subclasses (Advanced-ControlNet) read the window themselves.
-    """
+    """Return every control with hints once, also chained ones."""
     found: dict[int, Any] = {}
     for entry in (entry for entries in conds.values() for entry in entries):
         control = entry.get("control")
         while control is not None:
-            hints = getattr(control, "cond_hint_original", None)
-            if hints is not None and len(hints) > 1 and type(control).__module__ == "comfy.controlnet":
+            if isinstance(getattr(control, "cond_hint_original", None), Tensor):
                 found[id(control)] = control
             control = control.previous_controlnet
     return list(found.values())
 
 
 @contextmanager
+def _cut(control: Any, part: VideoPart, is_own: bool) -> Iterator[None]:
+    """Cut the hints of a control to a part of the video.
+
+    is_own: whether the class is ComfyUI's own. Other packs' classes may have hints for some frames only (SparseCtrl).
+    """
+    hints = control.cond_hint_original
+    cut = hints
+    if is_own or len(hints) == part.frames.total:
+        cut = part.of_window(hints, "images for a ControlNet")
+    cut = part.of_tile(cut, control.compression_ratio, control.upscale_algorithm, "center")
+    control.cond_hint_original, control.cond_hint = cut, None
+    try:
+        yield
+    finally:
+        control.cond_hint_original, control.cond_hint = hints, None
+
+
+@contextmanager
 def _picking(control: Any) -> Iterator[None]:
+    """Pick the hints of each context window. Other packs' classes (Advanced-ControlNet) read the window themselves."""
     get_control, hints, replaced = control.get_control, control.cond_hint_original, vars(control).get("get_control")
 
     def of_window(x_noisy, t, cond, batched_number, transformer_options):

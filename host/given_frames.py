@@ -55,8 +55,8 @@ class GivenFrames:
 
     def resized(self, vae: comfy.sd.VAE | None, height: int, width: int) -> GivenFrames:
         """Return the frames as images of another size, by bicubic interpolation. Latents are decoded first."""
-        images = self.images if self.images is not None else rgb(checked(vae).decode(self.latents))
-        return GivenFrames(resized(images, height, width))
+        images = self.images if self.latents is None else decode(vae, self.latents)
+        return GivenFrames(resized(cast(Tensor, images), height, width))
 
 
 def rgb(images: Tensor) -> Tensor:
@@ -104,6 +104,17 @@ def encode(vae: comfy.sd.VAE | None, images: Tensor) -> Tensor:
     if latents.ndim != 4:
         raise ValueError("This VAE encodes whole videos: use the image VAE of the checkpoint.")
     return latents
+
+
+def decode(vae: comfy.sd.VAE | None, latents: Tensor) -> Tensor:
+    """Decode latents [n, C, h, w] in the VAE's own scale to images [n, H, W, 3]."""
+    channels = getattr(checked(vae), "latent_channels", latents.shape[1])  # VAEs of other packs may lack it
+    if channels != latents.shape[1]:
+        raise ValueError(
+            f"The latents have {latents.shape[1]} channels, but this VAE decodes {channels}: connect the VAE of the "
+            "checkpoint that made them."
+        )
+    return rgb(checked(vae).decode(latents))
 
 
 def compression(vae: comfy.sd.VAE | None) -> int:

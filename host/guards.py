@@ -16,8 +16,18 @@ from .cfg_hooks import adapt_hooks, call_frame_by_frame, node_of
 from .control_hints import hints_follow_windows
 from .notices import notice
 from .schedule import SCHEDULE, Stated, ZeroSNRFlow
+from .spans import VideoPart
 from .strength import STRENGTH, Setting
-from .videos import FRAMES, LAYERS, SAMPLED, check_conditionings, check_frame_count, frames_per_video
+from .videos import (
+    FRAMES,
+    LAYERS,
+    SAMPLED,
+    check_conditionings,
+    check_frame_count,
+    cut_masks,
+    frames_per_video,
+    sampled_part,
+)
 
 KEY = "emu_video_guards"
 USE_ZERO_SNR = "use the scheduler simple with denoise 1, or Trailing Timesteps"
@@ -93,7 +103,11 @@ def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: 
         check_masks(model.get_attachment(STRENGTH) or (), guider.conds)
         check_conditionings(guider.conds, info, noise.shape, frames)
         guider.model_options.setdefault("transformer_options", {})[SAMPLED] = len(noise)
-        with hints_follow_windows(guider.conds):
+        part = sampled_part(guider.conds)
+        if part is not None:
+            check_tile(part, model.get_attachment(STRENGTH) or (), guider.conds)
+            cut_masks(guider.conds, part)
+        with hints_follow_windows(guider.conds, part):
             return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
@@ -216,6 +230,23 @@ def check_masks(settings: Sequence[Setting], conds: dict[str, list]) -> None:
             "The mask of Temporal Layer Strength does not work with Conditioning (Set Area): use Conditioning (Set "
             "Mask) instead, or remove the mask."
         )
+
+
+def check_tile(part: VideoPart, settings: Sequence[Setting], conds: dict[str, list]) -> None:
+    """Refuse areas, boxes and a strength mask of the whole picture if only a tile of it is sampled."""
+    if part.tile is None:
+        return
+    entries = [entry for each in conds.values() for entry in each]
+    found = {
+        "Conditioning (Set Area) does": any("area" in entry for entry in entries),
+        "GLIGEN Textbox Apply does": any("gligen" in entry for entry in entries),
+        "The mask of Temporal Layer Strength does": any(setting.mask is not None for setting in settings),
+    }
+    for what, is_used in found.items():
+        if is_used:
+            raise ValueError(
+                f"{what} not work with tiles: set tile of Super-Resolution Conditioning to 0, or remove it."
+            )
 
 
 def check_context_windows(handler: Any, info: LayersInfo, videos: int) -> None:

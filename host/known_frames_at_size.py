@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_patcher
@@ -17,7 +18,7 @@ from .videos import PURPOSE
 def conditionings_at_size(
     model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE | None, samples: Tensor, *made: list
 ) -> list[list]:
-    """Return the conditionings `made` with their known frames scaled to the size of the latent `samples`.
+    """Return the conditionings `made` with their known frames, areas and boxes scaled to the latent `samples`.
 
     The known frames are scaled as images and encoded again, because scaled latents are blurred.
 
@@ -42,6 +43,30 @@ def conditionings_at_size(
             )
         purpose = options[PURPOSE]
         channels = source.channels(latents(source.given, purpose.order))
-        return options | {NOISE_CONCAT: torch.zeros_like(channels) if purpose.part == "negative" else channels}
+        changed = {NOISE_CONCAT: torch.zeros_like(channels) if purpose.part == "negative" else channels}
+        return scaled_regions(options, options[NOISE_CONCAT].shape[2:], channels.shape[2:]) | changed
 
     return [[[text, at_size(options)] for text, options in conditioning] for conditioning in made]
+
+
+def scaled_regions(options: dict[str, Any], old: Sequence[int], new: Sequence[int]) -> dict[str, Any]:
+    """Return the options of a conditioning with area and GLIGEN boxes scaled from latents of size `old` to `new`.
+
+    ComfyUI has both in latents (height, width, y, x), but an area of Conditioning (Set Area with Percentage) in shares.
+    """
+
+    def scaled(height: int, width: int, y: int, x: int) -> tuple[int, int, int, int]:
+        # Edges are rounded, not lengths, so that neighbours still meet.
+        (top, left), (bottom, right) = (
+            [round(edge * after / before) for edge, before, after in zip(edges, old, new, strict=True)]
+            for edges in ((y, x), (y + height, x + width))
+        )
+        return max(1, bottom - top), max(1, right - left), top, left
+
+    changed = {}
+    if "area" in options and options["area"][0] != "percentage":
+        changed["area"] = scaled(*options["area"])
+    if options.get("gligen", ("",))[0] == "position":
+        kind, gligen, boxes = options["gligen"]
+        changed["gligen"] = kind, gligen, [(text, *scaled(*box)) for text, *box in boxes]
+    return options | changed

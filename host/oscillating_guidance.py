@@ -20,7 +20,7 @@ def with_oscillating_guidance(
 ) -> comfy.model_patcher.ModelPatcher:
     """Return a clone whose sampling alternates between the sampler's own guidance weight and `low`.
 
-    The weight is `cfg` of any guider: the text weight of Emu Video Guider and Emu Video Sampler.
+    The weight is the guider's `cfg`: the text weight of Emu Video Guider and Emu Video Sampler.
     """
     check_finite(low=low)
     clone = model.clone()
@@ -41,8 +41,18 @@ def predict_with_own_weight(
     low: float,
     constant_steps: int,
 ) -> Tensor:
-    """Call the guider's prediction with the weight of the present step, then restore its own weight."""
+    """Call the guider's prediction with the weight of the present step, then restore its own weight.
+
+    Raises:
+        ValueError: for a guider without a negative conditioning (Basic Guider), and for one with two weights (Dual CFG
+            Guider).
+    """
     guider: Any = executor.class_obj
+    if "negative" not in guider.conds or hasattr(guider, "cfg1"):
+        raise ValueError(
+            f"Oscillating Guidance needs a guider with one cfg and a negative conditioning, which this one "
+            f"({type(guider).__name__}) lacks: use KSampler, CFG Guider, Emu Video Sampler or Emu Video Guider."
+        )
     high = guider.cfg
     step = step_of(float(timestep.flatten()[0]), model_options["transformer_options"]["sample_sigmas"])
     guider.cfg = oscillating_guidance(step, high, low, constant_steps)
@@ -54,6 +64,9 @@ def predict_with_own_weight(
 
 def step_of(sigma: float, sigmas: Tensor) -> int:
     """Return the number of the step that evaluates the model at `sigma`; sigmas: [steps + 1], falling or rising."""
-    starts = sigmas[:-1].double()
-    started = starts <= sigma * (1 + 1e-5) if sigmas[0] < sigmas[-1] else starts >= sigma * (1 - 1e-5)
-    return max(0, int(started.sum()) - 1)
+    *starts, last = sigmas.tolist()  # float64, which some devices (MPS) lack
+    if starts[0] < last:
+        started = [start <= sigma * (1 + 1e-5) for start in starts]
+    else:
+        started = [start >= sigma * (1 - 1e-5) for start in starts]
+    return max(0, sum(started) - 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import comfy.model_patcher
 import comfy.sd
 from torch import Tensor
@@ -20,6 +22,8 @@ from .conditioning import (
 )
 from .given_frames import GivenFrames, compression, rgb
 from .prompt_schedule import text_of_window
+from .spans import Span, VideoPart
+from .videos import FRAMES
 
 ROLE = "super_resolution"
 OVERLAP = 4  # windows and tiles share a quarter with their neighbour
@@ -54,9 +58,11 @@ def super_resolution_conditioning(
             f"These temporal layers were trained to make frames {info.factor} times larger, but factor is {factor}: "
             f"set it to {info.factor}."
         )
+    check_frames(given.count, window, model.get_attachment(FRAMES) or 0)
+    ratio = compression(vae)
+    check_size(given.size(vae), factor, ratio)
     height, width = (side * factor for side in given.size(vae))
     window = min(window or info.frames, given.count)
-    ratio = compression(vae)
     unit = 8 * ratio  # tiles whose latents the UNet can halve three times
     if 0 < tile < unit:
         raise ValueError(f"A tile of {tile} pixels is too small: use {unit} or more, or 0 for the whole picture.")
@@ -77,18 +83,63 @@ def super_resolution_conditioning(
     tiles = len(layout.rows.windows) * len(layout.columns.windows)
     results = []
     for index, (frames, rows, columns) in enumerate(layout.windows):
-        y, x = (slice(each.span.start // ratio, each.span.stop // ratio) for each in (rows, columns))
+        tile_span = Span.of(rows, layout.rows, ratio), Span.of(columns, layout.columns, ratio)
+        y, x = (span.within() for span in tile_span)
+        part = VideoPart(Span.of(frames, layout.time), tile_span if tiles > 1 else None)
         texts = [
             text_of_window(text, start=frames.start, frames=frames.frames, total=given.count)
             for text in (positive, negative)
         ]
-        made = conditionings(noisy.channels(latents[..., y, x], frames), *texts, role=ROLE)
+        made = conditionings(
+            noisy.channels(latents[..., y, x], frames),
+            *texts,
+            role=ROLE,
+            video_part=part if len(layout.windows) > 1 else None,
+        )
         first = index % tiles * given.count  # seed of the tile's noise
         made[-1]["batch_index"] = [
             first if is_noise_shared else first + frame for frame in range(given.count)[frames.span]
         ]
         results.append(made)
     return results, layout
+
+
+def check_frames(count: int, window: int, per_video: int) -> None:
+    """Refuse fewer than two frames, and more or fewer frames than one video has.
+
+    window: frames per window, 0 = as trained. per_video: frames of one video in the MODEL, 0 = all.
+    """
+    if count < 2:
+        raise ValueError(
+            f"A video needs at least 2 frames, but frames has {count}: connect all frames of the small video to frames."
+        )
+    if window == 1:
+        raise ValueError(
+            "A window of 1 frame is not a video: set window to 2 or more, or to 0 for the number that the layers were "
+            "trained with."
+        )
+    if per_video and per_video != count:
+        raise ValueError(
+            f"frames has {count} frames, but frames of Load Temporal Layers is {per_video}: set it to 0, and enlarge "
+            "one video at a time."
+        )
+
+
+def check_size(size: tuple[int, int], factor: int, ratio: int) -> None:
+    """Refuse a small video (height, width) that the VAE cannot encode once it is enlarged.
+
+    ratio: pixels per latent along each side.
+    """
+    if any(side * factor % ratio for side in size):
+        unit = ratio // math.gcd(ratio, factor)
+        small, large, fitting = (
+            "x".join(str(side) for side in reversed(sides))
+            for sides in (size, [side * factor for side in size], [max(1, round(side / unit)) * unit for side in size])
+        )
+        raise ValueError(
+            f"The small video is {small}, which becomes {large}, but width and height must then be multiples of "
+            f"{ratio}: scale the small video, for example to {fitting}."
+        )
 
 
 def match_small_video(images: Tensor, small: Tensor, strength: float) -> Tensor:

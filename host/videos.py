@@ -9,7 +9,9 @@ from typing import Any, Literal
 import torch
 
 from ..temporal_layers.info import LayersInfo
+from .given_frames import masks
 from .notices import notice
+from .spans import VideoPart
 
 LAYERS = "emu_video"  # attachment of a MODEL with temporal layers: their LayersInfo
 FRAMES = "emu_video_frames"  # attachment of a MODEL with temporal layers: frames of one video, 0 = the whole batch
@@ -26,14 +28,16 @@ class Purpose:
 
     role: role of the temporal layers, as in `LayersInfo.role`.
     part: its contents: text and known frames, known frames only, or neither.
-    frames: frames of the video.
+    frames: frames of the video, or of its window.
     order: order of the conditioning channels, as in `LayersInfo.conditioning`.
+    video_part: window and tile that are sampled, None for the whole video. Masks and hints are cut to it.
     """
 
     role: str
     part: Literal["positive", "image_only", "negative"]
     frames: int
     order: str
+    video_part: VideoPart | None = None
 
 
 def purposes(conditioning: Sequence[Mapping[str, Any]]) -> list[Purpose]:
@@ -44,6 +48,20 @@ def purposes(conditioning: Sequence[Mapping[str, Any]]) -> list[Purpose]:
 def known_channels(entries: Sequence[Mapping[str, Any]]) -> list[torch.Tensor]:
     """Return the known frames and masks of entries that have some; None is none, as for ComfyUI."""
     return [entry["noise_concat"] for entry in entries if entry.get("noise_concat") is not None]
+
+
+def sampled_part(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> VideoPart | None:
+    """Return the part of the video that a guider's `conds` were made for, None for the whole video."""
+    parts = [purpose.video_part for entries in conds.values() for purpose in purposes(entries)]
+    return next((part for part in parts if part is not None), None)
+
+
+def cut_masks(conds: Mapping[str, Sequence[dict[str, Any]]], part: VideoPart) -> None:
+    """Replace the masks of a guider's `conds`, in place, by their part for the window and tile that is sampled."""
+    for entry in (entry for entries in conds.values() for entry in entries):
+        if entry.get("mask") is not None:
+            mask = part.of_window(masks(entry["mask"]), "masks")
+            entry["mask"] = part.of_tile(mask[:, None], 1, "bilinear", "none")[:, 0]
 
 
 def check_parts(conditionings: Mapping[str, list], info: LayersInfo) -> None:

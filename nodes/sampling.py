@@ -204,7 +204,7 @@ class OscillatingGuidance(Node):
             display_name="Oscillating Guidance",
             category=CATEGORY,
             description="Alternates between strong and weak guidance from step to step, as Imagen Video does. Works "
-            "with every sampler.",
+            "with every guider that has one cfg and a negative conditioning.",
             search_aliases=["cfg schedule", "dynamic cfg", "alternating guidance", "imagen video", "saturation"],
             inputs=[
                 io.Model.Input("model", tooltip="The MODEL to sample."),

@@ -3,9 +3,11 @@
 import comfy.samplers
 import pytest
 import torch
+from comfy_extras.nodes_custom_sampler import BasicGuider, CFGGuider, DualCFGGuider
 from emu_video.diffusion.guidance import emu_guidance, oscillating_guidance
 from emu_video.host.guider import EmuVideoGuider
 from emu_video.host.oscillating_guidance import step_of
+from emu_video.host.sampling import trailing_sigmas
 from emu_video.nodes.sampling import EmuVideoSampler, OscillatingGuidance
 from emu_video.tests.comfyui import tiny
 
@@ -25,6 +27,14 @@ def test_a_step_is_found_by_its_sigma():
 def test_a_step_of_noise_inversion_is_found_by_its_sigma():
     sigmas = torch.tensor([0.1, 0.4, 0.7, 0.9])
     assert [step_of(float(sigma), sigmas) for sigma in sigmas[:-1]] == [0, 1, 2]
+
+
+def test_a_step_is_found_on_a_device_without_float64(monkeypatch):
+    def refused(*_):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    monkeypatch.setattr(torch.Tensor, "double", refused)
+    assert step_of(0.4, torch.tensor([1.0, 0.7, 0.4, 0.1, 0.0])) == 2
 
 
 def conds():
@@ -94,6 +104,25 @@ def test_a_second_node_replaces_the_first(video_model, monkeypatch):
         )
         monkeypatch.undo()
         assert weights == expected
+
+
+def test_guiders_without_one_weight_are_refused(video_model):
+    (model,) = OscillatingGuidance.execute(video_model, 2.0, 0).args
+    positive, image_only, negative = conds()
+    sigmas, noise = trailing_sigmas(model, 2), torch.randn(4, *tiny.LATENT)
+    euler = comfy.samplers.sampler_object("euler")
+
+    def sample(guider):
+        return guider.sample(noise, torch.zeros_like(noise), euler, sigmas, disable_pbar=True, seed=0)
+
+    for guider in (
+        BasicGuider.execute(model, positive).args[0],
+        DualCFGGuider.execute(model, positive, image_only, negative, 7.0, 2.0, "regular").args[0],
+    ):
+        name = type(guider).__name__
+        with pytest.raises(ValueError, match=f"this one .{name}. lacks: use KSampler, CFG Guider, Emu Video Sampler"):
+            sample(guider)
+    assert sample(CFGGuider.execute(model, positive, image_only, 7.0).args[0]).isfinite().all()
 
 
 def test_a_weight_that_is_no_number_is_refused(video_model):

@@ -2,7 +2,12 @@
 
 import asyncio
 import gc
+import importlib
+import json
 import weakref
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import execution  # pyright: ignore[reportMissingImports]
 import pytest
@@ -11,7 +16,9 @@ from comfy.sample import prepare_noise
 from comfy_execution.graph_utils import ExecutionBlocker
 from emu_video.diffusion.schedule import Schedule
 from emu_video.host.conditioning import KNOWN_NOISE
+from emu_video.host.given_frames import GivenFrames
 from emu_video.host.videos import purposes
+from emu_video.launcher.environment import ROOT
 from emu_video.nodes.conditioning import (
     ExtendVideoConditioning,
     FirstFrameConditioning,
@@ -24,6 +31,8 @@ from emu_video.nodes.second_pass import MatchSmallVideo, ResizeKnownFrames, Supe
 from emu_video.tests.comfyui import tiny
 
 from nodes import KSampler, LatentUpscale, VAEDecode  # pyright: ignore[reportAttributeAccessIssue]
+
+nodes: Any = importlib.import_module("nodes")  # ComfyUI's, not the pack's
 
 TEXT = tiny.text(1), tiny.text(2)
 
@@ -171,6 +180,39 @@ def test_super_resolution_mistakes(sharp_model, video_model, vae):
         JoinVideo.execute([pictures(4)], [layout])
 
 
+def test_sizes_and_frames_that_do_not_fit(model, sharp_model, vae):
+    """Each is refused at the start, in the words of the node's own inputs."""
+    with pytest.raises(ValueError, match="is 127x127, which becomes 254x254, .* of 8: scale .* example to 128x128"):
+        super_resolution(sharp_model, vae, torch.rand(4, 127, 127, 3))
+    with pytest.raises(ValueError, match="is 66x33, which becomes 198x99, .* of 8: scale .* example to 64x32"):
+        super_resolution(sharp_model, vae, torch.rand(4, 33, 66, 3), factor=3)
+    assert super_resolution(sharp_model, vae, torch.rand(4, 36, 36, 3))[-1].rows.frames == 72
+    with pytest.raises(ValueError, match="at least 2 frames, but frames has 1: connect all frames"):
+        super_resolution(sharp_model, vae, pictures(1))
+    with pytest.raises(ValueError, match="window of 1 frame is not a video: set window to 2 or more, or to 0"):
+        super_resolution(sharp_model, vae, pictures(4), window=1)
+    of_two_videos = tiny.with_temporal_layers(model, frames=4, role="super_resolution", noise_told=True)
+    with pytest.raises(ValueError, match="has 8 frames, but frames of Load Temporal Layers is 4: set it to 0"):
+        super_resolution(of_two_videos, vae, pictures(8))
+    assert len(super_resolution(of_two_videos, vae, pictures(4))[0]) == 1
+
+
+def test_latents_of_another_vae(sharp_model, video_model, vae):
+    wide = torch.zeros(4, 16, 4, 4)
+    message = "latents have 16 channels, but this VAE decodes 4: connect the VAE of the checkpoint that made them"
+    with pytest.raises(ValueError, match=message):
+        super_resolution(sharp_model, vae, {"samples": wide})
+    positive = FirstFrameConditioning.execute(video_model, vae, pictures(1), *TEXT, 4).args[0]
+    options = positive[0][1]
+    source = options["emu_video_source"]
+    of_latents = replace(source, given=GivenFrames(latents=wide[:1]))
+    with pytest.raises(ValueError, match=message):
+        ResizeKnownFrames.execute(
+            video_model, vae, [[positive[0][0], options | {"emu_video_source": of_latents}]],
+            {"samples": torch.zeros(4, 4, 8, 8)},
+        )  # fmt: skip
+
+
 # A second pass
 
 
@@ -192,6 +234,37 @@ def test_known_frames_at_a_new_size(video_model, vae):
     same = ResizeKnownFrames.execute(video_model, vae, small[0], {"samples": torch.zeros(4, 4, 4, 4)}).args
     assert torch.equal(known(same[0]), known(small[0]))
     assert all(isinstance(each, ExecutionBlocker) for each in same[1:3])
+
+
+def test_areas_and_boxes_at_a_new_size(video_model, vae):
+    """Latents of 8 to 12: neighbouring areas still meet, and shares of the picture stay as they are."""
+    clip = SimpleNamespace(tokenize=lambda text: text, encode_from_tokens=lambda *_, **__: ("pooled", "pooled"))
+    left, right = nodes.ConditioningSetArea(), nodes.ConditioningSetArea()
+    texts = left.append(TEXT[0], 24, 64, 0, 0, 1.0)[0] + right.append(TEXT[0], 40, 64, 24, 0, 1.0)[0]
+    texts += nodes.ConditioningSetAreaPercentage().append(TEXT[0], 0.5, 1.0, 0.25, 0.0, 1.0)[0]
+    texts += nodes.GLIGENTextBoxApply().append(TEXT[0], clip, None, "a box", 32, 16, 8, 48)[0]
+    positive, *_ = FirstFrameConditioning.execute(video_model, vae, pictures(1, 64, 64), texts, TEXT[1], 4).args
+    large, *_ = ResizeKnownFrames.execute(video_model, vae, positive, {"samples": torch.zeros(4, 4, 12, 12)}).args
+    options = [each for _, each in large]
+    assert [each.get("area") for each in options] == [
+        (12, 4, 0, 0), (12, 8, 0, 4), ("percentage", 1.0, 0.5, 0.0, 0.25), None
+    ]  # fmt: skip
+    assert options[3]["gligen"] == ("position", None, [("pooled", 3, 6, 9, 2)])
+    assert positive[0][1]["area"] == (8, 3, 0, 0)  # the first pass still needs it
+
+
+def test_the_template_keeps_image_guidance_at_1():
+    """KSampler's cfg is the weight between positive and negative, so both must know the first frame."""
+    graph = json.loads((ROOT / "workflows" / "api" / "second_pass_fancyvideo.json").read_text("utf-8"))
+    ((number, _),) = [(key, node) for key, node in graph.items() if node["class_type"] == "EmuVideoResizeKnownFrames"]
+    (second,) = [
+        node["inputs"]
+        for node in graph.values()
+        if node["class_type"] == "KSampler" and node["inputs"]["positive"] == [number, 0]
+    ]
+    outputs = [output.display_name or output.id for output in ResizeKnownFrames.define_schema().outputs]
+    assert second["negative"] == [number, outputs.index("image_only")]
+    assert "image_only" in graph[number]["inputs"]
 
 
 def test_every_layout_is_made_again(video_model, interpolation_model, vae):
