@@ -23,6 +23,7 @@ import pytest
 import torch
 from emu_video.host.pocket import SIGNATURE, EmuVideoPocket
 from emu_video.pocket.model.checkpoint import DENOISER
+from emu_video.pocket.model.unet import UNetShape
 from emu_video.pocket.shipped import CHECKPOINT
 from emu_video.temporal_layers.backbones import unet as unet_backbone
 from emu_video.tests.comfyui.formats import unets
@@ -38,9 +39,12 @@ GRAPHS = {  # base, the published file, frames and frames per second of the vide
     "text_to_video_animatediff": ("sd15", lambda: public.animatediff(**public.V2), (FRAMES, 8)),
     "text_to_video_animatediff_motion_lora": ("sd15", lambda: public.animatediff(**public.V2), (FRAMES, 8)),
     "text_to_video_animatediff_v3": ("sd15", public.animatediff, (FRAMES, 8)),
+    "text_to_video_animatediff_sdxl": ("sdxl", lambda: public.animatediff(**public.SDXL_BETA), (FRAMES, 8)),
     "animate_image_pia": ("sd15", public.pia, (FRAMES, 8)),
     "text_to_video_modelscope": ("sd21", lambda: public.modelscope_original(public.modelscope()), (FRAMES, 8)),
 }
+ADM = UNetShape.pooled_dim + 6 * 256  # pooled text and SDXL's six numbers of size and crop
+BLOCKS_OF_SDXL = 28  # transformer blocks of `unets.SDXL`
 
 LORAS = (
     ("EmuVideoLoadMotionLoRA", "motion_lora", public.motion_lora),
@@ -74,6 +78,19 @@ class NarrowSD21(Narrow):
     model_type = comfy.supported_models.SD20.model_type
 
 
+class NarrowSDXL(Narrow):
+    unet_config = comfy.supported_models.SDXL.unet_config | {
+        "model_channels": public.SDXL[0],
+        "transformer_depth": unets.SDXL["transformer_depth"],
+        "context_dim": CONTEXT,
+        "adm_in_channels": ADM,
+    }
+    unet_extra_config = comfy.supported_models.SDXL.unet_extra_config
+    model_type = comfy.supported_models.SDXL.model_type
+    get_model = comfy.supported_models.SDXL.get_model
+    latent_format = comfy.supported_models.SDXL.latent_format
+
+
 class Server:
     """What the executor tells of, in place of the web server."""
 
@@ -101,11 +118,14 @@ def folders(tmp_path, monkeypatch) -> Path:
     for name in ("input", "output", "temp"):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(folder_paths, f"{name}_directory", str(tmp_path / name))
-    for base, width in (("sd15", public.SD15[0]), ("sd21", public.SD21[0])):
+    for base, width in (("sd15", public.SD15[0]), ("sd21", public.SD21[0]), ("sdxl", public.SDXL[0])):
         shape = unet_backbone.BASES[base]._replace(model_channels=width, context_dim=CONTEXT)
+        config = unets.CONFIGS[base] | {"context_dim": CONTEXT}
+        if base == "sdxl":
+            shape, config = shape._replace(blocks=BLOCKS_OF_SDXL), config | {"adm_in_channels": ADM}
         monkeypatch.setitem(unet_backbone.BASES, base, shape)
-        monkeypatch.setitem(unets.CONFIGS, base, unets.CONFIGS[base] | {"context_dim": CONTEXT})
-    known = [*comfy.supported_models.models, NarrowSD15, NarrowSD21]
+        monkeypatch.setitem(unets.CONFIGS, base, config)
+    known = [*comfy.supported_models.models, NarrowSD15, NarrowSD21, NarrowSDXL]
     monkeypatch.setattr(comfy.supported_models, "models", known)
     return tmp_path
 
