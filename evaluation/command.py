@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .folders import clips_of, matched
+from .folders import clips_of, few, matched
 from .graph import Graph
 from .measure import running_servers
 from .prompts import Prompt, read_prompts
@@ -90,7 +90,7 @@ def evaluate(
             clips += clips_of(arm.name, arm.folder, known)
     rows, lacking = matched(sorted(clips, key=lambda clip: names.index(clip.arm)))
     if lacking:
-        problems.append(f"Left out, because an arm lacks them: {_few(lacking)}.")
+        problems.append(f"Left out, because an arm lacks them: {few(lacking)}.")
     scores, unreadable = score_all(rows, output, encoders)
     problems += [f"{name} is left out: {reason}" for name, reason in unreadable.items()]
     problems += [*_changed_forms(scores), *notes]
@@ -112,7 +112,7 @@ def render(
     reasons: dict[str, list[str]] = {}
     for key, reason in failed.items():
         reasons.setdefault(reason, []).append(key)
-    problems = [f"Failed: {_few(keys)}. {reason}" for reason, keys in reasons.items()]
+    problems = [f"Failed: {few(keys)}. {reason}" for reason, keys in reasons.items()]
     for problem in problems:
         print(problem, flush=True)
     clips = sweep.clips()
@@ -127,8 +127,4 @@ def _changed_forms(scores: dict[tuple[str, str], dict]) -> list[str]:
     names = list(dict.fromkeys(changed))
     if not names:
         return []
-    return [f"Compared at the smallest size, length and frame rate, because they differ: {_few(names)}."]
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [f"Compared at the smallest size, length and frame rate, because they differ: {few(names)}."]

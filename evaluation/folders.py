@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,12 +10,15 @@ from .sweep import Clip
 from .videos import SUFFIXES
 
 PICTURES = ".png", ".jpg", ".jpeg", ".webp"
+NAME_AND_SEED = re.compile(r"(.+)_(\d+)")
 
 
 def clips_of(arm: str, folder: Path, prompts: Mapping[str, str] | None = None) -> list[Clip]:
     """Return the videos of a folder; an image of the same name beside a video is its conditioning image.
 
-    prompts: id -> text. A video belongs to the prompt whose id is its name, or its name without "_SEED".
+    prompts: id -> text. A video belongs to the prompt whose id is its name, or else its name without "_SEED". Without
+    prompts, names that differ only in "_SEED" are one prompt. A number with leading zeros is then not a seed but a
+    counter, which other tools append to videos of different prompts.
 
     Raises:
         ValueError: the folder is missing, has no video, or has two with one name.
@@ -31,12 +35,14 @@ def clips_of(arm: str, folder: Path, prompts: Mapping[str, str] | None = None) -
 
 
 def _clip(arm: str, file: Path, prompts: Mapping[str, str]) -> Clip:
-    group, _, seed = file.stem.rpartition("_")
-    if not group or not seed.isdecimal():
-        group, seed = file.stem, "0"
+    group, seed = file.stem, 0
+    parts = NAME_AND_SEED.fullmatch(group)
+    if parts and group not in prompts:
+        is_seed = parts[1] in prompts if prompts else parts[2] == str(int(parts[2]))
+        group, seed = (parts[1], int(parts[2])) if is_seed else (group, 0)
     references = (file.with_suffix(suffix) for suffix in PICTURES)
-    text = prompts.get(group, prompts.get(file.stem, ""))
-    return Clip(arm, file.stem, text, group, int(seed), file, next((r for r in references if r.exists()), None))
+    found = next((each for each in references if each.exists()), None)
+    return Clip(arm, file.stem, prompts.get(group, ""), group, seed, file, found)
 
 
 def matched(clips: Sequence[Clip]) -> tuple[list[list[Clip]], list[str]]:
@@ -54,3 +60,8 @@ def matched(clips: Sequence[Clip]) -> tuple[list[list[Clip]], list[str]]:
         examples = ", ".join(f"{arm}: {next(c.name for c in clips if c.arm == arm)}" for arm in arms)
         raise ValueError(f"The arms have no video of the same name ({examples}). Rename the files so that pairs match.")
     return complete, sorted(name for name, found in by_name.items() if len(found) < len(arms))
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -10,16 +10,22 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 
+FEW_PROMPTS = 8
+"""Number of prompts below which bootstrap intervals are clearly too narrow, so no difference counts as resolved."""
+
 
 def finite(values: Iterable[float | None]) -> np.ndarray:
     """Return the values without None and NaN."""
     return np.array([value for value in values if value is not None and not math.isnan(value)], float)
 
 
-def share_interval(hits: int, count: int) -> tuple[float, float]:
-    """Return the Wilson score interval of a share of `count` trials (Wilson 1927)."""
-    interval = stats.binomtest(hits, count).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
+def share_interval(hits: float, count: int) -> tuple[float, float]:
+    """Return the Wilson score interval of a share of `count` trials (Wilson 1927). A tie is half a hit."""
+    share, z = hits / count, float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    middle = share + z**2 / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    scale = 1 + z**2 / count
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def half_width(values: Sequence[float] | np.ndarray) -> float:
@@ -54,6 +60,23 @@ def bootstrap(values: np.ndarray, repeats: int = 2000, seed: int = 0) -> tuple[f
     means = sums[counts > 0] / counts[counts > 0]
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return mean, float(low), float(high)
+
+
+def share_over_prompts(wins: np.ndarray) -> tuple[float, float, float]:
+    """Return (share, low, high) of wins [prompts, seeds] in 0..1; NaN cells are ignored.
+
+    With one value per prompt this is Wilson's interval. With several it is the bootstrap's, widened to Wilson's for the
+    number of prompts: values of one prompt are not independent, and the bootstrap of equal values has no width.
+    """
+    counts = np.count_nonzero(~np.isnan(wins), axis=1)
+    prompts = int(np.count_nonzero(counts))
+    if not prompts:
+        return math.nan, math.nan, math.nan
+    share, low, high = bootstrap(wins)
+    narrow_low, narrow_high = share_interval(share * prompts, prompts)
+    if counts.max() == 1:
+        return share, narrow_low, narrow_high
+    return share, min(low, narrow_low), max(high, narrow_high)
 
 
 def mean_text(values: Iterable[float | None], digits: int = 2) -> str:

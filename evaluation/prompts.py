@@ -58,4 +58,6 @@ def _rows(path: Path, text: str) -> list[dict]:
 def _prompt(path: Path, number: int, row: dict) -> Prompt:
     if not isinstance(row, dict) or not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
         raise ValueError(f"{path}: entry {number} has no prompt. CSV needs a column named prompt, JSON lines that key.")
-    return Prompt(str(row.get("id") or f"{number:03d}"), row["prompt"].strip(), row.get("image_prompt") or None)
+    given = row.get("id")
+    key = f"{number:03d}" if given is None or given == "" else str(given)
+    return Prompt(key, row["prompt"].strip(), row.get("image_prompt") or None)

@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .intervals import bootstrap
+from .intervals import FEW_PROMPTS, bootstrap
 from .metrics.embeddings import frechet_distance, polynomial_mmd
 from .score import METRICS
 from .sweep import Clip
 
 TEMPLATE = Path(__file__).with_name("report.html")
 PLOT_WIDTH, PLOT_ROW = 420, 22
-
-FEW_PROMPTS = 8
-"""Number of prompts below which bootstrap intervals are clearly too narrow, so differences are not coloured."""
 
 
 def summarise(matched: Sequence[Sequence[Clip]], scores: Mapping[tuple[str, str], dict]) -> dict[str, Any]:
@@ -88,9 +85,9 @@ def write_report(
     arms: Mapping[str, str],
     notes: Sequence[str],
 ) -> Path:
-    """Write report.html and report.json into `folder`. The videos that they show are in its report/ARM/NAME.mp4.
+    """Write report.html and report.json into `folder`.
 
-    arms: name -> description. notes: sentences about missing or changed parts.
+    scores: see `score_all`. arms: name -> description. notes: sentences about missing or changed parts.
     """
     shown = [row for row in matched if all((clip.arm, clip.name) in scores for clip in row)]
     if not shown:
@@ -104,7 +101,7 @@ def write_report(
         {
             "name": row[0].name,
             "prompt": row[0].prompt,
-            "arms": {c.arm: {"file": f"report/{c.arm}/{c.name}.mp4", **_public(scores[c.arm, c.name])} for c in row},
+            "arms": {c.arm: _public(scores[c.arm, c.name]) for c in row},
         }
         for row in shown
     ]

@@ -36,10 +36,14 @@ class Encoders:
 
 
 class Seen:
-    """A video with intermediate results that several metrics share, each computed once."""
+    """A video with intermediate results that several metrics share, each computed once.
 
-    def __init__(self, video: Video, reference: np.ndarray | None, prompt: str, encoders: Encoders):
-        self.video, self.reference, self.prompt, self.encoders = video, reference, prompt, encoders
+    first, reference: first frame of the whole video, of which `video` may be a part, and its conditioning image or
+    None; uint8 [h, w, 3].
+    """
+
+    def __init__(self, video: Video, first: np.ndarray, reference: np.ndarray | None, prompt: str, encoders: Encoders):
+        self.video, self.first, self.reference, self.prompt, self.encoders = video, first, reference, prompt, encoders
         self.frames = video.frames
 
     @cached_property
@@ -79,7 +83,7 @@ METRICS = {
         "higher",
         "reference",
         1,
-        lambda seen: fidelity.psnr(seen.frames[0], seen.reference),
+        lambda seen: fidelity.psnr(seen.first, seen.reference),
         "blur",
     ),
     "ssim": Metric(
@@ -87,7 +91,7 @@ METRICS = {
         "higher",
         "reference",
         1,
-        lambda seen: fidelity.ssim(seen.frames[0], seen.reference),
+        lambda seen: fidelity.ssim(seen.first, seen.reference),
         "plain backgrounds, loss of contrast",
     ),
     "motion_score": Metric(
@@ -135,7 +139,7 @@ METRICS = {
         "lower",
         "",
         2,
-        lambda seen: stability.colour_drift(seen.frames, seen.reference),
+        lambda seen: stability.colour_drift(seen.frames),
         "objects that enter or leave",
     ),
     "background_drift": Metric(
@@ -230,20 +234,28 @@ def read_reference(path: Path, like: Video) -> np.ndarray:
     return large[top : top + height, left : left + width]
 
 
+def first_frame(clip: Clip, video: Video) -> np.ndarray:
+    """Return the first frame and, if there is one, the conditioning image at its size; uint8 [1 or 2, H, W, 3]."""
+    first = video.frames[:1]
+    return np.concatenate([first, read_reference(clip.reference, video)[None]]) if clip.reference else first
+
+
 def score_all(matched: Sequence[Sequence[Clip]], folder: Path, encoders: Encoders) -> tuple[dict, dict[str, str]]:
     """Score the clips of each name in a common form, and write each as mp4 for the report.
 
     Scores in scores.jsonl of `folder` are reused while files, metrics and encoders are unchanged.
 
     Returns:
-        (arm, name) -> {"metrics", "form", "measured as"}, and name -> reason for names whose files are unreadable.
+        (arm, name) -> {"metrics", "form", "measured as", "file"}, and name -> reason for names whose files are
+        unreadable. file: path of the mp4 in `folder`. Its name has the key of the scores, because the common form of a
+        video changes with the arms that it is compared with.
     """
     results = Results(folder / "scores.jsonl", [*SCORERS, Path(__file__)], encoders=encoders.key)
     scores, unreadable = {}, {}
     for number, clips in enumerate(matched, 1):
-        shown = [folder / "report" / clip.arm / f"{clip.name}.mp4" for clip in clips]
         try:
             key = hashlib.sha256("".join(map(_stamp, clips)).encode()).hexdigest()[:16]
+            shown = [folder / "report" / clip.arm / f"{clip.name}.{key}.mp4" for clip in clips]
             if key not in results or not all(path.exists() for path in shown):
                 results.add(key, _score_clips(clips, shown, encoders))
                 print(f"{number} of {len(matched)} scored", flush=True)
@@ -251,18 +263,21 @@ def score_all(matched: Sequence[Sequence[Clip]], folder: Path, encoders: Encoder
             unreadable[clips[0].name] = str(error)
             print(f"{clips[0].name} is left out: {error}", flush=True)
             continue
-        scores |= {(clip.arm, clip.name): results.rows[key]["arms"][clip.arm] for clip in clips}
+        for clip, path in zip(clips, shown, strict=True):
+            file = path.relative_to(folder).as_posix()
+            scores[clip.arm, clip.name] = {**results.rows[key]["arms"][clip.arm], "file": file}
     return scores, unreadable
 
 
 def _score_clips(clips: Sequence[Clip], shown: Sequence[Path], encoders: Encoders) -> dict:
     read = [videos.read(clip.path) for clip in clips]
     common = videos.in_common(read)
+    begins = videos.in_one_size([first_frame(clip, video) for clip, video in zip(clips, read, strict=True)])
     arms = {}
-    for clip, original, video, path in zip(clips, read, common, shown, strict=True):
-        reference = read_reference(clip.reference, video) if clip.reference else None
+    for clip, original, video, begin, path in zip(clips, read, common, begins, shown, strict=True):
         videos.write_mp4(path, video)
-        measured = score(Seen(video, reference, clip.prompt, encoders))
+        reference = begin[1] if clip.reference else None
+        measured = score(Seen(video, begin[0], reference, clip.prompt, encoders))
         embedding = encoders.video(video.frames).flatten().tolist() if encoders.video else None
         arms[clip.arm] = {"metrics": measured, "form": _form(original), "measured as": _form(video)}
         if embedding is not None:

@@ -93,11 +93,18 @@ async def is_comfyui(url: str) -> bool:
 
 
 async def model_files(url: str) -> dict[str, list]:
-    """Return name -> [size in bytes, time of change] of all model files that the server offers."""
+    """Return name -> [size in bytes, time of change] of all model files that the server offers.
+
+    If several files have one name, in different folders, the list holds the pairs of all, in order of size and time: a
+    graph names a file without its folder.
+    """
     try:
         folders = [folder["name"] for folder in await _json(url, "/experiment/models")]
         found = [file for folder in folders for file in await _json(url, f"/experiment/models/{folder}")]
-        return {file["name"]: [file["size"], file["modified"]] for file in found}
+        stamps: dict[str, list] = {}
+        for size, modified, name in sorted((file["size"], file["modified"], file["name"]) for file in found):
+            stamps.setdefault(name, []).extend((size, modified))
+        return stamps
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError, KeyError, TypeError) as error:
         raise ConnectionLost(f"{url} does not list its model files ({type(error).__name__}: {error}).") from error
 

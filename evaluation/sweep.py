@@ -71,6 +71,7 @@ class Sweep:
         self.arms, self.prompts, self.seeds = arms, prompts, seeds
         self.renders = Results(folder / "renders.jsonl")
         self.rates: dict[str, float | None] = {}
+        self.weights: dict[str, dict] = {}
         self.jobs = {
             f"{arm.name}/{prompt.id}_{seed}": self._job(arm, prompt, seed)
             for prompt in prompts
@@ -93,15 +94,15 @@ class Sweep:
     def run(self, servers: Sequence[str]) -> dict[str, str]:
         """Render missing videos; return key -> reason for those that failed."""
         offered = asyncio.run(_offered(servers))
-        stamps = {key: weights_of(job, offered) for key, job in self.jobs.items()}
-        missing = [job for key, job in self.jobs.items() if not self._is_rendered(job, stamps[key])]
+        self.weights = {key: weights_of(job, offered) for key, job in self.jobs.items()}
+        missing = [job for job in self.jobs.values() if not self._is_rendered(job)]
         done = len(self.jobs) - len(missing)
         print(f"{len(missing)} videos to render, {done} are there already", flush=True)
 
         def finished(job: Job, outputs: Outputs) -> None:
             arm, name = job.key.split("/")
             self._save(self.folder / arm / name, outputs, self.rates[arm])
-            self.renders.add(job.key, {"graph": digest_of(job.nodes), "weights": stamps[job.key]})
+            self.renders.add(job.key, {"graph": digest_of(job.nodes), "weights": self.weights[job.key]})
 
         return Pool(servers, finished).run(missing)
 
@@ -110,21 +111,28 @@ class Sweep:
             video = first_video(outputs)
         else:
             video = Video(pictures.decode_all(outputs["frames"]), rate)
+        reference = path.with_name(f"{path.name}.png")
         if "reference" in outputs:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_name(f"{path.name}.png").write_bytes(outputs["reference"][0])
+            reference.write_bytes(outputs["reference"][0])
+        else:
+            reference.unlink(missing_ok=True)
         videos.write_lossless(path.with_name(f"{path.name}.mkv"), video)
 
-    def _is_rendered(self, job: Job, weights: dict) -> bool:
+    def _is_rendered(self, job: Job) -> bool:
+        """Return whether the video of a job exists and was made by the same graph and model files."""
         row = self.renders.rows.get(job.key)
         if row is None or not (self.folder / f"{job.key}.mkv").exists():
             return False
-        return row["graph"] == digest_of(job.nodes) and same_weights(row["weights"], weights)
+        return row["graph"] == digest_of(job.nodes) and same_weights(row["weights"], self.weights[job.key])
 
     def clips(self) -> list[Clip]:
-        """Return all rendered clips, arm by arm."""
+        """Return the clips of the arms' graphs that the last `run` made or found, arm by arm.
+
+        A video of another graph or of other model files is left out, even if its file is still there.
+        """
         clips = [clip_of(self.folder, a.name, p, seed) for a in self.arms for p in self.prompts for seed in self.seeds]
-        return [clip for clip in clips if clip.path.exists()]
+        return [clip for clip in clips if self._is_rendered(self.jobs[f"{clip.arm}/{clip.name}"])]
 
 
 def first_frame_of(graph: Graph) -> Any:
@@ -158,19 +166,20 @@ def digest_of(nodes: dict) -> str:
 
 
 def weights_of(job: Job, offered: dict[str, dict[str, list]]) -> dict[str, dict[str, list]]:
-    """Return host -> model file -> [size, time of change], of the files that the job's graph names.
+    """Return host -> model file -> stamps as those of `model_files`, of the files that the job's graph names.
 
     Raises:
         ValueError: two servers hold different files under one name.
     """
     stamps = {host: files_used(job.nodes, files) for host, files in offered.items()}
-    sizes: dict[str, tuple[str, int]] = {}
+    sizes: dict[str, tuple[str, list[int]]] = {}
     for host, files in stamps.items():
-        for name, (size, _) in files.items():
-            other, expected = sizes.setdefault(name, (host, size))
-            if size != expected:
+        for name, stamp in files.items():
+            other, expected = sizes.setdefault(name, (host, _sizes(stamp)))
+            if set(expected).isdisjoint(_sizes(stamp)):
+                here, there = (" or ".join(map(str, each)) for each in (_sizes(stamp), expected))
                 raise ValueError(
-                    f"{name} has {expected} bytes on {other} and {size} on {host}. Give all servers the same file."
+                    f"{name} has {there} bytes on {other} and {here} on {host}. Give all servers the same file."
                 )
     return stamps
 
@@ -178,10 +187,14 @@ def weights_of(job: Job, offered: dict[str, dict[str, list]]) -> dict[str, dict[
 def same_weights(then: dict[str, dict[str, list]], now: dict[str, dict[str, list]]) -> bool:
     """Return whether model files are unchanged: the same sizes, and on hosts in both lists the same times."""
 
-    def sizes(stamps: dict[str, dict[str, list]]) -> dict[str, int]:
-        return {name: stamp[0] for files in stamps.values() for name, stamp in files.items()}
+    def sizes(stamps: dict[str, dict[str, list]]) -> set[tuple[str, int]]:
+        return {(name, size) for files in stamps.values() for name, stamp in files.items() for size in _sizes(stamp)}
 
     return sizes(then) == sizes(now) and all(then[host] == now[host] for host in then.keys() & now.keys())
+
+
+def _sizes(stamp: list) -> list[int]:
+    return stamp[::2]
 
 
 async def _offered(servers: Iterable[str]) -> dict[str, dict[str, list]]:

@@ -95,11 +95,16 @@ def in_common(videos: list[Video]) -> list[Video]:
     slowed = [_at_rate(video, rate) for video in videos]
     length = min(len(video.frames) for video in slowed)
     cut = [_middle(video.frames, length, axis=0) for video in slowed]
-    if len({_aspect(frames) for frames in cut}) > 1:
-        sides = [min(frames.shape[1:3]) for frames in cut]
-        cut = [_middle(_middle(f, side, 1), side, 2) for f, side in zip(cut, sides, strict=True)]
-    height, width = min((frames.shape[1:3] for frames in cut), key=lambda size: size[0] * size[1])
-    return [Video(resized(frames, height, width), rate) for frames in cut]
+    return [Video(frames, rate) for frames in in_one_size(cut)]
+
+
+def in_one_size(videos: list[np.ndarray]) -> list[np.ndarray]:
+    """Crop frames [T, H, W, 3] of several videos to squares if their shapes differ; scale them to the smallest size."""
+    if len({_aspect(frames) for frames in videos}) > 1:
+        sides = [min(frames.shape[1:3]) for frames in videos]
+        videos = [_middle(_middle(f, side, 1), side, 2) for f, side in zip(videos, sides, strict=True)]
+    height, width = min((frames.shape[1:3] for frames in videos), key=lambda size: size[0] * size[1])
+    return [resized(frames, height, width) for frames in videos]
 
 
 def resized(frames: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from aiohttp import web
 from .questions import QUESTIONS
 from .session import Session
 from .statistics import summary
-from .store import Answer
+from .store import READER, Answer
 
 PAGE = Path(__file__).parent / "page"
 MOST_BYTES = 64 * 1024
@@ -149,7 +149,7 @@ async def _results(request: web.Request) -> web.Response:
     session = request.app[SESSION]
     labels = {r.key: r.label for question in QUESTIONS.values() for r in question.reasons}
     texts = {question.key: question.text for question in QUESTIONS.values()}
-    result = summary(session.store.votes())
+    result = summary(session.store.votes(), session.groups)
     return web.json_response({**result, "arms": session.arms, "labels": labels, "questions": texts})
 
 
@@ -212,4 +212,6 @@ def _rater(body: dict) -> str:
     name = " ".join(_text(body, "rater").split())
     if not 1 <= len(name) <= MOST_NAME or any(unicodedata.category(c).startswith("C") for c in name):
         raise ValueError(f"Write your name in 1 to {MOST_NAME} printable characters.")
+    if name.casefold() == READER:
+        raise ValueError(f"The name {name!r} is that of the automatic judge. Choose another one.")
     return name

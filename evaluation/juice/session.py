@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..folders import clips_of, matched
+from ..folders import clips_of, few, matched
 from ..videos import Video, in_common, read, write_mp4
 from .faults import FAULTS, spoiled
 from .questions import QUESTIONS
@@ -18,11 +18,12 @@ from .tasks import Task, tasks
 
 
 class Pair(NamedTuple):
-    """The two files with one name, and the text that both were made from."""
+    """The two files with one name, and the text that both were made from. group: the same for pairs of one prompt."""
 
     first: Path
     second: Path
     prompt: str
+    group: str
 
 
 class Session:
@@ -53,7 +54,10 @@ class Session:
             raise ValueError(f"--check-every is {check_every}: use 0 for none, or the pairs between two checks.")
         self.arms = {"a": str(first), "b": str(second)}
         self.folder, self.seed, self.check_every = folder, seed, check_every
-        self.pairs = find_pairs(first, second, prompts or {})
+        self.pairs, lacking = find_pairs(first, second, prompts or {})
+        if lacking:
+            report(f"Left out, because one folder lacks them: {few(lacking)}.")
+        self.groups = {name: pair.group for name, pair in self.pairs.items()}
         self.secret = secrets.token_bytes(16)
         self.shown: dict[str, Path] = {}
         self.files = {name: _identity(pair.first) + _identity(pair.second) for name, pair in self.pairs.items()}
@@ -141,22 +145,27 @@ class Session:
         return self.folder / "examples" / f"{fault}.mp4"
 
 
-def find_pairs(first: Path, second: Path, prompts: Mapping[str, str]) -> dict[str, Pair]:
-    """Return name -> pair for the names that both folders have.
+def find_pairs(first: Path, second: Path, prompts: Mapping[str, str]) -> tuple[dict[str, Pair], list[str]]:
+    """Return name -> pair for the names that both folders have, and the names that only one of them has.
 
     The prompt is that of `prompts`, or the text file with the video's name in the first folder, or the name itself.
+    Pairs with one text are of one prompt. Without a text, see `folders.clips_of`.
 
     Raises:
         ValueError: see `folders.clips_of` and `folders.matched`.
     """
-    rows, _ = matched([*clips_of("first", first, prompts), *clips_of("second", second, prompts)])
-    return {one.name: Pair(one.path, other.path, one.prompt or _prompt(one.path)) for one, other in rows}
+    rows, lacking = matched([*clips_of("first", first, prompts), *clips_of("second", second, prompts)])
+    pairs = {}
+    for one, other in rows:
+        text = one.prompt or _text(one.path)
+        pairs[one.name] = Pair(one.path, other.path, text or one.name.replace("_", " "), text or one.group)
+    return pairs, lacking
 
 
-def _prompt(video: Path) -> str:
+def _text(video: Path) -> str:
     text = video.with_suffix(".txt")
     try:
-        return text.read_text("utf-8-sig").strip() if text.is_file() else video.stem.replace("_", " ")
+        return text.read_text("utf-8-sig").strip() if text.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"The prompt {text} cannot be read ({error}): save it as UTF-8.") from None
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from statsmodels.stats.inter_rater import fleiss_kappa
-from statsmodels.stats.proportion import proportion_confint
 
+from ..intervals import share_over_prompts
 from .questions import QUESTIONS, Question
-from .store import TIE, Vote
+from .store import READER, TIE, Vote
 
 PASSING = 0.7
 """Share of known answers that a rater has to get right to be counted."""
@@ -30,7 +30,7 @@ class Outcome:
         pairs: pairs with at least one counted vote.
         votes: counted votes.
         wins: pairs that arm a wins by majority; a tie counts one half, and so does a vote for a tie.
-        win_rate, low, high: wins / pairs, with its 95 % Wilson interval.
+        win_rate, low, high: wins / pairs, with its 95 % interval over prompts, see `share_over_prompts`.
         split, complete: shares of the pairs with two votes or more whose majority is the narrowest possible, or whose
             votes all agree. NaN without such a pair.
         kappa: Fleiss' kappa over the pairs that have the most common number of votes; NaN below two votes a pair.
@@ -77,26 +77,28 @@ def raters(votes: Sequence[Vote]) -> dict[str, Rater]:
     return result
 
 
-def outcomes(votes: Sequence[Vote]) -> dict[str, Outcome]:
-    """Return the outcome of each question over the pairs judged by the raters that count."""
+def outcomes(votes: Sequence[Vote], prompts: Mapping[str, str] | None = None) -> dict[str, Outcome]:
+    """Return the outcome of each question over the pairs judged by the raters that count.
+
+    prompts: name of a pair -> its prompt. Pairs of one prompt are not independent. Default: each pair has its own.
+    """
     attention = raters(votes)
     counted = [vote for vote in votes if vote.kind == "pair" and attention[vote.rater].counts]
-    return {key: _outcome(question, counted) for key, question in QUESTIONS.items()}
+    return {key: _outcome(question, counted, prompts or {}) for key, question in QUESTIONS.items()}
 
 
-def _outcome(question: Question, votes: Sequence[Vote]) -> Outcome:
+def _outcome(question: Question, votes: Sequence[Vote], prompts: Mapping[str, str]) -> Outcome:
     by_pair: dict[str, list[str]] = defaultdict(list)
     for vote in votes:
         by_pair[vote.name].append(vote.answers[question.key].arm)
-    wins = sum((_for_a(arms) > len(arms) / 2) + 0.5 * (_for_a(arms) == len(arms) / 2) for arms in by_pair.values())
-    pairs = len(by_pair)
-    low, high = _wilson(wins, pairs)
+    won = {name: (np.sign(2 * _for_a(arms) - len(arms)) + 1) / 2 for name, arms in by_pair.items()}
+    win_rate, low, high = _share(won, prompts)
     several = [arms for arms in by_pair.values() if len(arms) > 1]
     return Outcome(
-        pairs=pairs,
+        pairs=len(by_pair),
         votes=len(votes),
-        wins=wins,
-        win_rate=wins / pairs if pairs else math.nan,
+        wins=float(sum(won.values())),
+        win_rate=win_rate,
         low=low,
         high=high,
         split=_mean(abs(2 * _for_a(arms) - len(arms)) <= 1 for arms in several),
@@ -106,12 +108,15 @@ def _outcome(question: Question, votes: Sequence[Vote]) -> Outcome:
     )
 
 
-def _wilson(wins: float, pairs: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval; wins may be half a number, because of ties."""
-    if not pairs:
-        return math.nan, math.nan
-    bounds: Any = proportion_confint(wins, pairs, method="wilson")
-    return float(bounds[0]), float(bounds[1])
+def _share(won: Mapping[str, float], prompts: Mapping[str, str]) -> tuple[float, float, float]:
+    """Return (share, low, high) of pairs that are won, name -> 0, 0.5 or 1; NaN without pairs."""
+    by_prompt: dict[str, list[float]] = defaultdict(list)
+    for name, value in won.items():
+        by_prompt[prompts.get(name, name)].append(value)
+    grid = np.full((len(by_prompt), max(map(len, by_prompt.values()), default=0)), math.nan)
+    for row, values in zip(grid, by_prompt.values(), strict=True):
+        row[: len(values)] = values
+    return share_over_prompts(grid)
 
 
 def agreement(by_pair: Iterable[Sequence[str]]) -> float:
@@ -137,7 +142,7 @@ class Agreement:
     Attributes:
         pairs: pairs that both sides judged and where the others have a majority.
         ties: of these, how many the one rater calls a tie. They are left out of the numbers below.
-        share, low, high: share of equal answers with its 95 % Wilson interval.
+        share, low, high: share of equal answers with its 95 % interval over prompts.
         kappa: Fleiss' kappa of the two sides.
     """
 
@@ -149,8 +154,13 @@ class Agreement:
     kappa: float
 
 
-def agreement_of(own: Sequence[Vote], others: Sequence[Vote]) -> dict[str, Agreement]:
-    """Return the agreement of one rater's votes with the majority of the others', for each question."""
+def agreement_of(
+    own: Sequence[Vote], others: Sequence[Vote], prompts: Mapping[str, str] | None = None
+) -> dict[str, Agreement]:
+    """Return the agreement of one rater's votes with the majority of the others', for each question.
+
+    prompts: as those of `outcomes`.
+    """
     result = {}
     for key in QUESTIONS:
         given = {vote.name: vote.answers[key].arm for vote in own if vote.kind == "pair"}
@@ -159,12 +169,11 @@ def agreement_of(own: Sequence[Vote], others: Sequence[Vote]) -> dict[str, Agree
             if vote.kind == "pair" and vote.name in given:
                 by_pair[vote.name].append(vote.answers[key].arm)
         leads = {name: 2 * _for_a(arms) - len(arms) for name, arms in by_pair.items()}
-        both = [(given[name], "a" if lead > 0 else "b") for name, lead in leads.items() if lead]
-        decided = [pair for pair in both if pair[0] != TIE]
-        same = sum(one == other for one, other in decided)
-        low, high = _wilson(same, len(decided))
-        share = same / len(decided) if decided else math.nan
-        result[key] = Agreement(len(both), len(both) - len(decided), share, low, high, agreement(decided))
+        both = {name: (given[name], "a" if lead > 0 else "b") for name, lead in leads.items() if lead}
+        decided = {name: pair for name, pair in both.items() if pair[0] != TIE}
+        same = {name: float(one == other) for name, (one, other) in decided.items()}
+        ties = len(both) - len(decided)
+        result[key] = Agreement(len(both), ties, *_share(same, prompts or {}), agreement(decided.values()))
     return result
 
 
@@ -183,10 +192,16 @@ def _mean(flags: Iterable[bool]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def summary(votes: Sequence[Vote]) -> dict:
-    """Return outcomes and raters as JSON-ready dictionaries; NaN becomes None."""
+def summary(votes: Sequence[Vote], prompts: Mapping[str, str] | None = None) -> dict:
+    """Return outcomes and raters as JSON-ready dictionaries; NaN becomes None.
+
+    "outcomes" are those of people, "reader" those of the automatic judge, {} if it has not judged. prompts: as those of
+    `outcomes`.
+    """
+    people, reader = ([vote for vote in votes if (vote.rater == READER) == is_reader] for is_reader in (False, True))
     result = {
-        "outcomes": {key: asdict(outcome) for key, outcome in outcomes(votes).items()},
+        "outcomes": {key: asdict(outcome) for key, outcome in outcomes(people, prompts).items()},
+        "reader": {key: asdict(outcome) for key, outcome in outcomes(reader, prompts).items()} if reader else {},
         "raters": {name: asdict(rater) for name, rater in raters(votes).items()},
     }
     return _without_nan(result)

@@ -22,6 +22,8 @@ create table if not exists votes (
 );
 """
 SESSION = "session"
+READER = "reader"
+"""Rater of the votes of `run.py pocket judge`, an automatic judge."""
 TIE = "tie"
 """Arm of an answer without a preference, and without reasons. Only an automatic judge gives it, never the page."""
 

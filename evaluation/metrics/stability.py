@@ -16,16 +16,14 @@ def temporal_stability(frames: np.ndarray) -> float:
     return 1 - float(np.abs(np.diff(frames.astype(np.float32), axis=0)).mean()) / 255
 
 
-def colour_drift(frames: np.ndarray, reference: np.ndarray | None = None) -> float:
-    """Return the distance of the mean colour from that of the first frame or reference image, 0..255, mean over time.
+def colour_drift(frames: np.ndarray) -> float:
+    """Return the distance of the mean colour from that of the first frame, 0..255, mean over time and channels.
 
-    A model that ignores its conditioning image drifts towards the mean of its training data. The measure is fooled by
-    objects that enter, leave or grow.
+    A model that ignores its first frame drifts towards the mean of its training data. The measure is fooled by objects
+    that enter, leave or grow.
     """
-    start = frames[0] if reference is None else reference
-    later = frames[1:] if reference is None else frames
-    means = later.mean((1, 2), dtype=np.float64)
-    return float(np.abs(means - start.mean((0, 1), dtype=np.float64)).mean())
+    means = frames.mean((1, 2), dtype=np.float64)
+    return float(np.abs(means[1:] - means[0]).mean())
 
 
 def background_drift(frames: np.ndarray) -> float:

@@ -13,10 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...evaluation.intervals import FEW_PROMPTS
 from ...launcher.environment import LauncherError
 from .arms import Lab, train_arm
 from .colours import colour_table
-from .recipes import ABLATIONS, ARMS, COMPARISONS, HIGH, LOW, Comparison, Scale, needed, sides
+from .data import judged_scenes, shows_unseen
+from .recipes import ABLATIONS, COMPARISONS, HIGH, LOW, Comparison, Scale, needed, sides
 from .results import compare, measure_videos, measures_table, win_table
 from .timing import estimate
 from .videos import make_videos
@@ -47,8 +49,8 @@ def run(lab: Lab, comparisons: Sequence[Comparison], seeds: Sequence[int]) -> Pa
     for number, seed in enumerate(seeds, 1):
         for arm in arms:
             train_arm(lab, arm, seed)
-        for name, own_frames in sides(comparisons):
-            make_videos(lab, ARMS[name], seed, own_frames=own_frames)
+        for side in sides(comparisons):
+            make_videos(lab, side, seed)
         result.write_text(tables(lab, comparisons, seeds[:number]), "utf-8")
     return result
 
@@ -57,14 +59,26 @@ def tables(lab: Lab, comparisons: Sequence[Comparison], seeds: Sequence[int]) ->
     """Return all results as Markdown."""
     found = measure_videos(lab, seeds, comparisons)
     scale = lab.scale
+    unseen = {number for number, scene in enumerate(judged_scenes(scale.prompts)) if shows_unseen(scene)}
     parts = [
         f"{scale.prompts} captions, {len(seeds)} training seeds, {scale.steps} steps of {scale.batch} clips. Frames "
         f"have {HIGH} pixels ({LOW} in the low stage). {scale.sampling} sampling steps. Win rates of the first arm "
-        "have 95 % bootstrap intervals over captions and seeds; a tie counts one half.",
+        "have 95 % intervals over captions and seeds; a tie counts one half. With fewer than "
+        f"{FEW_PROMPTS} captions no difference is resolved.",
         win_table({each.key: compare(found, each) for each in comparisons}),
-        "Measured reasons, mean and 95 % interval. Higher is better; sharpness and smoothness are in thousandths of "
-        "the frame, consistency in steps of 255.",
-        measures_table(found),
+    ]
+    retention = [each for each in comparisons if each.own_frames]
+    if retention and unseen:
+        rare = {key: values for key, values in found.items() if key[1] in unseen}
+        parts += [
+            f"Retention: win rates of the {len(unseen)} captions with a shape or colour that the image model knows and "
+            "that no training video shows. It is the primary measure of (a) and (e2).",
+            win_table({each.key: compare(rare, each) for each in retention}),
+        ]
+    parts += [
+        "Measured reasons, mean and 95 % interval over captions and seeds. Higher is better; sharpness and smoothness "
+        "are in thousandths of the frame, consistency in steps of 255. Unseen: only the captions of retention.",
+        measures_table(found, unseen),
     ]
     if schedules := [name for each in comparisons if each.ablation == "b" for name in (each.first, each.second)]:
         parts += [

@@ -11,7 +11,7 @@ from ...evaluation.tables import markdown
 from ...evaluation.videos import read
 from .arms import Lab, schedule_of
 from .data import judged_scenes, true_videos
-from .recipes import ARMS, HIGH, Base
+from .recipes import ARMS, HIGH, Base, Side
 from .videos import video_path
 
 CHANNELS = 3  # of the latents: they hold the colours of the small picture
@@ -54,11 +54,7 @@ def colour_table(lab: Lab, seeds: Sequence[int], names: Sequence[str]) -> str:
     rows = []
     for name in names:
         made = np.stack(
-            [
-                read(video_path(lab, ARMS[name], prompt, seed, own_frames=False)).frames
-                for seed in seeds
-                for prompt in range(len(true))
-            ]
+            [read(video_path(lab, Side(name), prompt, seed)).frames for seed in seeds for prompt in range(len(true))]
         )
         means = [
             survival(made[:, t].mean((1, 2)), np.concatenate([true[:, t].mean((1, 2))] * len(seeds)))

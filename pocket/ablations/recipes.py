@@ -1,14 +1,14 @@
 """All arms of the five ablations on one page: what they train on, what is equal, and what the paper measured.
 
-Every arm has the same layers, batch, learning rate, optimiser, moving average, seeds and sampling. No setting was tuned
-for one arm. Steps are shares of the command's --steps.
+Every arm has the same layers, batch, learning rate, optimiser, moving average, seeds and sampling steps. No setting was
+tuned for one arm. Steps are shares of the command's --steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ...training.recipe import Stage
 from ..world import FRAMES, Scenes
@@ -24,7 +24,7 @@ UNSEEN = ("cross", "cyan")
 
 TEXT_GUIDANCE, IMAGE_GUIDANCE = 2.0, 1.0
 PICTURE_GUIDANCE = 4.0
-"""Guidance of videos and of first frames, the same for all arms."""
+"""Guidance of videos and of first frames, the same for all arms but direct in a2, see `Comparison.guidance`."""
 
 STAGE = Stage(
     frames=FRAMES,
@@ -102,13 +102,33 @@ ARMS = {
 }
 
 
+class Side(NamedTuple):
+    """Videos of one arm. own_frames: see Comparison. guidance: text guidance of the videos."""
+
+    arm: str
+    own_frames: bool = False
+    guidance: float = TEXT_GUIDANCE
+
+    @property
+    def folder(self) -> str:
+        """Return the name of the folder of the videos."""
+        folder = f"{self.arm}_own_frames" if self.own_frames else self.arm
+        return folder if self.guidance == TEXT_GUIDANCE else f"{folder}_guidance_{self.guidance:g}"
+
+    @property
+    def title(self) -> str:
+        title = f"{self.arm}, own first frames" if self.own_frames else self.arm
+        return title if self.guidance == TEXT_GUIDANCE else f"{title}, guidance {self.guidance:g}"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One comparison of two arms; the paper says that `first` wins.
 
     own_frames: each arm begins with the first frame that its image model makes from the caption, or has none. Otherwise
-    both begin with the true one. paper: win rates of quality and faithfulness in %, None where the paper has no such
-    arm. equal: what both arms share. fooled_by: what the result does not show.
+    both begin with the true one. guidance: text guidance of the videos of `second`; those of `first` have the default.
+    paper: win rates of quality and faithfulness in %, None where the paper has no such arm. equal: what both arms
+    share. fooled_by: what the result does not show.
     """
 
     key: str
@@ -119,22 +139,40 @@ class Comparison:
     equal: str
     fooled_by: str
     own_frames: bool = False
+    guidance: float = TEXT_GUIDANCE
 
     @property
     def ablation(self) -> str:
         return self.key[0]
 
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return Side(self.first, self.own_frames), Side(self.second, self.own_frames, self.guidance)
+
 
 COMPARISONS = (
     Comparison(
-        "a",
-        "factorised against direct text to video",
+        "a1",
+        "factorised against direct text to video with guidance 2",
         "factorised",
         "direct",
         (70.5, 63.3),
-        "image model, clips, steps, trained parameters, sampler",
-        "direct videos can win on motion, because no first frame holds them",
+        "image model, clips, steps, trained parameters, sampler, guidance of the videos",
+        "the first frames of factorised have guidance 4, so it can win on colours and shapes by guidance alone; direct "
+        "videos can win on motion, because no first frame holds them",
         own_frames=True,
+    ),
+    Comparison(
+        "a2",
+        "factorised against direct text to video with guidance 4",
+        "factorised",
+        "direct",
+        None,
+        "image model, clips, steps, trained parameters, sampler, guidance of the first frame",
+        "all frames of direct have guidance 4, those of factorised after the first have 2, so direct can win on motion "
+        "or lose on quality by guidance alone",
+        own_frames=True,
+        guidance=PICTURE_GUIDANCE,
     ),
     Comparison(
         "b1",
@@ -229,9 +267,9 @@ class Scale:
         return max(1, round(leg.steps * self.steps))
 
 
-def sides(comparisons: Sequence[Comparison]) -> list[tuple[str, bool]]:
-    """Return (arm, whether its videos begin with own first frames) of all videos that are compared, each once."""
-    return sorted({(name, each.own_frames) for each in comparisons for name in (each.first, each.second)})
+def sides(comparisons: Sequence[Comparison]) -> list[Side]:
+    """Return all videos that are compared, each once."""
+    return sorted({side for each in comparisons for side in each.sides})
 
 
 def needed(comparisons: tuple[Comparison, ...]) -> list[Arm]:

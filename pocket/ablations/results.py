@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ...evaluation.intervals import bootstrap, finite, mean_text
+from ...evaluation.intervals import FEW_PROMPTS, bootstrap, share_over_prompts
 from ...evaluation.juice.questions import QUESTIONS
 from ...evaluation.juice.store import TIE, Answer
 from ...evaluation.results import Results
@@ -21,45 +21,52 @@ from ..evaluate.judge import Measured, measured, verdict
 from ..evaluate.reasons import MEASURES
 from .arms import Lab
 from .data import judged_scenes
-from .recipes import ARMS, COMPARISONS, Comparison, sides
+from .recipes import COMPARISONS, Comparison, Side, sides
 from .videos import video_path
 
 SCORERS = tuple(Path(str(module.__file__)) for module in (judge, reasons, watched))
 REPRODUCED, CONTRADICTED, NOT_RESOLVED = "reproduced", "contradicted", "not resolved"
 
+Found = Mapping[tuple[Side, int, int], Measured]
+"""(side, prompt, training seed) -> measured reasons of a video."""
+
 
 @dataclass(frozen=True)
 class WinRate:
-    """Share of the pairs that the first arm wins; a tie counts one half. low, high: 95 % bootstrap interval over
-    captions and training seeds. ties: share of ties. reasons: the most frequent reasons of the first arm's wins."""
+    """Share of the pairs that the first arm wins; a tie counts one half. low, high: 95 % interval over captions and
+    training seeds, see `share_over_prompts`. prompts: number of captions. ties: share of ties. reasons: the most
+    frequent reasons of the first arm's wins."""
 
     rate: float
     low: float
     high: float
+    prompts: int
     ties: float
     reasons: tuple[str, ...]
 
     @property
     def direction(self) -> str:
+        if self.prompts < FEW_PROMPTS:
+            return NOT_RESOLVED
         if self.low > 0.5:
             return REPRODUCED
         return CONTRADICTED if self.high < 0.5 else NOT_RESOLVED
 
 
-def measure_videos(lab: Lab, seeds: Sequence[int], comparisons: Sequence[Comparison]) -> dict[tuple, Measured]:
-    """Return (arm, own frames, prompt, seed) -> measured reasons. Measured videos are kept in measured.jsonl."""
+def measure_videos(lab: Lab, seeds: Sequence[int], comparisons: Sequence[Comparison]) -> Found:
+    """Return the measured reasons of all compared videos. They are kept in measured.jsonl."""
     results = Results(lab.folder / "measured.jsonl", SCORERS)
     scenes, found = judged_scenes(lab.scale.prompts), {}
-    for name, own_frames in sides(comparisons):
+    for side in sides(comparisons):
         for seed in seeds:
             for prompt, scene in enumerate(scenes):
-                path = video_path(lab, ARMS[name], prompt, seed, own_frames=own_frames)
+                path = video_path(lab, side, prompt, seed)
                 key = path.relative_to(lab.folder).as_posix()
                 if key not in results:
                     values = measured(read(path).frames, read_caption(scene.caption))
                     results.add(key, {each: None if math.isnan(v) else v for each, v in values.items()})
                 row = results.rows[key]
-                found[name, own_frames, prompt, seed] = {k: math.nan if v is None else v for k, v in row.items()}
+                found[side, prompt, seed] = {k: math.nan if v is None else v for k, v in row.items()}
     return found
 
 
@@ -68,27 +75,20 @@ def win_rates(answers: Mapping[tuple[int, int], Mapping[str, Answer]]) -> dict[s
 
     answers: (prompt, seed) -> question -> answer, where "a" is the first arm.
     """
-    prompts, seeds = (sorted({key[i] for key in answers}) for i in range(2))
     result = {}
     for question in QUESTIONS:
-        values = np.full((len(prompts), len(seeds)), np.nan)
-        for (prompt, seed), each in answers.items():
-            value = {"a": 1.0, "b": 0.0, TIE: 0.5}[each[question].arm]
-            values[prompts.index(prompt), seeds.index(seed)] = value
+        values = grid({key: {"a": 1.0, "b": 0.0, TIE: 0.5}[each[question].arm] for key, each in answers.items()})
         wins = [each[question] for each in answers.values() if each[question].arm == "a"]
         count = {key: sum(key in answer.reasons for answer in wins) for key in MEASURES[question]}
         often = tuple(sorted((key for key in count if count[key]), key=lambda key: -count[key])[:3])
         ties = sum(each[question].arm == TIE for each in answers.values()) / len(answers)
-        result[question] = WinRate(*bootstrap(values), ties, often)
+        result[question] = WinRate(*share_over_prompts(values), len(values), ties, often)
     return result
 
 
-def compare(found: Mapping[tuple, Measured], each: Comparison) -> dict[str, WinRate]:
+def compare(found: Found, each: Comparison) -> dict[str, WinRate]:
     """Return the win rates of one comparison from the measured reasons of both arms."""
-    first, second = (
-        {key[2:]: values for key, values in found.items() if key[:2] == (name, each.own_frames)}
-        for name in (each.first, each.second)
-    )
+    first, second = ({key[1:]: values for key, values in found.items() if key[0] == side} for side in each.sides)
     return win_rates({key: verdict(first[key], second[key]) for key in first})
 
 
@@ -111,12 +111,33 @@ def _rate(win: WinRate) -> str:
     return f"{100 * win.rate:.0f} ({100 * win.low:.0f} to {100 * win.high:.0f}), {100 * win.ties:.0f} ties"
 
 
-def measures_table(found: Mapping[tuple, Measured]) -> str:
-    """Return the mean of each measured reason for each arm, with 95 % intervals; higher is better."""
+def measures_table(found: Found, unseen: Collection[int] = ()) -> str:
+    """Return the mean of each measured reason for each arm, with 95 % intervals; higher is better.
+
+    unseen: captions that get a second row, for arms with own first frames.
+    """
     keys = [key for reasons in MEASURES.values() for key in reasons]
     rows = []
-    for name, own_frames in dict.fromkeys(key[:2] for key in found):
-        values = [measure for key, measure in found.items() if key[:2] == (name, own_frames)]
-        cells = [mean_text(finite(each[key] for each in values)) for key in keys]
-        rows.append((f"{name}, own first frames" if own_frames else name, *cells))
+    for side in dict.fromkeys(side for side, _, _ in found):
+        own = {key[1:]: values for key, values in found.items() if key[0] == side}
+        rows.append((side.title, *(_mean_cell(own, key) for key in keys)))
+        if side.own_frames and (rare := {key: values for key, values in own.items() if key[0] in unseen}):
+            rows.append((f"{side.title}, unseen", *(_mean_cell(rare, key) for key in keys)))
     return markdown(("arm", *keys), rows)
+
+
+def _mean_cell(found: Mapping[tuple[int, int], Measured], key: str) -> str:
+    """Return the mean of one reason, with its bootstrap interval over prompts and seeds if it has one."""
+    mean, low, high = bootstrap(grid({cell: values[key] for cell, values in found.items()}))
+    if math.isnan(mean):
+        return "none"
+    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+
+
+def grid(values: Mapping[tuple[int, int], float]) -> np.ndarray:
+    """Return an array [prompts, seeds] of values by (prompt, seed), NaN where there is none."""
+    prompts, seeds = (sorted({key[i] for key in values}) for i in range(2))
+    result = np.full((len(prompts), len(seeds)), math.nan)
+    for (prompt, seed), value in values.items():
+        result[prompts.index(prompt), seeds.index(seed)] = value
+    return result

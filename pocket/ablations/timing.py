@@ -53,10 +53,9 @@ def estimate(
         if not lab.is_trained(arm, seed)
         for leg in arm.legs
     )
-    by_name = {arm.name: arm for arm in arms}
     missing = sum(
-        not video_path(lab, by_name[name], prompt, seed, own_frames=own_frames).exists()
-        for name, own_frames in sides(comparisons)
+        not video_path(lab, side, prompt, seed).exists()
+        for side in sides(comparisons)
         for seed in seeds
         for prompt in range(lab.scale.prompts)
     )

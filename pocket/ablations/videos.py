@@ -19,28 +19,27 @@ from ..model.text_encoder import tokens_of
 from ..world import FPS, FRAMES, Clip
 from .arms import Lab, schedule_of, trained
 from .data import encode, judged_scenes
-from .recipes import HIGH, IMAGE_GUIDANCE, PICTURE_GUIDANCE, TEXT_GUIDANCE, Arm
+from .recipes import ARMS, HIGH, IMAGE_GUIDANCE, PICTURE_GUIDANCE, Arm, Side
 
 AT_ONCE = 4  # videos
 
 
-def video_path(lab: Lab, arm: Arm, prompt: int, seed: int, *, own_frames: bool) -> Path:
+def video_path(lab: Lab, side: Side, prompt: int, seed: int) -> Path:
     """Return the file of one video. The folders of two arms can be given to `run.py judge`."""
-    name = f"{arm.name}_own_frames" if own_frames else arm.name
-    return lab.folder / "videos" / name / f"{prompt:03d}_{seed}.mkv"
+    return lab.folder / "videos" / side.folder / f"{prompt:03d}_{seed}.mkv"
 
 
-def make_videos(lab: Lab, arm: Arm, seed: int, *, own_frames: bool) -> None:
+def make_videos(lab: Lab, side: Side, seed: int) -> None:
     """Write the videos of a trained arm that are missing, with their captions beside them."""
     scenes = judged_scenes(lab.scale.prompts)
-    paths = [video_path(lab, arm, number, seed, own_frames=own_frames) for number in range(len(scenes))]
+    paths = [video_path(lab, side, number, seed) for number in range(len(scenes))]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     if not missing:
         return
-    maker = Maker(lab, arm, seed)
+    maker = Maker(lab, ARMS[side.arm], seed)
     for start in range(0, len(missing), AT_ONCE):
         numbers = missing[start : start + AT_ONCE]
-        videos = maker.videos([scenes[number] for number in numbers], numbers, own_frames=own_frames)
+        videos = maker.videos([scenes[number] for number in numbers], numbers, side)
         for number, frames in zip(numbers, videos, strict=True):
             paths[number].parent.mkdir(parents=True, exist_ok=True)
             paths[number].with_suffix(".txt").write_text(scenes[number].caption)
@@ -57,16 +56,16 @@ class Maker:
         self.shape = self.model.unet.shape.latent_channels, HIGH // 8, HIGH // 8
 
     @torch.no_grad()
-    def videos(self, scenes: list[Clip], numbers: list[int], *, own_frames: bool) -> np.ndarray:
+    def videos(self, scenes: list[Clip], numbers: list[int], side: Side) -> np.ndarray:
         """Return videos, uint8 [n, T, h, w, 3]. numbers: of the scenes, which seed their noise."""
         captions = [scene.caption for scene in scenes]
         if self.arm.known_frames == "none":
             first = None
-        elif own_frames:
+        elif side.own_frames:
             first = self.first_frames(captions, numbers)
         else:
             first = encode(self.lab.autoencoder, scenes, HIGH).latents[:, 0].float()
-        latents = self.videos_from(first, captions, numbers)
+        latents = self.videos_from(first, captions, numbers, side.guidance)
         frames = self.lab.autoencoder.pictures(latents.flatten(0, 1))
         return frames.reshape(*latents.shape[:2], *frames.shape[1:])
 
@@ -78,7 +77,7 @@ class Maker:
         self.layers.frames = FRAMES
         return made
 
-    def videos_from(self, first: Tensor | None, captions: list[str], numbers: list[int]) -> Tensor:
+    def videos_from(self, first: Tensor | None, captions: list[str], numbers: list[int], guidance: float) -> Tensor:
         """Return latents [n, T, C, h, w] from first frames [n, C, h, w], or from the captions alone."""
         said, empty = (self.model.encode(tokens_of(texts)) for texts in (captions, [""] * len(captions)))
         context, pooled = (torch.cat(pair).repeat_interleave(FRAMES, 0) for pair in zip(said, empty, strict=True))
@@ -92,7 +91,7 @@ class Maker:
             inputs = torch.cat([torch.cat([x, x]), known], 1)
             full, pictured = self.model(inputs, torch.full((len(inputs),), t), context, pooled).float().chunk(2)
             # With an image guidance of 1, equation 1 needs no unconditional prediction.
-            return emu_guidance(torch.zeros_like(full), pictured, full, IMAGE_GUIDANCE, TEXT_GUIDANCE)
+            return emu_guidance(torch.zeros_like(full), pictured, full, IMAGE_GUIDANCE, guidance)
 
         noise = torch.cat([self._noise(number, 0) for number in numbers])
         return self._ddim(denoise, noise).unflatten(0, (len(captions), FRAMES))

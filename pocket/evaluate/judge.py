@@ -2,7 +2,7 @@
 
 The reader knows what a caption asks for, so it answers both questions by measurement: each reason is compared between
 the two videos, and a difference below its threshold does not count. Its votes go into the same votes.sqlite, under the
-name "reader", so that `run.py judge A B` shows its results beside those of people.
+name "reader", so that `run.py judge A B` shows its results below those of people.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...evaluation.juice.__main__ import open_session, session_parser
 from ...evaluation.juice.questions import QUESTIONS
 from ...evaluation.juice.session import Session
 from ...evaluation.juice.statistics import Agreement, Outcome, agreement_of, outcomes, raters
-from ...evaluation.juice.store import TIE, Answer
+from ...evaluation.juice.store import READER, TIE, Answer
 from ...evaluation.tables import markdown
 from ...evaluation.videos import read
 from ...launcher.environment import LauncherError
@@ -24,7 +24,6 @@ from .caption import Wanted, read_caption
 from .reasons import MEASURES
 from .watched import Watched
 
-READER = "reader"
 MOST = 4.0
 """Largest lead of one reason, in thresholds, so that one gross difference does not hide all others."""
 
@@ -115,11 +114,11 @@ def main(argv: Sequence[str]) -> int:
         raise LauncherError(str(error)) from error
     votes = session.store.votes()
     own, people = ([vote for vote in votes if (vote.rater == READER) == is_own] for is_own in (True, False))
-    print(outcome_table(outcomes(own), session.arms))
+    print(outcome_table(outcomes(own, session.groups), session.arms))
     attention = raters(own)[READER]
     print(f"\nKnown answers right: {attention.known_right:.0%}. Repeats answered alike: {attention.repeats_alike:.0%}.")
     if people:
-        print(f"\n{agreement_table(agreement_of(own, people))}")
+        print(f"\n{agreement_table(agreement_of(own, people, session.groups))}")
     session.store.close()
     return 0
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from emu_video.evaluation.juice.questions import QUESTIONS
 from emu_video.evaluation.juice.server import make_app
 from emu_video.evaluation.juice.session import Session
+from emu_video.evaluation.juice.store import Answer
 from emu_video.tests.evaluation.juice.conftest import folders
 from playwright.sync_api import Page, expect
 
@@ -101,6 +103,25 @@ def test_judging_with_the_keyboard_pausing_and_the_results(page, address, sessio
     expect(page.locator("#raters")).to_contain_text("ann")
     picture(page, "judge_results")
     assert problems == []
+
+
+def test_the_first_click_on_a_reason_of_the_other_question_counts(page, address):
+    page.goto(address)
+    page.fill("#name", "ann")
+    page.keyboard.press("Enter")
+    page.click("#example-skip")
+    for question, reason in (("faithfulness", "spatial"), ("quality", "motion")):
+        page.click(f"[data-question={question}] [data-reason={reason}]")
+        expect(page.locator(f"[data-question={question}] [data-reason={reason}]")).to_be_checked()
+        expect(page.locator(".question.current")).to_have_attribute("data-question", question)
+
+
+def test_the_reader_has_its_own_block_of_results(page, address, session):
+    task = session.tasks("reader")[0]
+    session.store.add("reader", task, {key: Answer("tie", ()) for key in QUESTIONS}, 0.0)
+    page.goto(f"{address}/results")
+    expect(page.locator("#reader h2").first).to_have_text("Which video do you prefer? (automatic judge)")
+    expect(page.locator("#outcomes tr").nth(1)).to_contain_text("–")
 
 
 def test_names_and_prompts_are_shown_as_text(page, address, session):

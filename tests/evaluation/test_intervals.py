@@ -4,7 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from emu_video.evaluation.intervals import bootstrap, finite, half_width, mean_text, share_interval, share_text
+from emu_video.evaluation.intervals import (
+    bootstrap,
+    finite,
+    half_width,
+    mean_text,
+    share_interval,
+    share_over_prompts,
+    share_text,
+)
 
 
 def test_wilson_interval_of_a_published_example():
@@ -53,3 +61,24 @@ def test_bootstrap_leaves_missing_cells_out():
     assert all(map(math.isnan, bootstrap(np.full((2, 2), np.nan))))
     mean, low, _ = bootstrap(np.array([[5.0]]))
     assert mean == 5 and math.isnan(low)
+
+
+def test_share_with_one_value_per_prompt_is_wilsons():
+    wins = np.array([[1.0, np.nan]] * 81 + [[np.nan, 0.0]] * 182)
+    assert share_over_prompts(wins) == pytest.approx((81 / 263, 0.2553, 0.3662), abs=1e-4)
+    assert share_over_prompts(np.array([[0.5], [1.0]]))[0] == 0.75
+    assert all(map(math.isnan, share_over_prompts(np.full((2, 2), np.nan))))
+
+
+def test_seeds_of_one_prompt_do_not_narrow_the_interval_of_a_share():
+    share, low, high = share_over_prompts(np.ones((8, 10)))
+    assert (share, high) == (1, 1) and low == pytest.approx(0.6756, abs=1e-4)  # Wilson's of 8 of 8, not of 80 of 80
+
+
+def test_share_covers_the_truth_when_prompts_differ():
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(60):
+        chances = rng.beta(0.7, 0.7, (8, 1))
+        _, low, high = share_over_prompts((rng.random((8, 10)) < chances).astype(float))
+        covered += low <= 0.5 <= high
+    assert covered >= 55  # Wilson's interval over 80 independent pairs covers it in 62 % of the cases

@@ -1,5 +1,6 @@
 """Jobs on several servers, some of which die, fail or talk nonsense."""
 
+import asyncio
 import contextlib
 import threading
 
@@ -134,8 +135,6 @@ def test_error_while_saving_a_result_is_not_swallowed():
 
 
 def test_model_files_of_a_server():
-    import asyncio
-
     with serving(FakeComfyUI()) as server:
         offered = asyncio.run(model_files(server.url))
     assert offered == {"a.safetensors": [5, 1.0]}
@@ -143,3 +142,10 @@ def test_model_files_of_a_server():
         "1": {"class_type": "Load", "inputs": {"name": "a.safetensors", "other": "b.safetensors", "link": ["2", 0]}}
     }
     assert files_used(graph, offered) == offered
+
+
+def test_model_files_of_one_name_in_two_folders_are_all_listed():
+    server = FakeComfyUI()
+    server.models["vae"] = [{"name": "a.safetensors", "size": 3, "modified": 2.0}]
+    with serving(server):
+        assert asyncio.run(model_files(server.url)) == {"a.safetensors": [3, 2.0, 5, 1.0]}

@@ -19,7 +19,7 @@ def comparison(prompts=20, seeds=3, gain=0.5):
             name = f"{prompt}_{seed}"
             matched.append([Clip(arm, name, "text", str(prompt), seed, Path(name), None) for arm in ("a", "b")])
             for arm, value in (("a", base), ("b", base + gain + rng.normal(0, 0.2))):
-                scores[arm, name] = {"metrics": {"psnr": value}, "form": "f", "measured as": "f"}
+                scores[arm, name] = {"metrics": {"psnr": value}, "form": "f", "measured as": "f", "file": "a.mp4"}
     return matched, scores
 
 

@@ -1,6 +1,7 @@
 """Sweeps and comparisons from end to end, on servers without a model."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,8 +38,9 @@ def sweep(folder, arms, seeds=(0, 7), prompts=PROMPTS):
 
 def test_all_arms_get_the_same_prompts_and_seeds(tmp_path, arms):
     server = FakeComfyUI()
+    made = sweep(tmp_path, arms)
     with serving(server):
-        assert not sweep(tmp_path, arms).run([server.url])
+        assert not made.run([server.url])
     seen = {
         (
             graph["3"]["inputs"]["value"],
@@ -50,7 +52,7 @@ def test_all_arms_get_the_same_prompts_and_seeds(tmp_path, arms):
     }
     texts = [("a red circle", None), ("a blue square", "a square")]
     assert seen == {(*text, seed, guidance) for text in texts for seed in (0, 7) for guidance in (2.0, 4)}
-    clips = sweep(tmp_path, arms).clips()
+    clips = made.clips()
     assert len(clips) == 8 and all(clip.reference for clip in clips)
     frames, fps = read(clips[1].path)
     assert frames.shape == (8, 64, 64, 3) and fps == 8 and (frames[:, 0, 0] == 7).all()
@@ -84,14 +86,39 @@ def test_what_is_rendered_is_not_rendered_again(tmp_path, arms):
         assert len(server.runs) == 23 + 4
 
 
+def test_videos_of_an_earlier_graph_or_model_file_are_no_clips(tmp_path, arms):
+    def refuse(number, graph):
+        return "refuse" if graph["13"]["inputs"]["text_guidance"] == 8 else None
+
+    with serving(FakeComfyUI(refuse)) as server:
+        sweep(tmp_path, arms).run([server.url])
+        changed = sweep(tmp_path, [arms[0], read_arm(["strong", GRAPH, "Emu Video Sampler.text_guidance=8"])])
+        assert len(changed.run([server.url])) == 4 and {clip.arm for clip in changed.clips()} == {"weak"}
+        server.models["checkpoints"].append({"name": CHECKPOINT.name, "size": 5, "modified": 1.0})
+        server.behaviour = lambda number, graph: "refuse"
+        newer = sweep(tmp_path, arms)
+        assert len(newer.run([server.url])) == 8 and newer.clips() == []
+
+
+def test_a_reference_of_an_earlier_graph_is_removed(tmp_path, arms):
+    graph = Graph.load(Path(GRAPH))
+    graph.remove("EmuVideoFirstFrame")
+    with serving(FakeComfyUI()) as server:
+        before, after = sweep(tmp_path, arms), sweep(tmp_path, [arms[0], GraphArm("strong", graph, "no first frame")])
+        before.run([server.url])
+        assert all(clip.reference for clip in before.clips())
+        after.run([server.url])
+    assert {clip.arm for clip in after.clips() if clip.reference} == {"weak"} and len(after.clips()) == 8
+
+
 def test_interrupted_sweep_goes_on(tmp_path, arms):
     with serving(FakeComfyUI(lambda number, graph: "die" if number >= 3 else None)) as dying:
         with pytest.raises(ConnectionLost, match="5 of 8 jobs are left"):
             sweep(tmp_path, arms).run([dying.url])
-    server = FakeComfyUI()
+    server, rest = FakeComfyUI(), sweep(tmp_path, arms)
     with serving(server):
-        assert not sweep(tmp_path, arms).run([server.url])
-    assert len(server.runs) == 5 and len(sweep(tmp_path, arms).clips()) == 8
+        assert not rest.run([server.url])
+    assert len(server.runs) == 5 and len(rest.clips()) == 8
 
 
 def test_servers_with_different_files_of_one_name_are_refused(tmp_path, arms):
@@ -113,6 +140,9 @@ def test_servers_with_different_files_of_one_name_are_refused(tmp_path, arms):
         ({"a": {"x": [1, 1]}}, {"b": {"x": [2, 2]}}, False),
         ({"a": {"x": [1, 1]}, "b": {"x": [1, 5]}}, {"a": {"x": [1, 1]}}, True),
         ({"a": {"x": [1, 1]}}, {"a": {"x": [1, 1], "y": [1, 1]}}, False),
+        ({"a": {"x": [1, 1, 2, 1]}}, {"a": {"x": [1, 5, 2, 1]}}, False),
+        ({"a": {"x": [1, 1, 2, 1]}}, {"b": {"x": [1, 5, 2, 5]}}, True),
+        ({"a": {"x": [1, 1, 2, 1]}}, {"b": {"x": [1, 1]}}, False),
     ],
 )
 def test_weights_are_compared_by_size_and_on_each_host_by_time(then, now, same):
@@ -280,7 +310,7 @@ def test_comparisons_that_cannot_be_are_refused(tmp_path, arms, folders):
     [
         ("p.txt", "a dog\n\n# note\n a cat \n", [("001", "a dog"), ("002", "a cat")]),
         ("p.csv", 'id,prompt\nx,"a dog, running"\n,a cat\n', [("x", "a dog, running"), ("002", "a cat")]),
-        ("p.jsonl", '{"prompt": "a dog", "id": 7}\n\n{"prompt": "a cat"}\n', [("7", "a dog"), ("002", "a cat")]),
+        ("p.jsonl", '{"prompt": "a dog", "id": 0}\n\n{"prompt": "a cat"}\n', [("0", "a dog"), ("002", "a cat")]),
     ],
 )
 def test_lists_of_prompts(tmp_path, name, content, expected):

@@ -7,14 +7,15 @@ import random
 import numpy as np
 import pytest
 import torch
+from emu_video.evaluation.intervals import FEW_PROMPTS
 from emu_video.evaluation.juice.questions import QUESTIONS
 from emu_video.evaluation.juice.store import TIE, Answer
 from emu_video.pocket.ablations import __main__ as command
 from emu_video.pocket.ablations import arms, data, recipes
 from emu_video.pocket.ablations.arms import Lab, train_arm
 from emu_video.pocket.ablations.colours import predicted_survival, survival
-from emu_video.pocket.ablations.recipes import ARMS, COMPARISONS, HIGH, LOW, Comparison, Scale, needed
-from emu_video.pocket.ablations.results import compare, win_rates, win_table
+from emu_video.pocket.ablations.recipes import ARMS, COMPARISONS, HIGH, LOW, Scale, Side, needed, sides
+from emu_video.pocket.ablations.results import compare, measures_table, win_rates, win_table
 from emu_video.pocket.ablations.timing import estimate
 from emu_video.pocket.evaluate.reasons import MEASURES
 from emu_video.temporal_layers.attach import attach
@@ -39,7 +40,8 @@ def test_one_command_makes_every_table(finished):
     for each in COMPARISONS:
         assert f"| {each.key} | {each.title} |" in text
     assert all(f"| {arm.name} |" in text for arm in ARMS.values() if arm.name != "direct")
-    assert "| direct, own first frames |" in text and "Survival of mean colours" in text
+    assert "| direct, own first frames |" in text and "| direct, own first frames, guidance 4 |" in text
+    assert "Survival of mean colours" in text
     assert set(estimate(finished, needed(COMPARISONS), [0], COMPARISONS).values()) == {0}
 
 
@@ -173,13 +175,41 @@ def test_few_pairs_resolve_nothing():
 def test_the_table_stands_beside_the_paper():
     good = {key: 1.0 if key in ("motion", "temporal") else 0.5 for reasons in MEASURES.values() for key in reasons}
     bad = dict.fromkeys(good, 0.5)
-    each: Comparison = COMPARISONS[0]
-    found = {(each.first, True, p, 0): good for p in range(4)} | {(each.second, True, p, 0): bad for p in range(4)}
-    row = win_table({"a": compare(found, each)}).splitlines()[-1]
+    first, second = COMPARISONS[0].sides
+    found = {(first, p, 0): good for p in range(8)} | {(second, p, 0): bad for p in range(8)}
+    row = win_table({"a1": compare(found, COMPARISONS[0])}).splitlines()[-1]
     assert row == (
-        "| a | factorised against direct text to video | 70.5 / 63.3 | 100 (100 to 100), 0 ties | reproduced "
-        "| 100 (100 to 100), 0 ties | reproduced | motion, temporal |"
+        "| a1 | factorised against direct text to video with guidance 2 | 70.5 / 63.3 | 100 (68 to 100), 0 ties "
+        "| reproduced | 100 (68 to 100), 0 ties | reproduced | motion, temporal |"
     )
+
+
+def test_fewer_captions_than_intervals_need_resolve_nothing():
+    rates = win_rates(simulated(FEW_PROMPTS - 1, 3, 1.0))["quality"]
+    assert (rates.rate, rates.high, rates.direction) == (1, 1, "not resolved") and rates.low > 0.5
+    assert win_rates(simulated(FEW_PROMPTS, 3, 1.0))["quality"].direction == "reproduced"
+
+
+def test_direct_is_compared_with_both_guidances():
+    """The videos of a2 have the same weights and captions, and a folder of their own."""
+    (first, usual), (again, strong) = (each.sides for each in COMPARISONS[:2])
+    assert first == again == Side("factorised", True) and usual.arm == strong.arm == "direct"
+    assert (usual.guidance, strong.guidance) == (recipes.TEXT_GUIDANCE, recipes.PICTURE_GUIDANCE)
+    assert [each.folder for each in sides(COMPARISONS[:2])] == [
+        "direct_own_frames", "direct_own_frames_guidance_4", "factorised_own_frames",
+    ]  # fmt: skip
+
+
+def test_measures_have_intervals_over_captions_and_a_row_for_unseen_words():
+    values = dict.fromkeys((key for reasons in MEASURES.values() for key in reasons), 1.0)
+    side, other = Side("factorised", True), Side("factorised")
+    found = {(each, p, s): values | {"spatial": p % 2} for each in (side, other) for p in range(16) for s in range(3)}
+    rows = [line.split(" | ") for line in measures_table(found, {1, 3}).splitlines()]
+    assert [row[0] for row in rows[2:]] == [
+        "| factorised, own first frames", "| factorised, own first frames, unseen", "| factorised",
+    ]  # fmt: skip
+    spatial = [row[rows[0].index("spatial")] for row in rows[2:]]
+    assert spatial == ["0.50 (0.25 to 0.75)", "1.00 (1.00 to 1.00)", "0.50 (0.25 to 0.75)"]  # as 16 values, not 48
 
 
 def test_predicted_survival_is_that_of_the_closed_form():

@@ -92,7 +92,11 @@ function draw() {
   $("submit").disabled = sending || !questions.every(q => answers[q.key].side && answers[q.key].reasons.size)
 }
 
-function focusOn(i) { if (i !== current) { current = i; draw() } }
+/* No draw(): a click on a checkbox has no effect if the click on its block replaces it. */
+function focusOn(i) {
+  current = i
+  for (const [n, block] of [...$("questions").children].entries()) block.classList.toggle("current", n === i)
+}
 function choose(i, side) { current = i; answers[questions[i].key].side = side; draw() }
 function tick(i, n) {
   current = i

@@ -38,6 +38,16 @@ function chart(reasons, labels) {
   return root
 }
 
+function blocks(outcomes, data, suffix) {
+  return Object.entries(outcomes).flatMap(([key, outcome]) => {
+    const title = document.createElement("h2")
+    title.textContent = data.questions[key] + suffix
+    return [title, table(["pairs", "votes", "A wins", "95 % interval", "split", "complete", "Fleiss' κ"],
+      [[outcome.pairs, outcome.votes, percent(outcome.win_rate), `${percent(outcome.low)} to ${percent(outcome.high)}`,
+        percent(outcome.split), percent(outcome.complete), number(outcome.kappa)]]), chart(outcome.reasons, data.labels)]
+  })
+}
+
 async function refresh() {
   try {
     const response = await fetch("/api/results")
@@ -45,13 +55,8 @@ async function refresh() {
     const data = await response.json()
     document.getElementById("a").textContent = data.arms.a
     document.getElementById("b").textContent = data.arms.b
-    document.getElementById("outcomes").replaceChildren(...Object.entries(data.outcomes).flatMap(([key, outcome]) => {
-      const title = document.createElement("h2")
-      title.textContent = data.questions[key]
-      return [title, table(["pairs", "votes", "A wins", "95 % interval", "split", "complete", "Fleiss' κ"],
-        [[outcome.pairs, outcome.votes, percent(outcome.win_rate), `${percent(outcome.low)} to ${percent(outcome.high)}`,
-          percent(outcome.split), percent(outcome.complete), number(outcome.kappa)]]), chart(outcome.reasons, data.labels)]
-    }))
+    document.getElementById("outcomes").replaceChildren(...blocks(data.outcomes, data, ""))
+    document.getElementById("reader").replaceChildren(...blocks(data.reader, data, " (automatic judge)"))
     document.getElementById("raters").replaceChildren(table(["rater", "pairs", "known answers right", "repeats alike", "counts"],
       Object.entries(data.raters).map(([name, r]) => [name, r.votes, percent(r.known_right), percent(r.repeats_alike), r.counts ? "yes" : "no"])))
     document.getElementById("error").textContent = ""

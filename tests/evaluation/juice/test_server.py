@@ -13,7 +13,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from emu_video.evaluation.juice.questions import QUESTIONS
 from emu_video.evaluation.juice.server import make_app, rater_path, results_path
-from emu_video.evaluation.juice.session import Session
+from emu_video.evaluation.juice.session import Session, find_pairs
 from emu_video.evaluation.videos import read
 
 ANSWERS = {key: {"side": "left", "reasons": [question.reasons[0].key]} for key, question in QUESTIONS.items()}
@@ -77,12 +77,33 @@ def test_prompts_come_from_text_files_or_names(session):
     }  # fmt: skip
 
 
+def test_pairs_of_one_prompt_are_known(tmp_path):
+    for name, text in (("cat_0", ""), ("cat_1", ""), ("x", "a dog runs"), ("y", "a dog runs")):
+        for arm in ("ours", "theirs"):
+            (tmp_path / arm).mkdir(exist_ok=True)
+            (tmp_path / arm / f"{name}.mp4").write_bytes(b"")
+        if text:
+            (tmp_path / "ours" / f"{name}.txt").write_text(text)
+    pairs, lacking = find_pairs(tmp_path / "ours", tmp_path / "theirs", {})
+    assert {name: pair.group for name, pair in pairs.items()} == {
+        "cat_0": "cat", "cat_1": "cat", "x": "a dog runs", "y": "a dog runs",
+    }  # fmt: skip
+    assert lacking == [] and pairs["cat_0"].prompt == "cat 0"
+
+
+def test_names_that_only_one_folder_has_are_said(folders, tmp_path):
+    lines: list[str] = []
+    Session(*folders, tmp_path / "session", report=lines.append)
+    assert lines[0] == "Left out, because one folder lacks them: alone."
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
         ({"rater": ""}, "Write your name"),
         ({"rater": "x" * 41}, "Write your name"),
         ({"rater": "a\u0000b"}, "printable"),
+        ({"rater": " Reader"}, "that of the automatic judge"),
         ({"rater": 5}, "as text"),
         ({}, "needs rater"),
     ],

@@ -86,6 +86,27 @@ def test_inattentive_raters_do_not_count():
     assert (outcome.pairs, outcome.votes, outcome.win_rate) == (5, 5, 1.0)
 
 
+def test_pairs_of_one_prompt_count_as_one_in_intervals():
+    votes = [vote("r", f"p{i}_{seed}", "a") for i in range(8) for seed in range(10)]
+    prompts = {each.name: each.name.split("_")[0] for each in votes}
+    outcome = statistics.outcomes(votes, prompts)["quality"]
+    assert (outcome.pairs, outcome.wins, outcome.win_rate) == (80, 80, 1)
+    assert (outcome.low, outcome.high) == (pytest.approx(0.6756, abs=1e-4), 1)  # Wilson's of 8 of 8
+    agreement = statistics.agreement_of(votes, votes, prompts)["quality"]
+    assert (agreement.pairs, agreement.share, agreement.low) == (80, 1, outcome.low)
+    alone = statistics.outcomes(votes[:20])["quality"]
+    assert (alone.low, alone.high) == (pytest.approx(0.8389, abs=1e-4), 1)  # 20 of 20
+
+
+def test_the_reader_is_not_pooled_with_people():
+    votes = [vote(rater, f"p{i}", arm) for rater, arm in (("ann", "b"), ("reader", "a")) for i in range(20)]
+    result = statistics.summary(votes)
+    people, reader = result["outcomes"]["quality"], result["reader"]["quality"]
+    assert (people["votes"], people["win_rate"], people["high"]) == (20, 0, pytest.approx(0.1611, abs=1e-4))
+    assert (reader["votes"], reader["win_rate"]) == (20, 1)
+    assert set(result["raters"]) == {"ann", "reader"} and statistics.summary(votes[:20])["reader"] == {}
+
+
 def test_no_votes_give_no_numbers():
     result = statistics.summary([])
     assert result["outcomes"]["quality"]["win_rate"] is None

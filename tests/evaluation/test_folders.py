@@ -1,0 +1,29 @@
+"""Which prompt and seed a video of a folder has."""
+
+import pytest
+from emu_video.evaluation.folders import clips_of
+
+PROMPTS = {"cat": "a cat", "cat_2": "two cats", "ucf_001": "archery"}
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts", "group", "seed", "text"),
+    [
+        ("cat", PROMPTS, "cat", 0, "a cat"),
+        ("cat_1", PROMPTS, "cat", 1, "a cat"),
+        ("cat_2", PROMPTS, "cat_2", 0, "two cats"),
+        ("cat_2_5", PROMPTS, "cat_2", 5, "two cats"),
+        ("cat_007", PROMPTS, "cat", 7, "a cat"),
+        ("ucf_001", PROMPTS, "ucf_001", 0, "archery"),
+        ("ucf_002", PROMPTS, "ucf_002", 0, ""),
+        ("cat_2", {}, "cat", 2, ""),
+        ("cat_0", {}, "cat", 0, ""),
+        ("AnimateDiff_00001", {}, "AnimateDiff_00001", 0, ""),
+        ("AnimateDiff_00001_", {}, "AnimateDiff_00001_", 0, ""),
+        ("_5", {}, "_5", 0, ""),
+    ],
+)
+def test_prompt_and_seed_of_a_name(tmp_path, name, prompts, group, seed, text):
+    (tmp_path / f"{name}.mp4").write_bytes(b"")
+    (clip,) = clips_of("arm", tmp_path, prompts)
+    assert (clip.group, clip.seed, clip.prompt) == (group, seed, text)
