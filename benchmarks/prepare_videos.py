@@ -28,7 +28,7 @@ def main(folder: Path, count: int) -> None:
                 cv2.circle(picture, (20 + 3 * time, SIDE // 2), 14, (255, 255, 255), -1)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
             container.mux(stream.encode(None))
-        (folder / f"{number:05d}.txt").write_text(f"a {COLOURS[number % 3]} circle moving right")
+        (folder / f"{number:05d}.txt").write_text(f"a {COLOURS[number % 3]} circle moving right", "utf-8")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,15 @@ SAMPLES = 16  # values read from every tensor
 def fingerprint(module: nn.Module, patcher: comfy.model_patcher.ModelPatcher | None = None) -> str:
     """Return a digest of names, shapes and sixteen evenly spaced numbers of every weight of `module`.
 
-    patcher: its patches (LoRAs) are included. A few values per weight are enough, because finetunes differ in all
-    weights.
+    patcher: its patches (LoRAs) are included. ComfyUI may have applied them to `module` or not, so the weights before
+    are read from its backup. A few values per weight are enough, because finetunes differ in all weights.
     """
-    state = _digest(module.state_dict())
+    weights = module.state_dict()
+    if patcher is not None:
+        (name,) = (name for name, each in patcher.model.named_modules() if each is module)
+        keys = {f"{name}.{key}" if name else key: key for key in weights}
+        weights = weights | {keys[key]: saved.weight for key, saved in patcher.backup.items() if key in keys}
+    state = _digest(weights)
     for key, patches in sorted(getattr(patcher, "patches", {}).items(), key=lambda item: str(item[0])):
         for number, found in enumerate(_leaves(patches)):
             _add(state, f"{key}.{number}", found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 def start() -> None:
@@ -19,6 +20,27 @@ def start() -> None:
 
     folders.register()
     pocket.register()
+
+
+def load_checkpoint(name: str) -> tuple[Any, Any, Any]:
+    """Return MODEL, CLIP and VAE of an image checkpoint: a path, or a name in models/checkpoints.
+
+    CLIP or VAE is None if the file does not contain it.
+
+    Raises:
+        ValueError: the file is missing, damaged or not an image checkpoint.
+    """
+    import comfy.sd
+
+    path = find("checkpoints", name)
+    try:
+        model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(path)
+    except Exception as error:  # of any class, for a damaged file
+        reason = str(error).strip() or type(error).__name__
+        raise ValueError(f"{name} cannot be read as an image checkpoint ({reason}): choose another file.") from error
+    if model is None:
+        raise ValueError(f"{name} has no diffusion model: choose an image checkpoint.")
+    return model, clip, vae
 
 
 def find(folder: str, name: str) -> str:

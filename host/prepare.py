@@ -93,7 +93,7 @@ def encoders(
             "clip_layer": clip.layer_idx,
             "latent_format": [type(latent_format).__name__, latent_format.scale_factor],
         },
-        base={"name": base, "hash": fingerprint(model.model.diffusion_model)},
+        base={"name": base, "hash": fingerprint(model.model.diffusion_model, model)},
     )
 
 

@@ -98,8 +98,11 @@ def main(given: list[str] | None = None) -> None:
             prepared = prepare(args.folder, output, _encoders(args), settings, _Progress())
     except (ValueError, RuntimeError) as error:
         sys.exit(f"\n{error}")
-    except (NotADirectoryError, FileExistsError) as error:
-        sys.exit(f"\n{output} cannot be a folder ({error.strerror}): choose another --output.")
+    except OSError as error:
+        sys.exit(
+            f"\n{error.filename or output} cannot be read or written ({error.strerror}): change its permissions, or "
+            "choose another --output."
+        )
     except KeyboardInterrupt:
         sys.exit(f"\nStopped. Finished parts are kept in {output}: run the same command again to continue.")
     print(f"\n\n{prepared.report}\n")
@@ -115,9 +118,7 @@ def _encoders(args: argparse.Namespace):
     from . import prepare
 
     logging.getLogger().setLevel(logging.WARNING)
-    model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(headless.find("checkpoints", args.checkpoint))
-    if model is None:
-        raise ValueError(f"{args.checkpoint} has no diffusion model: choose an image checkpoint.")
+    model, clip, vae = headless.load_checkpoint(args.checkpoint)
     if args.vae:
         vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(headless.find("vae", args.vae)))
     encoders = prepare.encoders(model, clip, vae)

@@ -42,39 +42,40 @@ def prior_clips(
     clips: Clips,
     encode: Callable[[str], Conds],
     folder: Path,
+    should_stop: Callable[[], bool] | None = None,
 ) -> MemoryClips:
     """Return videos of the recipe's `prior_prompts` by the layers that training starts from, in the size of the clips.
 
-    Layers that read known frames continue a first frame, which the image model makes. The videos are written into
+    Layers that read known frames continue a first frame, which the image model makes. Each video is written into
     `folder`, and read again when a run continues.
 
     Args:
         layers: state dict and info of the layers.
+        should_stop: called after each video.
 
     Raises:
-        InterruptProcessingException: the user pressed Cancel.
+        InterruptProcessingException: the user pressed Cancel, or `should_stop` returned True.
     """
     captions = expand(recipe.prior_prompts, recipe.prior_clips, recipe.seed)
     made_by = {
         "captions": captions, "seed": recipe.seed, "steps": recipe.sample_steps, "clips": clips.key,
-        "base": fingerprint(model.model.diffusion_model), "layers": fingerprint_of(layers[0]),
+        "base": fingerprint(model.model.diffusion_model, model), "layers": fingerprint_of(layers[0]),
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()
-    path = folder / f"prior-{key[:12]}.safetensors"
+    files = [folder / f"prior-{key[:12]}" / f"{number:05}.safetensors" for number in range(len(captions))]
     texts = {caption: encode(caption) for caption in dict.fromkeys(captions)}
-    if path.is_file():
-        latents = load_file(path)["latents"]
-    else:
+    if missing := [number for number, file in enumerate(files) if not file.is_file()]:
         maker = _Maker(model, layers, clips.null, clips.shape(0), recipe.sample_steps)
-        bar, videos = comfy.utils.ProgressBar(len(captions)), []
-        for number, caption in enumerate(tqdm(captions, desc="videos of known motions", unit="video")):
-            videos.append(maker.video(texts[caption], mixed_seed(recipe.seed, number)))
+        bar = comfy.utils.ProgressBar(len(missing))
+        for number in tqdm(missing, desc="videos of known motions", unit="video"):
+            video = maker.video(texts[captions[number]], mixed_seed(recipe.seed, number))
+            with written_whole(files[number]) as temporary:
+                save_file({"latents": video}, temporary)
             bar.update(1)
             comfy.model_management.throw_exception_if_processing_interrupted()
-        latents = torch.stack(videos)
-        folder.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as temporary:
-            save_file({"latents": latents}, temporary)
+            if should_stop and should_stop():
+                raise comfy.model_management.InterruptProcessingException
+    latents = torch.stack([load_file(file)["latents"] for file in files])
     return MemoryClips(
         latents, [texts[caption] for caption in captions], clips.null, fps=clips.fps, captions=captions, key=key
     )

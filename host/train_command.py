@@ -15,6 +15,8 @@ from pathlib import Path
 
 from . import headless
 
+STOPPED = "Stopped. Run this command again to continue."
+
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     from ..training.recipe import names
@@ -34,6 +36,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def main(given: list[str] | None = None) -> None:
     args = arguments(given)
     headless.start()
+    from comfy.model_management import InterruptProcessingException
+
     from ..training.checkpoint import DiskFull
     from ..training.recipe import load_recipe
 
@@ -42,12 +46,13 @@ def main(given: list[str] | None = None) -> None:
         print(_train(args, recipe))
     except (ValueError, OSError, DiskFull) as error:
         sys.exit(f"\n{error}")
+    except InterruptProcessingException:  # between the videos of prior_prompts
+        sys.exit(f"\n{STOPPED}")
 
 
 def _train(args: argparse.Namespace, recipe) -> str:
     """Train in this process, which may be one of several that torchrun started. Return the line to print."""
     import comfy.model_management
-    import comfy.sd
     import torch
 
     from ..temporal_layers.formats import load
@@ -60,9 +65,7 @@ def _train(args: argparse.Namespace, recipe) -> str:
     logging.getLogger().setLevel(logging.WARNING)
     stop = _Stop()
     with torch.inference_mode(), processes(comfy.model_management.get_torch_device()) as group:
-        model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(headless.find("checkpoints", args.checkpoint))
-        if model is None:
-            raise ValueError(f"{args.checkpoint} has no diffusion model: choose an image checkpoint.")
+        model, clip, vae = headless.load_checkpoint(args.checkpoint)
         progress = _Progress() if group.is_first else None
 
         def on_samples(samples, fps: float) -> None:
@@ -83,7 +86,7 @@ def _train(args: argparse.Namespace, recipe) -> str:
         )
     if not group.is_first:
         return ""
-    how = "Stopped. Run this command again to continue." if trained.stopped else "Done."
+    how = STOPPED if trained.stopped else "Done."
     return f"\n{how} {trained.file}: temporal layers after {trained.info.training['steps']} steps."
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ from ..temporal_layers.layers import TemporalLayers
 from ..temporal_layers.noise import Discrete
 from ..training.clips import Clips, Conds, ShardedClips, check_base
 from ..training.distributed import ALONE, Processes
-from ..training.loop import Progress, Result
+from ..training.loop import Progress, Result, optimiser_class
 from ..training.low_rank import make_low_rank, merged
 from ..training.prior import Joined
 from ..training.recipe import Recipe, Stage
@@ -73,65 +73,108 @@ def train_recipe(
 
     Raises:
         ValueError: recipe, clips, layers and checkpoint do not match, or do not fit into memory.
+        InterruptProcessingException: stopped between the videos of `prior_prompts`.
     """
-    base = {"name": identify_base(model.model.diffusion_model), "hash": fingerprint(model.model.diffusion_model)}
+    unet = model.model.diffusion_model
+    base = {"name": identify_base(unet), "hash": fingerprint(unet, model)}
     state_dict, info = start(model, recipe, base["name"], given)
-    check_checkpoint(model, recipe, base["name"])
+    warn_of_distilled(model)
+    datasets = stage_clips(model, recipe, clips, info, base)
     sampling = _sampling(recipe, encode, info)
-    settings = layers_settings(recipe, given)
     prior = None
     result = None
-    for number, stage in enumerate(recipe.stages):
-        data = _clips(clips, stage)
-        check_base(data, base)
+    for number, (stage, own) in enumerate(zip(recipe.stages, datasets, strict=True)):
+        data = own
         fresh = recipe.start == "fresh" and number == 0
         before = "fresh" if fresh else info.family if number == 0 else recipe.stages[number - 1].name
+        settings = layers_settings(recipe, None if fresh else state_dict)
         run = Run(folder, recipe.title, recipe.seed, base, before, settings)
         if recipe.prior_prompts:
-            check_prediction(info, stage_info(info, data, stage, run), stage)
             if prior is None:
                 prior = _prior(
-                    model, recipe, (state_dict, info), clips=data, encode=encode, folder=folder, processes=processes
-                )
+                    model, recipe, (state_dict, info), clips=data, encode=encode, folder=folder, processes=processes,
+                    should_stop=should_stop,
+                )  # fmt: skip
             data = Joined(data, prior)
         info = stage_info(info, data, stage, run)
-        check_sizes(data, info)
-        check_memory(model, recipe, stage, info, data)
-        for warning in warnings(data, stage, fresh=fresh):
+        for warning in warnings(data, stage, info, fresh=fresh):
             logging.warning("Emu Video: %s", warning)
-        with torch.inference_mode(False):
-            layers = TemporalLayers.of(info)
-            layers.load_state_dict({key: value.clone().float() for key, value in state_dict.items()})
-            if recipe.low_rank:
-                make_low_rank(layers, info, recipe.low_rank, recipe.seed)
-        with trainable(
+        result = None  # frees the weights of the stage before
+        result = _train_stage(
             model,
-            layers,
-            dtype=torch.bfloat16 if stage.precision == "bfloat16" else torch.float32,
-            checkpointing=stage.gradient_checkpointing,
-            compiled=stage.compile,
-        ) as network:
-            result = train_layers(
-                layers,
-                network,
-                data,
-                stage,
-                info,
-                run,
-                processes=processes,
-                save_as=getattr(torch, recipe.save_as),
-                on_step=_for_stage(on_step, stage),
-                on_samples=on_samples and (lambda samples, fps=info.fps: on_samples(samples, fps)),
-                sampling=sampling,
-                should_stop=should_stop,
-                echo=echo,
-            )
+            recipe,
+            stage,
+            (state_dict, info),
+            clips=data,
+            run=run,
+            processes=processes,
+            on_step=_for_stage(on_step, stage),
+            on_samples=on_samples and (lambda samples, fps=info.fps: on_samples(samples, fps)),
+            sampling=sampling,
+            should_stop=should_stop,
+            echo=echo,
+        )
         state_dict = {key: value.cpu() for key, value in merged(result.average["layers"]).items()}
         info = replace(info, training={**info.training, "steps": result.step})
         if result.stopped:
             break
     assert result is not None
     return Trained(state_dict, info, folder / f"{stage.name}.safetensors", result, result.stopped)
+
+
+def stage_clips(
+    model: comfy.model_patcher.ModelPatcher,
+    recipe: Recipe,
+    clips: Clips | Path,
+    info: LayersInfo,
+    base: dict[str, str],
+) -> list[Clips]:
+    """Return the clips of each stage. info: of the layers at the start.
+
+    Raises:
+        ValueError: one of the stages cannot be trained.
+    """
+    found = []
+    run = Run(Path(), recipe.title, recipe.seed, base, "")
+    for stage in recipe.stages:
+        data = _clips(clips, stage)
+        check_base(data, base)
+        before, info = info, stage_info(info, data, stage, run)
+        check_checkpoint(model, stage, info)
+        if recipe.prior_prompts:
+            check_prediction(before, info, stage)
+        check_sizes(data, info)
+        check_memory(model, recipe, stage, info, data)
+        optimiser_class(stage.settings())
+        found.append(data)
+    return found
+
+
+def _train_stage(
+    model: comfy.model_patcher.ModelPatcher,
+    recipe: Recipe,
+    stage: Stage,
+    before: Layers,
+    *,
+    clips: Clips,
+    run: Run,
+    **options: Any,
+) -> Result:
+    """Train a copy of the layers `before` by one stage. options: see `train_layers`."""
+    state_dict, info = before
+    with torch.inference_mode(False):
+        layers = TemporalLayers.of(info)
+        layers.load_state_dict({key: value.clone().float() for key, value in state_dict.items()})
+        if recipe.low_rank:
+            make_low_rank(layers, info, recipe.low_rank, recipe.seed)
+    with trainable(
+        model,
+        layers,
+        dtype=torch.bfloat16 if stage.precision == "bfloat16" else torch.float32,
+        checkpointing=stage.gradient_checkpointing,
+        compiled=stage.compile,
+    ) as network:
+        return train_layers(layers, network, clips, stage, info, run, save_as=getattr(torch, recipe.save_as), **options)
 
 
 def check_prediction(before: LayersInfo, after: LayersInfo, stage: Stage) -> None:
@@ -144,10 +187,13 @@ def check_prediction(before: LayersInfo, after: LayersInfo, stage: Stage) -> Non
         )
 
 
-def layers_settings(recipe: Recipe, given: Layers | None) -> dict[str, Any]:
-    """Return what the layers at the start of a run depend on, so that it is not continued with others."""
+def layers_settings(recipe: Recipe, state_dict: Mapping[str, Tensor] | None) -> dict[str, Any]:
+    """Return what the layers at the start of a stage depend on, so that its checkpoint is not resumed with others.
+
+    state_dict: their weights, or None for fresh layers.
+    """
     made = {name: getattr(recipe, name) for name in ("train", "placement", "extra_convolution", "low_rank")}
-    return made | {"layers": fingerprint_of(given[0])[:12] if given and recipe.start == "given" else "fresh"}
+    return made | {"layers": "fresh" if state_dict is None else fingerprint_of(state_dict)[:12]}
 
 
 def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, given: Layers | None) -> Layers:
@@ -195,15 +241,18 @@ def start(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str, gi
     return state_dict, info
 
 
-def check_checkpoint(model: comfy.model_patcher.ModelPatcher, recipe: Recipe, base: str) -> None:
-    """Raise ValueError for a checkpoint that predicts v under a stage for eps; warn of a distilled one."""
+def check_checkpoint(model: comfy.model_patcher.ModelPatcher, stage: Stage, info: LayersInfo) -> None:
+    """Raise ValueError for a checkpoint that predicts v under a stage for eps. info: see `stage_info`."""
     prediction, _ = native_schedule(without_layers(model))
-    for stage in recipe.stages:
-        if stage.prediction == "eps" and prediction == "v":
-            raise ValueError(
-                f"Stage {stage.name} trains layers for eps, but this {base} checkpoint predicts v: set prediction to "
-                "base or v, or use an eps checkpoint."
-            )
+    if info.prediction == "eps" and prediction == "v":
+        raise ValueError(
+            f"Stage {stage.name} trains layers for eps, but this {info.base} checkpoint predicts v: set prediction to "
+            "v, or use an eps checkpoint."
+        )
+
+
+def warn_of_distilled(model: comfy.model_patcher.ModelPatcher) -> None:
+    """Log a warning if the name of the checkpoint's file says that it is distilled."""
     name = file_name(model)
     if any(word in name.lower() for word in DISTILLED):
         logging.warning(
@@ -296,12 +345,13 @@ def _prior(
     encode: Callable[[str], Conds] | None,
     folder: Path,
     processes: Processes,
+    should_stop: Callable[[], bool] | None,
 ) -> Clips:
     if encode is None:
         raise ValueError("prior_prompts needs a text encoder: connect a CLIP, or use a checkpoint that contains one.")
     if not processes.is_first:
-        processes.wait()  # the first process writes the file that the others read
-    videos = prior_clips(model, recipe, layers, clips=clips, encode=encode, folder=folder)
+        processes.wait()  # the first process writes the files that the others read
+    videos = prior_clips(model, recipe, layers, clips=clips, encode=encode, folder=folder, should_stop=should_stop)
     if processes.is_first:
         processes.wait()
     return videos

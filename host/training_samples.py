@@ -46,7 +46,7 @@ def save_samples(folder: Path, frames: Tensor, samples: Samples, fps: float) -> 
         Types.VideoComponents(images=side_by_side[:, :height, :width], frame_rate=_rate(fps))
     )
     video.save_to(str(path.with_name(f"{path.name}.mp4")))
-    path.with_name(f"{path.name}.txt").write_text("\n".join(samples.captions) + "\n")
+    path.with_name(f"{path.name}.txt").write_text("\n".join(samples.captions) + "\n", "utf-8")
     logging.info("Emu Video: samples of step %d are in %s.", samples.step, path.parent)
     return sheet[None]
 

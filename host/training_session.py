@@ -144,7 +144,7 @@ def publish(trained: Trained, name: str) -> str:
     unfinished = target.with_name(f".{target.name}.part")
     shutil.copyfile(trained.file, unfinished)
     unfinished.replace(target)
-    return target.name
+    return str(target.relative_to(Path(folder_paths.models_dir) / TEMPORAL_LAYERS))
 
 
 def given_layers(model: comfy.model_patcher.ModelPatcher) -> Layers | None:

@@ -79,7 +79,7 @@ def _download(release: str, sha256: str) -> Path:
     shutil.rmtree(download, ignore_errors=True)
     download.mkdir(parents=True)
     requirement = download / "requirement.txt"
-    requirement.write_text(f"{PACKAGE}=={release} --hash=sha256:{sha256}\n")
+    requirement.write_text(f"{PACKAGE}=={release} --hash=sha256:{sha256}\n", "utf-8")
     # Without build isolation pip reads the archive's metadata with the pinned setuptools, and downloads no other one.
     options = ["--require-hashes", "--no-deps", "--no-binary", PACKAGE, "--no-build-isolation"]
     options += ["--ignore-requires-python", "--quiet", "--dest", download, "--requirement", requirement]

@@ -7,11 +7,13 @@ import itertools
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+BEFORE_ENCODING = {"read_text": 0, "write_text": 1}  # number of arguments
 
 
 @pytest.mark.parametrize(
@@ -28,17 +30,36 @@ def test_pre_commit_has_the_pinned_versions():
     assert len(found) == 2 and set(found) <= set(pinned)
 
 
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    """Yield (name of the file, syntax tree) of all source files but those of the tests."""
+    for file in sorted(ROOT.glob("*/**/*.py")):
+        name = file.relative_to(ROOT)
+        if name.parts[0] != "tests" and not any(part.startswith(".") for part in name.parts):
+            yield str(name), ast.parse(file.read_text("utf-8"))
+
+
 def test_no_text_without_use():
     """A text that lacks its parentheses falls into two statements, and its end is lost."""
     found = []
-    for file in sorted(ROOT.glob("*/**/*.py")):
-        if any(part.startswith(".") for part in file.relative_to(ROOT).parts):
-            continue
-        for parent in ast.walk(ast.parse(file.read_text())):
+    for name, tree in sources():
+        for parent in ast.walk(tree):
             body = getattr(parent, "body", [])
             for before, each in itertools.pairwise(body if isinstance(body, list) else []):
                 if isinstance(each, ast.Expr) and _is_text(each.value) and not _documents(before, parent):
-                    found.append(f"{file.relative_to(ROOT)}:{each.lineno}")
+                    found.append(f"{name}:{each.lineno}")
+    assert not found
+
+
+def test_text_files_have_an_encoding():
+    """Without one, Windows uses the encoding of its language."""
+    found = [
+        f"{name}:{call.lineno}"
+        for name, tree in sources()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and len(call.args) + len(call.keywords) <= BEFORE_ENCODING.get(call.func.attr, -1)
+    ]
     assert not found
 
 

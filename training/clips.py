@@ -20,7 +20,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -126,7 +126,7 @@ class Index:
                 "choose the folder that it writes."
             )
         try:
-            entries = json.loads(path.read_text())
+            entries = json.loads(path.read_text("utf-8"))
             if entries["format_version"] != FORMAT_VERSION:
                 raise ValueError(
                     f"{path} has format version {entries['format_version']}, this Emu Video reads {FORMAT_VERSION}: "
@@ -137,7 +137,7 @@ class Index:
             known = {field.name: entries[field.name] for field in fields(cls) if field.name != "downscale"}
             known["downscale"] = entries.get("downscale", 1)  # datasets of earlier versions have no smaller video
             return cls(**known | {"clips": clips, "size": tuple(entries["size"])})
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is damaged ({error}): prepare the clips again.") from None
 
 
@@ -152,6 +152,7 @@ class ShardedClips:
         self.base = self.index.base
         if not self.index.clips:
             raise ValueError(f"{folder} has no clips: prepare at least one that is long enough.")
+        self._open = lru_cache(maxsize=64)(partial(_open, folder))
         self._shapes = self._check()
         self.null = self._text(self._open(self.index.clips[0].shard), 0)
 
@@ -193,14 +194,6 @@ class ShardedClips:
             shapes[name] = tuple(shape)
         return shapes
 
-    @lru_cache(maxsize=64)  # noqa: B019  (open files, which the dataset outlives)
-    def _open(self, name: str) -> Any:
-        path = self.folder / name
-        try:
-            return safe_open(path, framework="pt").__enter__()
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{path} is missing or damaged ({error}): prepare the clips again.") from None
-
     @staticmethod
     def _text(shard: Any, row: int) -> Conds:
         conds = {}
@@ -208,6 +201,14 @@ class ShardedClips:
             if name in TEXT or name.startswith(PREFIX):
                 conds[TEXT.get(name, name.removeprefix(PREFIX))] = shard.get_slice(name)[row].float()
         return conds
+
+
+def _open(folder: Path, name: str) -> Any:
+    path = folder / name
+    try:
+        return safe_open(path, framework="pt").__enter__()
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is missing or damaged ({error}): prepare the clips again.") from None
 
 
 class MemoryClips:

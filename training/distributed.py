@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -89,6 +90,7 @@ class Processes:
 
 
 ALONE = Processes()
+TIMEOUT = timedelta(hours=24)  # for the first process to make videos (prior_prompts, samples) while the others wait
 
 
 @contextmanager
@@ -100,7 +102,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield Processes(dist.get_rank(), count)
     finally:

@@ -32,10 +32,12 @@ class KnownFrames:
     turn_round: float = 0.0
 
     def mask(self, frames: int, generator: torch.Generator) -> Tensor:
-        """Return bool [frames], True for a given frame."""
+        """Return bool [frames], True for a given frame. Raises ValueError for too few frames."""
         if self.pattern == "mixed":
             return random_known(1, frames, generator)[0]
         mask = torch.zeros(frames, dtype=torch.bool)
+        if self.downscale == 1 and (self.pattern == "first few" or (self.pattern == "every n-th" and not self.factor)):
+            _check_room(frames)
         if self.downscale > 1:
             mask[:] = True
         elif self.pattern == "every n-th" and self.factor:
@@ -87,9 +89,7 @@ def random_known(count: int, frames: int, generator: torch.Generator) -> Tensor:
     Four in ten clips know the first frame, two the first and last, two the first K (2 to half of the frames), and two
     every n-th frame from a random start.
     """
-    if frames < 4:
-        raise ValueError(f"Clips of {frames} frames leave too little to fill in: use 4 frames or more.")
-
+    _check_room(frames)
     mask = torch.zeros(count, frames, dtype=torch.bool)
     for row, kind in zip(mask, torch.randint(0, 10, (count,), generator=generator).tolist(), strict=True):
         if kind < 4:
@@ -102,6 +102,11 @@ def random_known(count: int, frames: int, generator: torch.Generator) -> Tensor:
             step = draw(2, frames // 2, generator)
             row[draw(0, step - 1, generator) :: step] = True
     return mask
+
+
+def _check_room(frames: int) -> None:
+    if frames < 4:
+        raise ValueError(f"Clips of {frames} frames leave too little to fill in: use 4 frames or more.")
 
 
 def turn_round(mask: Tensor, turned: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def write_rows(path: Path, rows: list[Row]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     with written_whole(path) as temporary:
-        temporary.write_text(text.getvalue())
+        temporary.write_text(text.getvalue(), "utf-8")
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -119,7 +119,7 @@ def read_rows(path: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
     except (ValueError, TypeError, csv.Error):
         logging.warning("Emu Video: the log %s cannot be read, so a new log starts.", path)

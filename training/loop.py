@@ -124,6 +124,7 @@ def train(
     run: Mapping[str, Any] | None = None,
     processes: Processes = ALONE,
     on_step: Callable[[Progress], None] | None = None,
+    before_save: Callable[[int, States, States], None] | None = None,
     on_save: Callable[[int, States, States], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     echo: bool = True,
@@ -134,7 +135,9 @@ def train(
 
     Args:
         run: settings that identify the run; a checkpoint with other settings is refused.
-        on_save: called with the step, the averaged and the raw weights after each checkpoint, in the first process.
+        before_save: called with the step, the averaged and the raw weights before each checkpoint, in the first
+            process. An error that it raises ends the run and keeps the last checkpoint.
+        on_save: called with the same after each checkpoint, in the first process.
         should_stop: called after each step; if it returns True, the run saves a checkpoint and stops.
         echo: whether rows of the log are printed.
 
@@ -144,7 +147,7 @@ def train(
         DiskFull: there is no room for a file. The last checkpoint is kept.
     """
     path = folder / f"{name}.pt"
-    optimiser_class = _optimiser_class(settings)  # before its moments are loaded, which may have a type of its package
+    make_optimiser = optimiser_class(settings)  # before its moments are loaded, which may have a type of its package
     state = load_checkpoint(path)
     step = state["step"] if state else 0
     if len(set(processes.gather(step))) > 1:
@@ -162,7 +165,7 @@ def train(
     trainee = processes.wrap(Trainee(modules, loss, settings.autocast), shard=settings.shard)
     named = {f"{m}.{k}": p for m, module in modules.items() for k, p in module.named_parameters() if p.requires_grad}
     options = {"lr": settings.rate, "betas": settings.betas, "weight_decay": settings.weight_decay}
-    optimiser = optimiser_class(named.values(), **options)
+    optimiser = make_optimiser(named.values(), **options)
     average = Average(named, settings.ema)
     log = Log(
         folder / f"{name}.csv",
@@ -178,6 +181,7 @@ def train(
         _load_moments(optimiser, state["optimiser"], list(named.values()))
         average.load(state["average"])
         log.sums = state["log"] if processes.is_first else {}
+    del state  # as large as modules, average and moments together
     parts = processes.share(settings.batch, settings.at_once or settings.batch)
 
     def save() -> None:
@@ -185,6 +189,8 @@ def train(
         raw, averaged = _states(modules), whole(average.values)
         moments = whole(optimiser.state_dict())
         if processes.is_first:
+            if before_save:
+                before_save(step, _with(raw, averaged), raw)
             changed = {"modules": raw, "optimiser": moments, "average": averaged, "log": sums}
             save_checkpoint(path, step=step, run=dict(run or {}), **changed)
             if on_save:
@@ -260,7 +266,8 @@ def _load_moments(optimiser: torch.optim.Optimizer, state: dict[str, Any], param
     optimiser.load_state_dict(state)
 
 
-def _optimiser_class(settings: Settings) -> Callable[..., torch.optim.Optimizer]:
+def optimiser_class(settings: Settings) -> Callable[..., torch.optim.Optimizer]:
+    """Return the class of `settings.optimiser`. Raises ValueError if its package is not installed."""
     if settings.optimiser == "adamw":
         return torch.optim.AdamW
     try:

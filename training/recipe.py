@@ -41,10 +41,11 @@ class Stage:
     """One stage of training.
 
     Clips: `dataset` is a folder that replaces the one given; `held_out` is the share of clips that are not trained on.
-    Objective: `prediction` "base" takes the checkpoint's own; `known_frames` is the pattern of given frames,
-    `known_every` and `known_margin` set it for interpolation; `known_noise` is the highest timestep of their noise,
-    `known_exact` the share of clips without it; `downscale` is the factor of super-resolution. `drop_text`, `drop_all`:
-    shares of clips without text, without text and known frames. `last_timestep`: share of clips at the last one.
+    Objective: `prediction` "base" keeps that of given layers, and fresh layers take the checkpoint's; `known_frames` is
+    the pattern of given frames, `known_every` and `known_margin` set it for interpolation; `known_noise` is the highest
+    timestep of their noise, `known_exact` the share of clips without it; `downscale` is the factor of super-resolution.
+    `drop_text`, `drop_all`: shares of clips without text, without text and known frames. `last_timestep`: share of
+    clips at the last one.
     Steps: `batch` clips make one step, `clips_at_once` of them are in memory at a time. A cosine decays `learning_rate`
     to `final_rate` times it; 1 keeps it constant. `shard` splits weights and moments over processes.
     """
@@ -211,6 +212,11 @@ def parse(values: Mapping[str, Any]) -> Recipe:
         raise ValueError("Two stages have the same name, so their files would have the same names: rename one stage.")
     if recipe.low_rank and recipe.start == "fresh":
         raise ValueError("low_rank needs existing layers: set start to given, or low_rank to 0.")
+    if recipe.low_rank and len(recipe.stages) > 1:
+        raise ValueError(
+            "low_rank works with one stage, because NAME_lora.safetensors holds the change of one stage only: remove "
+            "the other stages, or set low_rank to 0."
+        )
     if recipe.prior_prompts and recipe.start == "fresh":
         raise ValueError("prior_prompts needs layers that know a motion: set start to given, or remove prior_prompts.")
     if recipe.prior_prompts and any(stage.role != "video" for stage in recipe.stages):

@@ -113,11 +113,23 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
                 figures |= check(task, checked)
         return value, figures
 
+    def saved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {key: weight.to(save_as) for key, weight in merged(weights).items()}
+
+    def check_saved(step: int, averaged: States, raw: States) -> None:
+        for weights in (averaged["layers"], raw["layers"]):
+            for key, weight in saved(weights).items():
+                if not weight.isfinite().all():
+                    kind = str(save_as).removeprefix("torch.")
+                    raise ValueError(
+                        f"After step {step}, {key} has values that {kind} cannot hold. {_advice(path, stage)}"
+                    )
+
     def save(step: int, averaged: States, raw: States) -> None:
         done = replace(info, training={**info.training, "steps": step})
         for file, weights in ((path, averaged["layers"]), (raw_path, raw["layers"])):
             with disk_full_named(run.folder):
-                save_layers(file, {key: weight.to(save_as) for key, weight in merged(weights).items()}, done)
+                save_layers(file, saved(weights), done)
         if lora := motion_lora(averaged["layers"], info):
             with written_whole(path.with_name(f"{stage.name}_lora.safetensors")) as temporary:
                 save_file(lora, temporary)
@@ -148,6 +160,7 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
             run=_identity(stage, run, clips) | ({} if image_model is None else {"image_model": "trained"}),
             processes=processes,
             on_step=stepped,
+            before_save=check_saved,
             on_save=save,
             should_stop=should_stop,
             echo=echo,
@@ -155,11 +168,17 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
     except NotFinite as error:
         positions = error.positions or range(stage.batch)
         captions = "; ".join(f'"{clips.caption(batches[error.step][p])}"' for p in positions)
-        kept = f"The last checkpoint, {path}, is kept" if path.exists() else "No checkpoint was saved yet"
-        raise ValueError(
-            f"{error} Its clips: {captions}. {kept}: look at these clips, or lower learning_rate "
-            f"({stage.learning_rate:g}) or use precision float32, and run again."
-        ) from None
+        raise ValueError(f"{error} Its clips: {captions}. {_advice(path, stage)}") from None
+
+
+def _advice(path: Path, stage: Stage) -> str:
+    """Return what to do about values that are not finite. A checkpoint accepts no other learning rate."""
+    changes = f"remove bad clips, lower learning_rate ({stage.learning_rate:g}) or use precision float32"
+    if path.exists():
+        return (
+            f"{path} of an earlier step is kept: start a run in another folder from it (start = given), and {changes}."
+        )
+    return f"No checkpoint was saved yet: {changes}, and run again."
 
 
 def _device(layers: TemporalLayers) -> torch.device:
@@ -199,9 +218,15 @@ def stage_objective(stage: Stage, info: LayersInfo) -> Objective:
 def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> LayersInfo:
     """Return `info` with the stage's role, prediction, clip length and training summary.
 
-    Raises ValueError if the clips' length differs from the stage's `frames`, or exceeds the layers' position table, or
-    if the clips lack the smaller version that super-resolution needs.
+    Raises ValueError if the clips' length differs from the stage's `frames`, exceeds the layers' position table or is
+    too small for the pattern of known frames, if the clips lack the smaller version that super-resolution needs, or if
+    the role needs known frames, but the layers do not read them.
     """
+    if stage.role != "video" and not info.conditioning_channels:
+        raise ValueError(
+            f"Stage {stage.name} trains the role {stage.role}, but these temporal layers ({info.family}) do not read "
+            "known frames: set start to fresh, or role to video."
+        )
     if stage.frames and clips.frames != stage.frames:
         raise ValueError(
             f"The recipe's stage {stage.name} is for clips of {stage.frames} frames, the dataset has {clips.frames}: "
@@ -219,6 +244,8 @@ def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> Layers
             f"{found}: "
             f"prepare them with downscale {stage.downscale} (run.py prepare --downscale {stage.downscale})."
         )
+    if info.conditioning_channels:
+        stage.known().mask(clips.frames, torch.Generator())  # raises ValueError for too few frames
     noise = info.noise
     if stage.prediction != "base":
         noise = replace(noise, prediction=stage.prediction, zero_terminal_snr=stage.zero_terminal_snr)
@@ -245,15 +272,21 @@ def stage_info(info: LayersInfo, clips: Clips, stage: Stage, run: Run) -> Layers
     )
 
 
-def warnings(clips: Clips, stage: Stage, *, fresh: bool) -> list[str]:
+def warnings(clips: Clips, stage: Stage, info: LayersInfo, *, fresh: bool) -> list[str]:
     """Return warnings about runs that are unlikely to give a useful result."""
+    found = []
+    if not info.conditioning_channels and stage.known_frames not in ("first", "none"):
+        found.append(
+            f'known_frames "{stage.known_frames}" has no effect, because these temporal layers ({info.family}) do not '
+            "read known frames."
+        )
     if fresh and (len(clips) < FRESH_CLIPS or stage.steps < FRESH_STEPS):
-        return [
+        found.append(
             f"Fresh temporal layers with {len(clips)} clips and {stage.steps} steps will hardly move, because they "
             f"start without motion: use {FRESH_CLIPS} clips and {FRESH_STEPS} steps or more. "
             "With few clips, start from existing layers (start = given)."
-        ]
-    return []
+        )
+    return found
 
 
 # Settings that may change when a run is resumed, because they do not affect what a step computes.

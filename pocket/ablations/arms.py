@@ -55,12 +55,13 @@ class Lab:
         recipes = {"stage": asdict(STAGE), "arms": [asdict(arm) for arm in ARMS.values()]}
         about = json.dumps({"scale": asdict(scale), "recipes": key_of(recipes)}, sort_keys=True)
         path = folder / "run.json"
-        if path.exists() and path.read_text() != about:
+        before = path.read_text("utf-8") if path.exists() else about
+        if before != about:
             raise ValueError(
-                f"{folder} holds ablations with other settings ({path.read_text()}), not {about}. Choose another "
-                "--folder, or the settings of before."
+                f"{folder} holds ablations with other settings ({before}), not {about}. Choose another --folder, or the "
+                "settings of before."
             )
-        path.write_text(about)
+        path.write_text(about, "utf-8")
 
     @cached_property
     def autoencoder(self):

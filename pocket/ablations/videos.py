@@ -42,7 +42,7 @@ def make_videos(lab: Lab, side: Side, seed: int) -> None:
         videos = maker.videos([scenes[number] for number in numbers], numbers, side)
         for number, frames in zip(numbers, videos, strict=True):
             paths[number].parent.mkdir(parents=True, exist_ok=True)
-            paths[number].with_suffix(".txt").write_text(scenes[number].caption)
+            paths[number].with_suffix(".txt").write_text(scenes[number].caption, "utf-8")
             write_lossless(paths[number], Video(frames, FPS))
 
 

@@ -81,7 +81,7 @@ class Maker:
 def main(count: int, seed: int, folder: Path) -> None:
     chosen = pairs(seed, count)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "settings.json").write_text(json.dumps({"seed": seed, "pairs": chosen}, indent=1))
+    (folder / "settings.json").write_text(json.dumps({"seed": seed, "pairs": chosen}, indent=1), "utf-8")
     maker = Maker(folder)
     for number, pair in enumerate(chosen):
         for arm in ARMS:
@@ -89,7 +89,7 @@ def main(count: int, seed: int, folder: Path) -> None:
             if not path.exists():
                 frames = maker.video(pair["text"], SETTINGS[pair[arm]], len(ARMS) * number + (arm == "b"))
                 write_lossless(path, Video(frames, FPS))
-                path.with_suffix(".txt").write_text(pair["text"])
+                path.with_suffix(".txt").write_text(pair["text"], "utf-8")
         print(f"{number + 1} of {count} pairs", flush=True)
 
 

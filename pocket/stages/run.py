@@ -164,7 +164,7 @@ def key_of(*parts: Any) -> str:
 
 def code_of(*files: str) -> str:
     """Return a key of the program in files below pocket/. Comments, formatting and docstrings do not change it."""
-    return program_key(*((POCKET / file).read_text() for file in files))
+    return program_key(*((POCKET / file).read_text("utf-8") for file in files))
 
 
 def program_key(*sources: str) -> str:

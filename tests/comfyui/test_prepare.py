@@ -219,6 +219,25 @@ def test_fingerprint_tells_finetunes_and_loras_apart(pocket):
     assert fingerprint(clone.cond_stage_model, clone.patcher) != fingerprint(clip.cond_stage_model, clip.patcher)
 
 
+def test_fingerprint_is_the_same_before_and_after_a_lora_is_applied(pocket):
+    model, clip, _ = pocket
+    for plain, name in ((model, "diffusion_model"), (clip.patcher, "")):
+        module = plain.model.get_submodule(name)
+        patched, before = plain.clone(), fingerprint(module, plain)
+        assert before == fingerprint(module)
+        key = next(key for key in module.state_dict() if key.endswith("weight"))
+        patched.add_patches({f"{name}.{key}".strip("."): (torch.ones_like(module.state_dict()[key]),)}, 0.1)
+        expected = fingerprint(module, patched)
+        assert expected != before
+        comfy.model_management.load_models_gpu([patched], force_full_load=True)
+        try:
+            assert fingerprint(module) != before
+            assert fingerprint(module, patched) == expected and fingerprint(module, plain) == before
+        finally:
+            patched.unpatch_model()
+            comfy.model_management.unload_all_models()
+
+
 CLIP_L = {
     "hidden_act": "quick_gelu", "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2,
     "num_hidden_layers": 2, "projection_dim": 32, "num_channels": 3, "image_size": 28, "patch_size": 14,
@@ -289,6 +308,30 @@ def test_command_prepares_and_says_where(pack, videos, tmp_path, capsys, monkeyp
     assert json.loads((tmp_path / "out" / "index.json").read_text())["size"] == [64, 64]
     with pytest.raises(SystemExit, match="neither a file nor a name in models/checkpoints"):
         prepare_command.main([str(videos), "--checkpoint", "nothing.safetensors", "--output", str(tmp_path / "out")])
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(
+        SystemExit, match=r"file.out cannot be read or written \(.*\): change its permissions, or choose"
+    ):
+        prepare_command.main(
+            [
+                str(videos),
+                "--checkpoint",
+                CHECKPOINT.name,
+                "--size",
+                "64x64",
+                "--output",
+                str(tmp_path / "file" / "out"),
+            ]
+        )
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "new"))
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match=r"new cannot be .* \(Permission denied\)"):
+        patch.setattr(Path, "mkdir", forbidden)
+        prepare_command.main(
+            [str(videos), "--checkpoint", CHECKPOINT.name, "--size", "64x64", "--output", str(tmp_path / "new")]
+        )
     with pytest.raises(SystemExit, match="multiples of 8"):
         prepare_command.main(
             [str(videos), "--checkpoint", CHECKPOINT.name, "--size", "63x64", "--output", str(tmp_path / "out")]

@@ -75,6 +75,15 @@ def test_what_is_wrong_is_a_sentence(pack, dataset, tmp_path, changes, message):
         train(tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["layers", "damaged", "damaged.ckpt"])
+def test_a_file_that_is_not_a_checkpoint_is_a_sentence(pack, dataset, tmp_path, name):
+    (tmp_path / "damaged.safetensors").write_bytes(b"hello")
+    (tmp_path / "damaged.ckpt").write_bytes(b"hello")
+    file = {"layers": VIDEO_LAYERS, "damaged": tmp_path / "damaged.safetensors"}.get(name, tmp_path / name)
+    with pytest.raises(SystemExit, match="cannot be read as an image checkpoint .*: choose another file"):
+        train_command.main([*arguments(dataset, tmp_path / "run"), "--checkpoint", str(file)])
+
+
 def test_ctrl_c_stops_after_a_step():
     stop = train_command._Stop()
     signal.raise_signal(signal.SIGINT)

@@ -125,6 +125,15 @@ def test_what_is_missing_is_a_sentence(pack, loaded, clips, changes, message):
         train(pack, model, **options)
 
 
+def test_names_in_a_folder(pack, loaded, clips, tmp_path):
+    settings = FEW.replace("save_every = 2", "save_every = 1")
+    file = train(pack, with_layers(pack, loaded[0]), clips, loaded[1], name="styles/mine", steps=1, settings=settings)[
+        1
+    ]
+    assert file == str(Path("styles/mine.safetensors"))
+    assert (tmp_path / "models" / "temporal_layers" / file).is_file()
+
+
 def test_images_are_not_clips(pack, loaded, clips):
     latents = [{"samples": torch.zeros(1, 4, 8, 8)}]
     with pytest.raises(ValueError, match="Clip 1 is not a video"):

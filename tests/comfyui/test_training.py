@@ -2,18 +2,21 @@
 
 import logging
 import shutil
+import weakref
 from dataclasses import replace
 from functools import partial
 
 import comfy.model_management
 import pytest
 import torch
+from emu_video.host import training
 from emu_video.host.injection import check_layers, inject
 from emu_video.host.trainable_model import trainable
 from emu_video.host.training import memory_estimate, train_recipe
 from emu_video.temporal_layers.backbones import Anchor
 from emu_video.temporal_layers.files import load_layers
 from emu_video.temporal_layers.layers import TemporalLayers
+from emu_video.temporal_layers.noise import Discrete
 from emu_video.tests.comfyui import tiny
 from emu_video.training.clips import MemoryClips
 from emu_video.training.recipe import parse
@@ -135,6 +138,39 @@ def test_stages_follow_each_other(model, tmp_path):
     assert trained.file.name == "two.safetensors"
 
 
+def test_later_stages_are_checked_before_the_first_one_starts(model, tmp_path):
+    stages = [{"name": "one"}, {"name": "two", "frames": 8}]
+    with pytest.raises(ValueError, match="stage two is for clips of 8 frames, the dataset has 4"):
+        train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_is_not_resumed_after_another_first_stage(model, tmp_path):
+    stages = [{"name": "one", "steps": 2}, {"name": "two"}]
+    first = train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
+    again = train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
+    assert all(torch.equal(again.state_dict[key], weight) for key, weight in first.state_dict.items())
+    stages[0]["steps"] = 3
+    with pytest.raises(ValueError, match=r"two\.pt belongs to another run: layers was"):
+        train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
+    assert load_layers(tmp_path / "one.safetensors")[1].training["steps"] == 3
+
+
+def test_weights_of_a_stage_are_freed_before_the_next(model, tmp_path, monkeypatch):
+    results, alive = [], []
+    train_stage = training._train_stage
+
+    def train(*args, **options):
+        alive.extend(each() is not None for each in results)
+        result = train_stage(*args, **options)
+        results.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr(training, "_train_stage", train)
+    train_recipe(model, recipe(stage=[{"name": "one"}, {"name": "two"}]), clips(), tmp_path, echo=False)
+    assert len(results) == 2 and alive == [False]
+
+
 def test_stopped_runs_go_on(model, tmp_path):
     whole = train_recipe(model, recipe(), clips(), tmp_path / "whole", echo=False)
     seen = []
@@ -180,6 +216,25 @@ def test_what_does_not_fit_is_a_sentence(model, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         train_recipe(model, recipe(**changes), clips(), tmp_path, echo=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_layers_for_eps_are_not_trained_on_a_checkpoint_for_v(video_model, tmp_path):
+    state_dict, info = tiny.temporal(video_model)
+    given = state_dict, replace(info, noise=Discrete(**info.betas, prediction="eps"))
+    with pytest.raises(ValueError, match="Stage motion trains layers for eps, but this pocket checkpoint predicts v"):
+        train_recipe(video_model, recipe(start="given"), clips(), tmp_path, given=given, echo=False)
+    changed = recipe(start="given", prediction="v", steps=1)
+    trained = train_recipe(video_model, changed, clips(), tmp_path, given=given, echo=False)
+    assert trained.info.prediction == "v"
+
+
+def test_a_lora_on_the_checkpoint_is_another_run(model, tmp_path):
+    train_recipe(model, recipe(), clips(), tmp_path, echo=False)
+    changed = model.clone()
+    key = "diffusion_model.out.2.weight"
+    changed.add_patches({key: (torch.ones_like(model.model.state_dict()[key]),)}, 0.1)
+    with pytest.raises(ValueError, match="belongs to another run: base was"):
+        train_recipe(changed, recipe(), clips(), tmp_path, echo=False)
 
 
 def test_inpainting_checkpoints_are_refused(tmp_path):
@@ -281,15 +336,28 @@ def test_videos_of_known_motions_are_trained_on(video_model, tmp_path):
     trained = train_recipe(video_model, recipe(**PRIOR), clips(), tmp_path, given=given, encode=encode, echo=False)
     assert tiny.weights_hash(video_model) == before and torch.equal(tiny.sample(video_model), video)
     assert trained.info.training["clips"] == 4 + 3
-    (file,) = tmp_path.glob("prior-*.safetensors")
-    latents = load_file(file)["latents"]
+    files = sorted(tmp_path.glob("prior-*/*.safetensors"))
+    latents = torch.stack([load_file(file)["latents"] for file in files])
     assert latents.shape == (3, tiny.FRAMES, *tiny.LATENT) and latents.isfinite().all()
     assert latents.std(1).mean() > 0.01 and not torch.equal(latents[0], latents[1])
-    written = file.stat().st_mtime_ns
+    written = [file.stat().st_mtime_ns for file in files]
     again = train_recipe(
         video_model, recipe(**PRIOR, steps=6), clips(), tmp_path, given=given, encode=encode, echo=False
     )
-    assert file.stat().st_mtime_ns == written and again.info.training["steps"] == 6
+    assert [file.stat().st_mtime_ns for file in files] == written and again.info.training["steps"] == 6
+
+
+def test_videos_of_known_motions_are_resumed(video_model, tmp_path):
+    given = tiny.temporal(video_model)
+    options = {"given": given, "encode": encode, "echo": False}
+    whole = train_recipe(video_model, recipe(**PRIOR), clips(), tmp_path / "whole", **options)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        train_recipe(video_model, recipe(**PRIOR), clips(), tmp_path / "cut", should_stop=lambda: True, **options)
+    (file,) = (tmp_path / "cut").glob("*/*")
+    written = file.stat().st_mtime_ns
+    resumed = train_recipe(video_model, recipe(**PRIOR), clips(), tmp_path / "cut", **options)
+    assert file.name == "00000.safetensors" and file.stat().st_mtime_ns == written
+    assert all(torch.equal(resumed.state_dict[key], weight) for key, weight in whole.state_dict.items())
 
 
 def test_videos_of_known_motions_need_the_same_prediction(video_model, tmp_path):
@@ -306,7 +374,7 @@ def test_other_sampling_steps_make_other_videos(video_model, tmp_path):
         train_recipe(video_model, changed, clips(), tmp_path / "run", given=given, encode=encode, echo=False)
         shutil.move(tmp_path / "run" / "motion.pt", tmp_path / "motion.pt")
         (tmp_path / "run" / "motion.safetensors").unlink()
-    assert len(list((tmp_path / "run").glob("prior-*.safetensors"))) == 2
+    assert len(list((tmp_path / "run").glob("prior-*"))) == 2
 
 
 def test_known_motions_need_a_text_encoder(video_model, tmp_path):

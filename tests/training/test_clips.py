@@ -1,4 +1,6 @@
 import json
+import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,6 +91,28 @@ def test_wrong_folders_and_shards_say_so(tmp_path):
     (tmp_path / "shard-00000.safetensors").unlink()
     with pytest.raises(ValueError, match="is missing or damaged"):
         ShardedClips(tmp_path)
+
+
+def test_the_index_is_utf_8_in_every_language(tmp_path, monkeypatch):
+    dataset(tmp_path)
+    index = json.loads((tmp_path / "index.json").read_text("utf-8"))
+    index["clips"][0]["caption"] = "the “cat” runs"
+    (tmp_path / "index.json").write_text(json.dumps(index, ensure_ascii=False), "utf-8")
+    read_text = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda file, encoding="cp1252", *more: read_text(file, encoding, *more))
+    assert ShardedClips(tmp_path).caption(0) == "the “cat” runs"
+    (tmp_path / "index.json").write_bytes(json.dumps(index, ensure_ascii=False).encode("cp1252"))
+    with pytest.raises(ValueError, match=r"index\.json is damaged"):
+        ShardedClips(tmp_path)
+
+
+def test_files_are_closed_with_the_dataset(tmp_path):
+    dataset(tmp_path)
+    clips = ShardedClips(tmp_path)
+    assert clips[0].latents.shape == LATENTS
+    alive = weakref.ref(clips)
+    del clips
+    assert alive() is None
 
 
 def test_shards_of_another_base(tmp_path):

@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
 from emu_video.tests.training.test_trainer import STAGE, brightening, run
-from emu_video.training.distributed import ALONE, Processes
+from emu_video.training.distributed import ALONE, Processes, processes
 from emu_video.training.log import read_rows
 
 pytestmark = pytest.mark.slow
@@ -67,6 +70,18 @@ def test_two_processes_equal_one(tmp_path):
 def test_a_bad_clip_stops_both_processes(tmp_path):
     done = launch(tmp_path / "bad", bad=9)
     assert done.returncode != 0 and done.stderr.count("is not a finite number. Its clips: ") >= 2
+
+
+def test_processes_wait_for_hours(monkeypatch):
+    """The first process may make videos for longer than the ten minutes of NCCL's default."""
+    given = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **options: given.update(options))
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    with processes(torch.device("cpu")) as group:
+        assert group == Processes(0, 2)
+    assert given["timeout"] >= timedelta(hours=12)
 
 
 def test_shares_of_a_batch():

@@ -1,8 +1,10 @@
 import math
+import weakref
 
 import pytest
 import torch
 from emu_video.tests.training.test_checkpoint import load_checkpoint
+from emu_video.training import loop
 from emu_video.training.log import read_rows
 from emu_video.training.loop import NotFinite, Settings, rate_at, train
 from torch import nn
@@ -110,6 +112,35 @@ def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(tmp_path, where):
     assert model.weight.isfinite().all()
     state = load_checkpoint(tmp_path / "run.pt")
     assert state["step"] == 20 and state["modules"]["m"]["weight"].isfinite().all()
+
+
+def test_an_error_before_a_checkpoint_keeps_the_last_one(tmp_path):
+    model, _, loss = problem()
+
+    def check(step, averaged, raw):
+        assert averaged["m"]["weight"].shape == raw["m"]["weight"].shape
+        if step == 10:
+            raise ValueError("too large")
+
+    with pytest.raises(ValueError, match="too large"):
+        train({"m": model}, loss, Settings(20, save_every=5), tmp_path, "run", before_save=check)
+    assert load_checkpoint(tmp_path / "run.pt")["step"] == 5
+
+
+def test_a_checkpoint_is_freed_after_it_is_loaded(tmp_path, monkeypatch):
+    model, _, loss = problem()
+    train({"m": model}, loss, Settings(3), tmp_path, "run")
+    loaded = []
+
+    def load(path):
+        state = load_checkpoint(path)
+        loaded.append(weakref.ref(state["average"]["m.weight"]))
+        return state
+
+    monkeypatch.setattr(loop, "load_checkpoint", load)
+    alive = []
+    train({"m": model}, loss, Settings(4), tmp_path, "run", on_step=lambda _: alive.append(loaded[0]() is not None))
+    assert alive == [False]
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):

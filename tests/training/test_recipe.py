@@ -65,6 +65,10 @@ def test_changes_on_the_command_line(tmp_path):
         ('[[stage]]\nname = "a"\n[[stage]]\nname = "a"', "Two stages have the same name"),
         ('[[stage]]\nname = "a"\n[[stage]]\nname = "b"\ndrift_weight = 2', r"stage 2 \(b\): drift_weight needs"),
         ("low_rank = 4", "set start to given"),
+        (
+            'start = "given"\nlow_rank = 4\n[[stage]]\nname = "a"\n[[stage]]\nname = "b"',
+            "low_rank works with one stage, .*: remove the other stages, or set low_rank to 0",
+        ),
         ('start = "given"\nprior_prompts = ["a"]\nshard = true', "prior_prompts does not work with shard"),
         ('name = "a/../b"', "files are named after it, so use letters"),
         ('name = ""', "files are named after it"),

@@ -157,6 +157,50 @@ def test_a_clip_that_is_no_number_is_named(tmp_path):
     assert all(weight.isfinite().all() for weight in load_layers(tmp_path / "motion.safetensors")[0].values())
 
 
+def test_what_to_do_after_a_loss_that_is_no_number_works(tmp_path):
+    stage = replace(STAGE, save_every=1, held_out=0.0)
+    with pytest.raises(ValueError, match=r"No checkpoint was saved yet: .* lower learning_rate .*, and run again\."):
+        run(tmp_path / "none", stage, brightening(4, bad=1))
+    run(tmp_path / "none", replace(stage, learning_rate=1e-4), brightening(4))
+    with pytest.raises(
+        ValueError, match=r"motion\.safetensors of an earlier step is kept: start a run in another folder from it"
+    ):
+        run(tmp_path / "kept", stage, brightening(bad=9), seed=2)
+
+
+def test_values_that_the_files_cannot_hold_keep_the_last_checkpoint(tmp_path):
+    large = replace(STAGE, learning_rate=1e30, warmup=0, save_every=1)
+    with pytest.raises(ValueError, match=r"After step 1, .* has values that float16 cannot hold\. No checkpoint was"):
+        run(tmp_path, large, save_as=torch.float16)
+    assert not (tmp_path / "motion.pt").exists()
+
+
+def test_roles_need_layers_that_read_known_frames(tmp_path):
+    _, layers, _ = fresh()
+    blind = replace(info_for(layers), conditioning_channels=0, family="AnimateDiff")
+    this = Run(tmp_path, "", 0, {"name": "pocket", "hash": ""}, "AnimateDiff")
+    stage = Stage(role="interpolation", known_frames="every n-th", known_every=3)
+    with pytest.raises(
+        ValueError, match=r"the role interpolation, but these temporal layers \(AnimateDiff\) do not rea"
+    ):
+        stage_info(blind, brightening(), stage, this)
+    assert stage_info(info_for(layers), brightening(), stage, this).role == "interpolation"
+    mixed = Stage(steps=5000, known_frames="mixed")
+    (warning,) = warnings(brightening(), mixed, blind, fresh=False)
+    assert 'known_frames "mixed" has no effect, because these temporal layers (AnimateDiff) do not read' in warning
+    assert warnings(brightening(), mixed, info_for(layers), fresh=False) == []
+
+
+@pytest.mark.parametrize("pattern", ["mixed", "first few", "every n-th"])
+def test_too_few_frames_for_a_pattern(tmp_path, pattern):
+    _, layers, _ = fresh()
+    this = Run(tmp_path, "", 0, {"name": "pocket", "hash": ""}, "fresh")
+    short = brightening()
+    short.latents, short.frames = short.latents[:, :3], 3
+    with pytest.raises(ValueError, match="Clips of 3 frames leave too little to fill in: use 4 frames or more"):
+        stage_info(info_for(layers), short, Stage(known_frames=pattern), this)
+
+
 def test_lengths_that_do_not_fit(tmp_path):
     _, layers, _ = fresh()
     this = Run(tmp_path, "", 0, {"name": "pocket", "hash": ""}, "fresh")
@@ -165,9 +209,10 @@ def test_lengths_that_do_not_fit(tmp_path):
 
 
 def test_fresh_layers_on_few_clips_are_warned_of():
-    (warning,) = warnings(brightening(), Stage(steps=100), fresh=True)
+    info = info_for(fresh()[1])
+    (warning,) = warnings(brightening(), Stage(steps=100), info, fresh=True)
     assert "Fresh temporal layers with 20 clips and 100 steps will hardly move" in warning
-    assert warnings(brightening(), Stage(steps=100), fresh=False) == []
+    assert warnings(brightening(), Stage(steps=100), info, fresh=False) == []
 
 
 def test_sample_videos_are_made_with_the_average_and_change_nothing(tmp_path):

@@ -95,8 +95,10 @@ def read(
         for frame in frames:
             count += 1
             yield frame
-    except (av.error.FFmpegError, OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except Unreadable:
+        raise
+    except Exception as error:  # PyAV and Pillow raise errors of any class for damaged files
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if not count:
             raise Unreadable(f"It cannot be read: {reason}.") from error
         facts.notes.append(f"It breaks off after {count} frames ({reason}); the frames before are used.")
@@ -155,7 +157,7 @@ def _array(image: PIL.Image.Image, longest: int | None) -> np.ndarray:
 def _video(
     source: Source, wanted: Callable[[int], bool], longest: int | None, vectors: bool, facts: Facts
 ) -> Iterator[Frame]:
-    with av.open(str(source.path)) as container:
+    with av.open(str(source.path), metadata_errors="replace") as container:
         stream = container.streams.best("video")
         if stream is None:
             raise Unreadable("It has no video stream, only sound.")

@@ -95,7 +95,7 @@ def _has_neighbour(picture: Path) -> bool:
     try:
         with PIL.Image.open(picture) as image:
             animated = getattr(image, "is_animated", False)
-    except (OSError, PIL.Image.DecompressionBombError):
+    except Exception:  # Pillow raises errors of any class for damaged files
         return False
     return not animated and sum(_number(file) is not None for file in picture.parent.glob(f"*{picture.suffix}")) > 1
 

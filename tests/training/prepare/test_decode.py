@@ -162,6 +162,34 @@ def test_files_without_frames_say_why(tmp_path):
         frames_of(tmp_path / "e.webp")
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_a_title_in_another_encoding_is_replaced(tmp_path, name):
+    with av.open(str(tmp_path / name), "w") as container:
+        container.metadata["title"] = "XXcafeXX"
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 64
+        for picture in moving(8, 64, 64):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = (tmp_path / name).read_bytes()
+    assert data.count(b"XXcafeXX") == 1
+    (tmp_path / name).write_bytes(data.replace(b"XXcafeXX", b"XXcaf\xe9XX"))
+    assert len(frames_of(tmp_path / name)) == 8
+
+
+def test_a_cut_off_animation_gives_what_it_has_or_a_reason(tmp_path):
+    path = animate(tmp_path / "a.gif", np.random.default_rng(0).integers(0, 255, (6, 24, 24, 3), dtype=np.uint8))
+    whole, causes, notes = path.read_bytes(), set(), 0
+    for length in range(20, len(whole), 37):
+        path.write_bytes(whole[:length])
+        try:
+            frames_of(path, facts=(facts := Facts()))
+            notes += any("It breaks off after" in note for note in facts.notes)
+        except Unreadable as error:
+            causes.add(type(error.__cause__))
+    assert IndexError in causes and notes  # Pillow raises IndexError for some of them
+
+
 def test_hdr_is_refused(tmp_path):
     path = write(
         tmp_path / "a.mkv", moving(8), codec="libx265", pixels="yuv420p10le",

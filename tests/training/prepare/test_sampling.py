@@ -60,6 +60,13 @@ def test_a_rate_below_that_of_the_clips_is_refused():
     assert clips(even(40, 7.5), [], frames=8, fps=8)
 
 
+def test_repeated_frames_of_a_clip_as_the_docs_count_them():
+    times = [time for index, time in enumerate(even(16, 8)) if index != 3]
+    assert len(clips(times, [], frames=16, fps=8)) == 1
+    (span,) = clips(times, [], frames=8, fps=8)
+    assert span.frames == tuple(range(7, 15))
+
+
 def test_a_frozen_stretch_gives_no_clip():
     times = [*even(16, 8), *(10 + time for time in even(16, 8))]  # 8 seconds without a new frame
     spans = clips(times, [], frames=8, fps=8)

@@ -83,6 +83,16 @@ def test_a_picture_that_claims_to_be_huge_does_not_stop_the_search(tmp_path, mon
     assert "a.mp4" in [source.name for source in find(tmp_path)[0]]
 
 
+def test_a_damaged_picture_does_not_stop_the_search(tmp_path, monkeypatch):
+    touch(tmp_path, "a.mp4", "walk/1.webp", "walk/2.webp")
+
+    def damaged(path):
+        raise ValueError("what Pillow raises for some files")
+
+    monkeypatch.setattr(PIL.Image, "open", damaged)
+    assert "a.mp4" in [source.name for source in find(tmp_path)[0]]
+
+
 def test_file_names_as_captions_where_asked(tmp_path):
     touch(tmp_path, "a_red-ball.rolling.mp4")
     found, notes = find(tmp_path, names_as_captions=True)
