@@ -58,8 +58,8 @@ class Lab:
         before = path.read_text("utf-8") if path.exists() else about
         if before != about:
             raise ValueError(
-                f"{folder} holds ablations with other settings ({before}), not {about}. Choose another --folder, or the "
-                "settings of before."
+                f"{folder} holds ablations with other settings ({before}), not {about}. Choose another --folder, or "
+                "the settings of before."
             )
         path.write_text(about, "utf-8")
 
