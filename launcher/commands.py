@@ -48,6 +48,7 @@ COMMANDS = {
         "make pairs of videos to compare the reader with people", "pocket.evaluate.judge_pairs"
     ),
     "pocket measure_super_resolution": Command("measure its super-resolution", "pocket.evaluate.super_resolution"),
+    "pocket measure_second_pass": Command("measure what a second pass keeps", "pocket.evaluate.second_pass"),
     "pocket laws": Command("reproduce known laws on the shipped weights", "pocket.evaluate.laws", ("plot",)),
     "pocket own_motion_clips": Command("write videos of a motion, to train on", "pocket.evaluate.own_motion_clips"),
     "pocket measure_own_motion": Command("measure layers trained on such videos", "pocket.evaluate.own_motion"),
