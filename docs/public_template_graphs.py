@@ -19,6 +19,10 @@ FANCYVIDEO_URL = (
 )
 MODELSCOPE = "text2video_pytorch_model.pth"
 MODELSCOPE_URL = f"{HUB}/ali-vilab/modelscope-damo-text-to-video-synthesis/resolve/main/{MODELSCOPE}"
+UPSCALER = "RealESRGAN_x4plus.safetensors"
+UPSCALER_URL = f"{HUB}/Comfy-Org/Real-ESRGAN_repackaged/resolve/main/{UPSCALER}"
+TILE = "control_v11f1e_sd15_tile_fp16.safetensors"
+TILE_URL = f"{HUB}/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/{TILE}"
 DDIM = {"sampler_name": "ddim", "scheduler": "ddim_uniform"}
 NEGATIVE = "low quality, blurry, distorted, watermark, text"
 BOAT = "a sailing boat on a calm sea at sunset, gentle waves, photograph"
@@ -155,6 +159,39 @@ def second_pass_animatediff() -> Template:
     return Template("Second-Pass-AnimateDiff", [rows])
 
 
+def second_pass_tile() -> Template:
+    base = checkpoint(SD15, SD15_URL)
+    model = layers(base, "mm_sd_v15_v2.ckpt", f"{ANIMATEDIFF_URL}/mm_sd_v15_v2.ckpt")
+    positive = text(base, BOAT, "Prompt", prompt=True)
+    latent, first = animatediff(base, model, positive, 16)
+    small = decode(first, base, "Decode first pass")
+    upscaler = Node(
+        "UpscaleModelLoader", {"model_name": UPSCALER}, files={"model_name": UPSCALER_URL}, folder="upscale_models"
+    )
+    large = Node("ImageUpscaleWithModel", {"upscale_model": upscaler, "image": small})
+    size = {"width": 768, "height": 768, "upscale_method": "area", "crop": "disabled"}
+    scaled = Node("ImageScale", {"image": large, **size}, "Scale to 768 × 768")
+    encoded = Node("VAEEncode", {"pixels": scaled, "vae": base["VAE"]})
+    tile = Node(
+        "ControlNetLoader", {"control_net_name": TILE}, files={"control_net_name": TILE_URL}, folder="controlnet"
+    )
+    texts = {"positive": positive, "negative": first.inputs["negative"]}
+    control = Node(
+        "ControlNetApplyAdvanced",
+        {**texts, "control_net": tile, "image": scaled, "strength": 0.8, "start_percent": 0.0, "end_percent": 1.0},
+    )
+    held = {"positive": control["positive"], "negative": control["negative"], "latent_image": encoded}
+    again = Node("KSampler", first.inputs | held | {"denoise": 0.6}, "Sample again, larger")
+    decoded = decode(again, base, "Decode video")
+    rows = [
+        Group("1. Text", [[base, positive, texts["negative"]]]),
+        Group("2. Video", [[model, latent], [first, small]]),
+        Group("3. Larger frames", [[upscaler, large, scaled, encoded]]),
+        Group("4. Second pass", [[tile, control], [again, decoded], save(decoded, 8)]),
+    ]
+    return Template("Second-Pass-Tile-AnimateDiff", [rows])
+
+
 def animate_image_pia() -> Template:
     base = checkpoint(SD15, SD15_URL)
     picture = Node("LoadImage", {"image": "emu_video_first_frame.png"}, "Your image", prompt=True)
@@ -244,6 +281,7 @@ TEMPLATES = [
     text_to_video_modelscope(),
     long_video_animatediff(),
     second_pass_animatediff(),
+    second_pass_tile(),
     animate_image_pia(),
     text_to_video_fancyvideo(),
     second_pass_fancyvideo(),

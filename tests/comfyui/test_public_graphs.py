@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import comfy.cldm.cldm
 import comfy.supported_models
 import comfy.supported_models_base
 import comfy.utils
@@ -27,10 +28,13 @@ from emu_video.pocket.model.unet import UNetShape
 from emu_video.pocket.shipped import CHECKPOINT
 from emu_video.temporal_layers.backbones import unet as unet_backbone
 from emu_video.tests.comfyui.formats import unets
+from emu_video.tests.comfyui.stock import on_meta, random_weights
 from emu_video.tests.comfyui.tiny import CONTEXT
 from emu_video.tests.temporal_layers.formats import public
 from PIL import Image
 from safetensors.torch import save_file
+from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
+from torch import Tensor
 
 API = Path(__file__).resolve().parent.parent.parent / "workflows" / "api"
 FRAMES, SIZE, STEPS = 4, 128, 2
@@ -41,14 +45,29 @@ GRAPHS = {  # base, the published file, frames and frames per second of the vide
     "text_to_video_animatediff_v3": ("sd15", public.animatediff, (FRAMES, 8)),
     "text_to_video_animatediff_sdxl": ("sdxl", lambda: public.animatediff(**public.SDXL_BETA), (FRAMES, 8)),
     "animate_image_pia": ("sd15", public.pia, (FRAMES, 8)),
+    "second_pass_animatediff": ("sd15", lambda: public.animatediff(**public.V2), (FRAMES, 8)),
+    "second_pass_tile_animatediff": ("sd15", lambda: public.animatediff(**public.V2), (FRAMES, 8)),
+    "second_pass_fancyvideo": ("sd15", lambda: {"module": prefixed(public.fancyvideo())}, (4 * (FRAMES - 1) + 1, 25)),
     "text_to_video_modelscope": ("sd21", lambda: public.modelscope_original(public.modelscope()), (FRAMES, 8)),
 }
 ADM = UNetShape.pooled_dim + 6 * 256  # pooled text and SDXL's six numbers of size and crop
 BLOCKS_OF_SDXL = 28  # transformer blocks of `unets.SDXL`
 
-LORAS = (
-    ("EmuVideoLoadMotionLoRA", "motion_lora", public.motion_lora),
-    ("LoraLoaderModelOnly", "lora_name", lambda: public.domain_adapter(context=CONTEXT)),
+LARGER = {"second_pass_animatediff": 1.5, "second_pass_fancyvideo": 1.5}
+"""Graph -> factor by which it enlarges latents. Sizes in pixels are made small with the others."""
+
+
+def tile() -> dict[str, Tensor]:
+    """A ControlNet for the narrow SD1.5."""
+    config = {key: value for key, value in unets.CONFIGS["sd15"].items() if key != "out_channels"}
+    return random_weights(on_meta(comfy.cldm.cldm.ControlNet, config | {"hint_channels": 3}))
+
+
+OTHER_FILES = (  # class of a loader, its widget, its folder, the file's weights
+    ("EmuVideoLoadMotionLoRA", "motion_lora", "loras", public.motion_lora),
+    ("LoraLoaderModelOnly", "lora_name", "loras", lambda: public.domain_adapter(context=CONTEXT)),
+    ("ControlNetLoader", "control_net_name", "controlnet", tile),
+    ("UpscaleModelLoader", "model_name", "upscale_models", lambda: RRDBNet(num_filters=8, num_blocks=1).state_dict()),
 )
 
 
@@ -104,14 +123,14 @@ class Server:
 def stock_nodes(comfyui, pack):
     """The stock nodes of the graphs that are not in ComfyUI's own `nodes` module."""
     nodes: Any = importlib.import_module("nodes")
-    for name in ("nodes_video.py", "nodes_primitive.py"):
+    for name in ("nodes_video.py", "nodes_primitive.py", "nodes_upscale_model.py"):
         assert asyncio.run(nodes.load_custom_node(str(comfyui / "comfy_extras" / name), module_parent="comfy_extras"))
 
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch) -> Path:
     """A models folder of its own, and an input and output folder; the narrow bases count as the real ones."""
-    for name in ("checkpoints", "temporal_layers", "loras"):
+    for name in ("checkpoints", "temporal_layers", "loras", "controlnet", "upscale_models"):
         (tmp_path / name).mkdir()
         extensions = folder_paths.folder_names_and_paths[name][1]
         monkeypatch.setitem(folder_paths.folder_names_and_paths, name, ([str(tmp_path / name)], extensions))
@@ -177,13 +196,16 @@ def test_graph_makes_a_video(stock_nodes, folders, name):
     torch.save(file(), folders / "temporal_layers" / value(graph, "EmuVideoLoadTemporalLayers", "temporal_layers"))
     if name.startswith("animate_image"):
         Image.linear_gradient("L").save(folders / "input" / value(graph, "LoadImage", "image"))
-    for kind, widget, lora in LORAS:
+    for kind, widget, folder, weights in OTHER_FILES:
         if any(node["class_type"] == kind for node in graph.values()):
-            torch.save(lora(), folders / "loras" / value(graph, kind, widget))
+            path = folders / folder / value(graph, kind, widget)
+            tensors = {key: weight.contiguous() for key, weight in weights().items()}
+            (save_file if path.suffix == ".safetensors" else torch.save)(tensors, path)
     run(graph)
     (saved,) = (folders / "output").rglob("*.mp4")
     with av.open(str(saved)) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
         assert (len(frames), video.streams.video[0].average_rate) == expected
-    assert frames[0].shape == (SIZE, SIZE, 3)
+    side = int(SIZE * LARGER.get(name, 1))
+    assert frames[0].shape == (side, side, 3)
     assert all(np.ptp(frame) > 0 for frame in frames)
