@@ -43,6 +43,23 @@ def register() -> None:
         update(folder)
 
 
+def output_folder(kind: str, name: str, purpose: str, example: str) -> Path:
+    """Return the folder `kind`/`name` in ComfyUI's output folder.
+
+    purpose, example: what the name is for, and a good name, for the message.
+
+    Raises:
+        ValueError: `name` is empty or points outside of the folder `kind`.
+    """
+    root = Path(folder_paths.get_output_directory()).resolve() / kind
+    folder = (root / name.strip()).resolve()
+    if not name.strip() or root not in folder.parents:
+        raise ValueError(
+            f'"{name}" is not a valid name for {purpose}: use letters, digits and _, for example {example}.'
+        )
+    return folder
+
+
 def copy_input_files() -> None:
     """Copy pictures and clips of the templates into ComfyUI's input folder; those that are there stay."""
     folder = Path(folder_paths.get_input_directory())

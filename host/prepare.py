@@ -21,6 +21,7 @@ from ..training.prepare.prepare import prepare
 from ..training.prepare.settings import Settings
 from ..training.prepare.shards import Encoders, digest
 from .fingerprint import fingerprint
+from .folders import output_folder
 from .given_frames import compression, encode
 
 DATASETS = "datasets"
@@ -28,18 +29,8 @@ STAGES = ("scan", "score", "encode")
 
 
 def dataset_folder(name: str) -> Path:
-    """Return the folder of a dataset in ComfyUI's output folder.
-
-    Raises:
-        ValueError: `name` is empty or points outside of the output folder.
-    """
-    root = Path(folder_paths.get_output_directory()).resolve() / DATASETS
-    folder = (root / name.strip()).resolve()
-    if not name.strip() or root not in folder.parents:
-        raise ValueError(
-            f'"{name}" is not a valid name for a dataset: use letters, digits and _, for example my_clips.'
-        )
-    return folder
+    """Return the folder of a dataset, see `output_folder`."""
+    return output_folder(DATASETS, name, "a dataset", "my_clips")
 
 
 def source_folder(name: str) -> Path:

@@ -24,7 +24,7 @@ from ..training.loop import Progress
 from ..training.recipe import Recipe, Stage, load_recipe, names
 from ..training.samples import Samples
 from ..training.trainer import CURVES
-from .folders import TEMPORAL_LAYERS
+from .folders import TEMPORAL_LAYERS, output_folder
 from .injection import KEY, inject, layers_info
 from .prepare import dataset_folder, tokens
 from .training import Layers, Trained, train_recipe
@@ -102,14 +102,8 @@ def train_in_session(
 
 
 def run_folder(name: str) -> Path:
-    """Return the folder of a run in ComfyUI's output folder. Raises ValueError for a name that points outside of it."""
-    root = Path(folder_paths.get_output_directory()).resolve() / RUNS
-    folder = (root / name.strip()).resolve()
-    if not name.strip() or root not in folder.parents:
-        raise ValueError(
-            f'"{name}" is not a valid name for temporal layers: use letters, digits and _, for example my_motion.'
-        )
-    return folder
+    """Return the folder of a run, see `output_folder`."""
+    return output_folder(RUNS, name, "temporal layers", "my_motion")
 
 
 def published(name: str) -> Path:
