@@ -35,7 +35,7 @@ COMMANDS = {
     "train": Command("train temporal layers on prepared clips", "host.train_command", ("train",)),
     "evaluate": Command("compare graphs or folders of videos with metrics and side by side", "evaluation"),
     "judge": Command("let people compare two folders of videos, blindly", "evaluation.juice", ("evaluate",)),
-    "ablations": Command("repeat the paper's ablations with the pocket", "pocket.ablations", ("evaluate",)),
+    "ablations": Command("repeat the paper's ablations with the pocket", "pocket.ablations", ("evaluate", "plot")),
     "pocket make": Command("train every weight of the pocket model", "pocket.make"),
     "pocket export": Command("export trained weights as the files of the package", "pocket.stages.export"),
     "pocket gates": Command("check the pocket model between two stages", "pocket.evaluate.gates"),
@@ -53,7 +53,9 @@ COMMANDS = {
     "pocket own_motion_clips": Command("write videos of a motion, to train on", "pocket.evaluate.own_motion_clips"),
     "pocket measure_own_motion": Command("measure layers trained on such videos", "pocket.evaluate.own_motion"),
     "layers": Command("identify a file of temporal layers, or convert it", "temporal_layers.formats"),
-    "test": Command("run the tests; its arguments go to pytest", "launcher.run_tests", ("train", "evaluate", "test")),
+    "test": Command(
+        "run the tests; its arguments go to pytest", "launcher.run_tests", ("train", "evaluate", "plot", "test")
+    ),
 }
 """Name of one or two words -> command."""
 

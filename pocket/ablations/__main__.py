@@ -16,7 +16,7 @@ from pathlib import Path
 from ...evaluation.intervals import FEW_PROMPTS
 from ...launcher.environment import LauncherError
 from .arms import Lab, train_arm
-from .colours import colour_table
+from .colours import colour_table, kept_colours, plot
 from .data import judged_scenes, shows_unseen
 from .recipes import ABLATIONS, COMPARISONS, HIGH, LOW, Comparison, Scale, needed, sides
 from .results import compare, measure_videos, measures_table, win_table
@@ -24,6 +24,7 @@ from .timing import estimate
 from .videos import make_videos
 
 FOLDER = Path("runs/ablations")
+SURVIVAL = "survival.png"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,9 +82,12 @@ def tables(lab: Lab, comparisons: Sequence[Comparison], seeds: Sequence[int]) ->
         measures_table(found, unseen),
     ]
     if schedules := [name for each in comparisons if each.ablation == "b" for name in (each.first, each.second)]:
+        kept = kept_colours(lab, seeds, list(dict.fromkeys(schedules)))
+        plot(kept, lab.folder / SURVIVAL)
         parts += [
             "Survival of mean colours in (b): 1 is right, less is drawn towards the mean of the data.",
-            colour_table(lab, seeds, list(dict.fromkeys(schedules))),
+            colour_table(kept),
+            f"![survival of mean colours by frame, measured and predicted]({SURVIVAL})",
         ]
     parts += ["What is equal, and what would fool the judge:"]
     parts += ["\n".join(f"- **{e.key}** Equal: {e.equal}. Caution: {e.fooled_by}." for e in comparisons)]

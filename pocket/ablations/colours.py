@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from .recipes import ARMS, HIGH, Base, Side
 from .videos import video_path
 
 CHANNELS = 3  # of the latents: they hold the colours of the small picture
+REPEATS = 1000  # of the bootstrap
 
 
 def survival(made: np.ndarray, true: np.ndarray) -> float:
@@ -46,19 +49,72 @@ def predicted_survival(base: Base, spread: float, values: int) -> float:
     return 1 - math.sqrt(left * variance / (left * variance + 1 - left))
 
 
-def colour_table(lab: Lab, seeds: Sequence[int], names: Sequence[str]) -> str:
-    """Return predicted and measured survival of mean colours for arms that begin with true first frames."""
-    true = true_videos(judged_scenes(lab.scale.prompts), HIGH)
-    spread = residual_spread(lab)
-    values = true.shape[1] * (HIGH // 8) ** 2
-    rows = []
+class Kept(NamedTuple):
+    """Survival of the mean colours of one arm. frames: of each frame, [T, 3] as (survival, low, high)."""
+
+    predicted: float
+    frames: np.ndarray
+
+
+def kept_colours(lab: Lab, seeds: Sequence[int], names: Sequence[str]) -> dict[str, Kept]:
+    """Return the survival of mean colours for arms that begin with true first frames, by name."""
+    videos = true_videos(judged_scenes(lab.scale.prompts), HIGH)  # [prompts, T, h, w, 3]
+    spread, values = residual_spread(lab), videos.shape[1] * (HIGH // 8) ** 2
+    true, found = videos.mean((2, 3)), {}
     for name in names:
-        made = np.stack(
-            [read(video_path(lab, Side(name), prompt, seed)).frames for seed in seeds for prompt in range(len(true))]
-        )
-        means = [
-            survival(made[:, t].mean((1, 2)), np.concatenate([true[:, t].mean((1, 2))] * len(seeds)))
-            for t in (1, true.shape[1] // 2, true.shape[1] - 1)
-        ]
-        rows.append((name, f"{predicted_survival(ARMS[name].base, spread, values):.2f}", *(f"{m:.2f}" for m in means)))
+        side = Side(name)
+        made = np.array(
+            [
+                [read(video_path(lab, side, prompt, seed)).frames.mean((1, 2)) for prompt in range(len(true))]
+                for seed in seeds
+            ]
+        )  # [seeds, prompts, T, 3]
+        frames = [survival_interval(made[:, :, t], true[:, t]) for t in range(true.shape[1])]
+        found[name] = Kept(predicted_survival(ARMS[name].base, spread, values), np.array(frames))
+    return found
+
+
+def survival_interval(made: np.ndarray, true: np.ndarray) -> tuple[float, float, float]:
+    """Return (survival, low, high) of made mean colours [seeds, prompts, 3], resampling prompts with replacement.
+
+    true: [prompts, 3]. One prompt has no slope: all are NaN.
+    """
+    seeds, prompts = made.shape[:2]
+
+    def of(chosen: np.ndarray) -> float:
+        return survival(made[:, chosen].reshape(-1, CHANNELS), np.tile(true[chosen], (seeds, 1)))
+
+    if prompts == 1:
+        return math.nan, math.nan, math.nan
+    rng = np.random.default_rng(0)
+    drawn = [of(rng.integers(0, prompts, prompts)) for _ in range(REPEATS)]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return of(np.arange(prompts)), float(low), float(high)
+
+
+def colour_table(kept: Mapping[str, Kept]) -> str:
+    """Return predicted and measured survival, with 95 % intervals over captions."""
+    rows = []
+    for name, (predicted, frames) in kept.items():
+        shown = (frames[t] for t in (1, len(frames) // 2, -1))
+        cells = ("none" if math.isnan(m) else f"{m:.2f} ({low:.2f} to {high:.2f})" for m, low, high in shown)
+        rows.append((name, f"{predicted:.2f}", *cells))
     return markdown(("arm", "predicted", "measured, frame 1", "middle frame", "last frame"), rows)
+
+
+def plot(kept: Mapping[str, Kept], path: Path) -> None:
+    """Draw the measured survival of every frame, and the predicted one as a dashed line, one colour for each arm."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axis = drawing.subplots()
+    for number, (name, (predicted, frames)) in enumerate(kept.items()):
+        mean, low, high = frames.T
+        errors = None if np.isnan(low).any() else np.clip([mean - low, high - mean], 0, None)
+        axis.errorbar(range(len(mean)), mean, errors, marker="o", capsize=3, color=f"C{number}", label=name)
+        axis.axhline(predicted, color=f"C{number}", linestyle="--", label=f"{name}, predicted")
+    axis.set_xlabel("frame")
+    axis.set_ylabel("share of the mean colour that is kept")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=9)
+    drawing.savefig(path, dpi=110)

@@ -13,12 +13,20 @@ from emu_video.evaluation.juice.store import TIE, Answer
 from emu_video.pocket.ablations import __main__ as command
 from emu_video.pocket.ablations import arms, data, recipes
 from emu_video.pocket.ablations.arms import Lab, train_arm
-from emu_video.pocket.ablations.colours import predicted_survival, survival
+from emu_video.pocket.ablations.colours import (
+    Kept,
+    colour_table,
+    plot,
+    predicted_survival,
+    survival,
+    survival_interval,
+)
 from emu_video.pocket.ablations.recipes import ARMS, COMPARISONS, HIGH, LOW, Scale, Side, needed, sides
 from emu_video.pocket.ablations.results import compare, measures_table, win_rates, win_table
 from emu_video.pocket.ablations.timing import estimate
 from emu_video.pocket.evaluate.reasons import MEASURES
 from emu_video.temporal_layers.attach import attach
+from PIL import Image
 from safetensors.torch import load_file
 
 TINY = Scale(steps=2, batch=1, clips=12, subset=2, prompts=1, sampling=1)
@@ -224,3 +232,16 @@ def test_survival_is_a_slope():
     true = np.random.default_rng(0).uniform(0, 255, (50, 3))
     assert survival(true, true) == pytest.approx(1)
     assert survival(0.6 * true + 0.4 * true.mean(0), true) == pytest.approx(0.6)
+
+
+def test_survival_has_an_interval_over_captions(tmp_path):
+    rng = np.random.default_rng(0)
+    true = rng.uniform(0, 255, (32, 3))
+    made = 0.6 * true + 0.4 * true.mean(0) + rng.normal(0, 30, (2, 32, 3))
+    found, low, high = survival_interval(made, true)
+    assert low < 0.6 < high and 0.05 < high - low < 0.3 and low < found < high
+    assert np.isnan(survival_interval(made[:, :1], true[:1])).all()  # one caption has no slope
+    kept = {"v": Kept(1.0, np.array([(found, low, high)] * 8)), "eps": Kept(0.7, np.full((8, 3), np.nan))}
+    assert f"| v | 1.00 | {found:.2f} ({low:.2f} to {high:.2f}) |" in colour_table(kept)
+    plot(kept, tmp_path / "survival.png")
+    assert Image.open(tmp_path / "survival.png").width > 500

@@ -71,7 +71,6 @@ def rows_of(law: str) -> list[dict]:
 
 
 def test_tables_and_plots(tmp_path):
-    pytest.importorskip("matplotlib")
     rows = [row for law in laws.LAWS for row in rows_of(law)]
     found = tables(rows)
     assert list(found) == ["laws guidance", "laws steps", "laws schedule"]
