@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from .sweep import Clip
@@ -17,8 +17,8 @@ def clips_of(arm: str, folder: Path, prompts: Mapping[str, str] | None = None) -
     """Return the videos of a folder; an image of the same name beside a video is its conditioning image.
 
     prompts: id -> text. A video belongs to the prompt whose id is its name, or else its name without "_SEED". Without
-    prompts, names that differ only in "_SEED" are one prompt. A number with leading zeros is then not a seed but a
-    counter, which other tools append to videos of different prompts.
+    prompts, names that differ only in "_SEED" are one prompt. If one of their numbers has a leading zero, they are not
+    seeds but counters, which other tools append to videos of different prompts.
 
     Raises:
         ValueError: the folder is missing, has no video, or has two with one name.
@@ -31,14 +31,17 @@ def clips_of(arm: str, folder: Path, prompts: Mapping[str, str] | None = None) -
     names = [file.stem for file in files]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{folder} has several videos named {twice[0]!r}. Keep one of them.")
-    return [_clip(arm, file, prompts or {}) for file in files]
+    parts = filter(None, map(NAME_AND_SEED.fullmatch, names))
+    counted = {each[1] for each in parts if each[2] != str(int(each[2]))}
+    return [_clip(arm, file, prompts or {}, counted) for file in files]
 
 
-def _clip(arm: str, file: Path, prompts: Mapping[str, str]) -> Clip:
+def _clip(arm: str, file: Path, prompts: Mapping[str, str], counted: Collection[str]) -> Clip:
+    """counted: names whose numbers are counters."""
     group, seed = file.stem, 0
     parts = NAME_AND_SEED.fullmatch(group)
     if parts and group not in prompts:
-        is_seed = parts[1] in prompts if prompts else parts[2] == str(int(parts[2]))
+        is_seed = parts[1] in prompts if prompts else parts[1] not in counted
         group, seed = (parts[1], int(parts[2])) if is_seed else (group, 0)
     references = (file.with_suffix(suffix) for suffix in PICTURES)
     found = next((each for each in references if each.exists()), None)

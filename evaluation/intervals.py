@@ -10,6 +10,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 
+REPEATS = 2000  # of the bootstrap
 FEW_PROMPTS = 8
 """Number of prompts below which bootstrap intervals are clearly too narrow, so no difference counts as resolved."""
 
@@ -35,7 +36,7 @@ def half_width(values: Sequence[float] | np.ndarray) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
 
 
-def bootstrap(values: np.ndarray, repeats: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+def bootstrap(values: np.ndarray, repeats: int = REPEATS, seed: int = 0) -> tuple[float, float, float]:
     """Return (mean, low, high) of values [prompts, seeds], resampling prompts and seeds, each with replacement.
 
     Both are resampled because results of one prompt, and of one seed, are correlated. NaN cells are ignored. With one
@@ -77,6 +78,26 @@ def share_over_prompts(wins: np.ndarray) -> tuple[float, float, float]:
     if counts.max() == 1:
         return share, narrow_low, narrow_high
     return share, min(low, narrow_low), max(high, narrow_high)
+
+
+def share_of_groups(groups: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Return (share, low, high) of all values in 0..1; values of one group, such as the pairs of a prompt, are not
+    independent.
+
+    With one value per group this is Wilson's interval. With several it is the bootstrap's over groups, widened to
+    Wilson's for the number of groups.
+    """
+    count = len(groups)
+    if not count:
+        return math.nan, math.nan, math.nan
+    sums, sizes = np.array([sum(group) for group in groups], float), np.array([len(group) for group in groups])
+    share = float(sums.sum() / sizes.sum())
+    low, high = share_interval(share * count, count)
+    if sizes.max() > 1:
+        drawn = np.random.default_rng(0).integers(0, count, (REPEATS, count))
+        ends = np.quantile(sums[drawn].sum(1) / sizes[drawn].sum(1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        low, high = min(low, float(ends[0])), max(high, float(ends[1]))
+    return share, low, high
 
 
 def mean_text(values: Iterable[float | None], digits: int = 2) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -266,7 +266,15 @@ def score_all(matched: Sequence[Sequence[Clip]], folder: Path, encoders: Encoder
         for clip, path in zip(clips, shown, strict=True):
             file = path.relative_to(folder).as_posix()
             scores[clip.arm, clip.name] = {**results.rows[key]["arms"][clip.arm], "file": file}
+    _remove_others(folder, {row["file"] for row in scores.values()})
     return scores, unreadable
+
+
+def _remove_others(folder: Path, shown: Collection[str]) -> None:
+    """Delete the mp4 files of earlier reports in `folder`."""
+    for path in (folder / "report").glob("*/*.mp4"):
+        if path.relative_to(folder).as_posix() not in shown:
+            path.unlink()
 
 
 def _score_clips(clips: Sequence[Clip], shown: Sequence[Path], encoders: Encoders) -> dict:

@@ -21,8 +21,8 @@ def fingerprint(module: nn.Module, patcher: comfy.model_patcher.ModelPatcher | N
     """
     weights = module.state_dict()
     if patcher is not None:
-        (name,) = (name for name, each in patcher.model.named_modules() if each is module)
-        keys = {f"{name}.{key}" if name else key: key for key in weights}
+        prefixes = [f"{name}." if name else "" for name, each in patcher.model.named_modules() if each is module]
+        keys = {f"{prefix}{key}": key for prefix in prefixes for key in weights}  # none for a module of another model
         weights = weights | {keys[key]: saved.weight for key, saved in patcher.backup.items() if key in keys}
     state = _digest(weights)
     for key, patches in sorted(getattr(patcher, "patches", {}).items(), key=lambda item: str(item[0])):

@@ -31,10 +31,15 @@ def load_checkpoint(name: str) -> tuple[Any, Any, Any]:
         ValueError: the file is missing, damaged or not an image checkpoint.
     """
     import comfy.sd
+    import torch
 
     path = find("checkpoints", name)
     try:
         model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(path)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ValueError(
+            f"{name} does not fit into memory: close other programs, or use a smaller checkpoint."
+        ) from error
     except Exception as error:  # of any class, for a damaged file
         reason = str(error).strip() or type(error).__name__
         raise ValueError(f"{name} cannot be read as an image checkpoint ({reason}): choose another file.") from error

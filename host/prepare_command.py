@@ -98,11 +98,13 @@ def main(given: list[str] | None = None) -> None:
             prepared = prepare(args.folder, output, _encoders(args), settings, _Progress())
     except (ValueError, RuntimeError) as error:
         sys.exit(f"\n{error}")
-    except OSError as error:
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
         sys.exit(
             f"\n{error.filename or output} cannot be read or written ({error.strerror}): change its permissions, or "
             "choose another --output."
         )
+    except OSError as error:
+        sys.exit(f"\nThe clips cannot be prepared: {error}.")
     except KeyboardInterrupt:
         sys.exit(f"\nStopped. Finished parts are kept in {output}: run the same command again to continue.")
     print(f"\n\n{prepared.report}\n")

@@ -58,7 +58,7 @@ def super_resolution_conditioning(
             f"These temporal layers were trained to make frames {info.factor} times larger, but factor is {factor}: "
             f"set it to {info.factor}."
         )
-    check_frames(given.count, window, model.get_attachment(FRAMES) or 0)
+    check_frames(given.count, window or info.frames, model.get_attachment(FRAMES) or 0)
     ratio = compression(vae)
     check_size(given.size(vae), factor, ratio)
     height, width = (side * factor for side in given.size(vae))
@@ -107,7 +107,7 @@ def super_resolution_conditioning(
 def check_frames(count: int, window: int, per_video: int) -> None:
     """Refuse fewer than two frames, and more or fewer frames than one video has.
 
-    window: frames per window, 0 = as trained. per_video: frames of one video in the MODEL, 0 = all.
+    window: frames per window. per_video: frames of one video in the MODEL, 0 = all.
     """
     if count < 2:
         raise ValueError(
@@ -118,7 +118,7 @@ def check_frames(count: int, window: int, per_video: int) -> None:
             "A window of 1 frame is not a video: set window to 2 or more, or to 0 for the number that the layers were "
             "trained with."
         )
-    if per_video and per_video != count:
+    if per_video and (per_video != count or window < count):
         raise ValueError(
             f"frames has {count} frames, but frames of Load Temporal Layers is {per_video}: set it to 0, and enlarge "
             "one video at a time."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..temporal_layers.backbones import backbone_of, find_anchors, identify_base
-from ..temporal_layers.files import check_fits
+from ..temporal_layers.files import check_fits, load_layers
 from ..temporal_layers.info import KNOWN_FRAMES, LayersInfo
 from ..temporal_layers.layers import TemporalLayers
 from ..temporal_layers.noise import Discrete
@@ -79,12 +79,13 @@ def train_recipe(
     base = {"name": identify_base(unet), "hash": fingerprint(unet, model)}
     state_dict, info = start(model, recipe, base["name"], given)
     warn_of_distilled(model)
-    datasets = stage_clips(model, recipe, clips, info, base)
+    check_later_stages(folder, recipe.stages)
+    check_stages(model, recipe, clips, info, base)
     sampling = _sampling(recipe, encode, info)
     prior = None
     result = None
-    for number, (stage, own) in enumerate(zip(recipe.stages, datasets, strict=True)):
-        data = own
+    for number, stage in enumerate(recipe.stages):
+        data, _ = stage_clips(model, recipe, stage, clips=clips, before=info, base=base)
         fresh = recipe.start == "fresh" and number == 0
         before = "fresh" if fresh else info.family if number == 0 else recipe.stages[number - 1].name
         settings = layers_settings(recipe, None if fresh else state_dict)
@@ -122,32 +123,66 @@ def train_recipe(
     return Trained(state_dict, info, folder / f"{stage.name}.safetensors", result, result.stopped)
 
 
-def stage_clips(
+def check_stages(
     model: comfy.model_patcher.ModelPatcher,
     recipe: Recipe,
     clips: Clips | Path,
     info: LayersInfo,
     base: dict[str, str],
-) -> list[Clips]:
-    """Return the clips of each stage. info: of the layers at the start.
+) -> None:
+    """Check all stages before the first one is trained. info: of the layers at the start.
+
+    A later stage whose dataset does not exist yet is not checked, nor are those after it.
 
     Raises:
         ValueError: one of the stages cannot be trained.
     """
-    found = []
-    run = Run(Path(), recipe.title, recipe.seed, base, "")
-    for stage in recipe.stages:
-        data = _clips(clips, stage)
-        check_base(data, base)
-        before, info = info, stage_info(info, data, stage, run)
-        check_checkpoint(model, stage, info)
-        if recipe.prior_prompts:
-            check_prediction(before, info, stage)
-        check_sizes(data, info)
-        check_memory(model, recipe, stage, info, data)
-        optimiser_class(stage.settings())
-        found.append(data)
-    return found
+    for number, stage in enumerate(recipe.stages):
+        if number and isinstance(clips, Path) and not (dataset := clips / stage.dataset).exists():
+            logging.warning("Emu Video: %s, the dataset of stage %s, does not exist yet.", dataset, stage.name)
+            return
+        _, info = stage_clips(model, recipe, stage, clips=clips, before=info, base=base)
+
+
+def stage_clips(
+    model: comfy.model_patcher.ModelPatcher,
+    recipe: Recipe,
+    stage: Stage,
+    *,
+    clips: Clips | Path,
+    before: LayersInfo,
+    base: dict[str, str],
+) -> tuple[Clips, LayersInfo]:
+    """Return the clips of a stage and the info of its result. before: info of the layers that it starts from.
+
+    Raises:
+        ValueError: the stage cannot be trained.
+    """
+    data = _clips(clips, stage)
+    check_base(data, base)
+    info = stage_info(before, data, stage, Run(Path(), recipe.title, recipe.seed, base, ""))
+    check_checkpoint(model, stage, info)
+    if recipe.prior_prompts:
+        check_prediction(before, info, stage)
+    check_sizes(data, info)
+    check_memory(model, recipe, stage, info, data)
+    optimiser_class(stage.settings())
+    return data, info
+
+
+def check_later_stages(folder: Path, stages: Sequence[Stage]) -> None:
+    """Raise ValueError if a stage would be trained further from which a later one has begun.
+
+    Its checkpoint would be replaced, and then that of the later stage could not be resumed.
+    """
+    for stage, *later in (stages[number:] for number in range(len(stages))):
+        path = folder / f"{stage.name}.safetensors"
+        begun = next((each.name for each in later if (folder / f"{each.name}.pt").exists()), None)
+        if begun and path.exists() and (steps := load_layers(path)[1].training["steps"]) < stage.steps:
+            raise ValueError(
+                f"Stage {stage.name} has {steps} of {stage.steps} steps, but stage {begun} has begun from it. Move the "
+                f"files {begun}.* out of {folder} to train it again, or set steps of stage {stage.name} to {steps}."
+            )
 
 
 def _train_stage(

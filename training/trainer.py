@@ -173,7 +173,10 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
 
 def _advice(path: Path, stage: Stage) -> str:
     """Return what to do about values that are not finite. A checkpoint accepts no other learning rate."""
-    changes = f"remove bad clips, lower learning_rate ({stage.learning_rate:g}) or use precision float32"
+    changes = (
+        f"remove bad clips, lower learning_rate ({stage.learning_rate:g}) of stage {stage.name} alone, or use "
+        "precision float32"
+    )
     if path.exists():
         return (
             f"{path} of an earlier step is kept: start a run in another folder from it (start = given), and {changes}."

@@ -58,6 +58,10 @@ class Session:
         if lacking:
             report(f"Left out, because one folder lacks them: {few(lacking)}.")
         self.groups = {name: pair.group for name, pair in self.pairs.items()}
+        if (count := len(set(self.groups.values()))) < len(self.pairs):
+            report(
+                f"{len(self.pairs)} pairs of {count} prompts. Pairs with one prompt count together in the intervals."
+            )
         self.secret = secrets.token_bytes(16)
         self.shown: dict[str, Path] = {}
         self.files = {name: _identity(pair.first) + _identity(pair.second) for name, pair in self.pairs.items()}

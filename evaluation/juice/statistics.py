@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from ..intervals import share_over_prompts
+from ..intervals import share_of_groups
 from .questions import QUESTIONS, Question
 from .store import READER, TIE, Vote
 
@@ -30,7 +30,7 @@ class Outcome:
         pairs: pairs with at least one counted vote.
         votes: counted votes.
         wins: pairs that arm a wins by majority; a tie counts one half, and so does a vote for a tie.
-        win_rate, low, high: wins / pairs, with its 95 % interval over prompts, see `share_over_prompts`.
+        win_rate, low, high: wins / pairs, with its 95 % interval over prompts, see `share_of_groups`.
         split, complete: shares of the pairs with two votes or more whose majority is the narrowest possible, or whose
             votes all agree. NaN without such a pair.
         kappa: Fleiss' kappa over the pairs that have the most common number of votes; NaN below two votes a pair.
@@ -113,10 +113,7 @@ def _share(won: Mapping[str, float], prompts: Mapping[str, str]) -> tuple[float,
     by_prompt: dict[str, list[float]] = defaultdict(list)
     for name, value in won.items():
         by_prompt[prompts.get(name, name)].append(value)
-    grid = np.full((len(by_prompt), max(map(len, by_prompt.values()), default=0)), math.nan)
-    for row, values in zip(grid, by_prompt.values(), strict=True):
-        row[: len(values)] = values
-    return share_over_prompts(grid)
+    return share_of_groups(list(by_prompt.values()))
 
 
 def agreement(by_pair: Iterable[Sequence[str]]) -> float:

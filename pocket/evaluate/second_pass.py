@@ -61,12 +61,13 @@ def graph(prompt: dict, seed: int, way: str, denoise: float) -> Graph:
 def judge(first: np.ndarray, second: np.ndarray) -> dict:
     """Compare both passes, uint8 [8, h, w, 3]. moved: in pixels of the first pass. edge: in pixels of the second."""
     before, after = read_clip(first), read_clip(second)
+    widths = finite(edge_width(frame) for frame in second)
     return {
         "moved": moved(before, after),
         "colour": after.majority("colour") == before.majority("colour"),
         "shape": after.majority("shape") == before.majority("shape"),
         "motion": after.motion == before.motion,
-        "edge": float(np.mean(finite(edge_width(frame) for frame in second))),
+        "edge": float(widths.mean()) if len(widths) else None,
         "roundness": roundness(second, after),
     }
 

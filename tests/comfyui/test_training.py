@@ -150,10 +150,31 @@ def test_a_stage_is_not_resumed_after_another_first_stage(model, tmp_path):
     first = train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
     again = train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
     assert all(torch.equal(again.state_dict[key], weight) for key, weight in first.state_dict.items())
+    before = (tmp_path / "one.pt").read_bytes()
     stages[0]["steps"] = 3
+    with pytest.raises(ValueError, match="Stage one has 2 of 3 steps, but stage two has begun from it"):
+        train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
+    assert (tmp_path / "one.pt").read_bytes() == before
+    for file in tmp_path.glob("one*"):
+        file.unlink()
     with pytest.raises(ValueError, match=r"two\.pt belongs to another run: layers was"):
         train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
-    assert load_layers(tmp_path / "one.safetensors")[1].training["steps"] == 3
+
+
+def test_a_later_dataset_may_be_prepared_meanwhile(model, tmp_path, caplog, monkeypatch):
+    """Its stage is checked when it begins."""
+
+    def opened(folder):
+        if not folder.exists():
+            raise ValueError(f"{folder} is missing")
+        return clips()
+
+    monkeypatch.setattr(training, "ShardedClips", opened)
+    stages = [{"name": "one"}, {"name": "two", "dataset": "later"}]
+    with pytest.raises(ValueError, match="later is missing"):
+        train_recipe(model, recipe(stage=stages), tmp_path, tmp_path / "run", echo=False)
+    assert "later, the dataset of stage two, does not exist yet" in caplog.text
+    assert load_layers(tmp_path / "run" / "one.safetensors")[1].training["steps"] == 4
 
 
 def test_weights_of_a_stage_are_freed_before_the_next(model, tmp_path, monkeypatch):

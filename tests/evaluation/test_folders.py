@@ -6,6 +6,13 @@ from emu_video.evaluation.folders import clips_of
 PROMPTS = {"cat": "a cat", "cat_2": "two cats", "ucf_001": "archery"}
 
 
+def test_counters_of_full_width_are_no_seeds(tmp_path):
+    for name in ("ucf_099", "ucf_100", "cat_1", "cat_10"):
+        (tmp_path / f"{name}.mp4").write_bytes(b"")
+    clips = {clip.name: clip.group for clip in clips_of("arm", tmp_path)}
+    assert clips == {"ucf_099": "ucf_099", "ucf_100": "ucf_100", "cat_1": "cat", "cat_10": "cat"}
+
+
 @pytest.mark.parametrize(
     ("name", "prompts", "group", "seed", "text"),
     [

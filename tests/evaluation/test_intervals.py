@@ -10,6 +10,7 @@ from emu_video.evaluation.intervals import (
     half_width,
     mean_text,
     share_interval,
+    share_of_groups,
     share_over_prompts,
     share_text,
 )
@@ -82,3 +83,13 @@ def test_share_covers_the_truth_when_prompts_differ():
         _, low, high = share_over_prompts((rng.random((8, 10)) < chances).astype(float))
         covered += low <= 0.5 <= high
     assert covered >= 55  # Wilson's interval over 80 independent pairs covers it in 62 % of the cases
+
+
+def test_prompts_with_different_numbers_of_pairs():
+    won = [[1.0]] * 36 + [[0.0]] * 4
+    assert share_of_groups(won) == pytest.approx((0.9, 0.7695, 0.9604), abs=1e-4)  # Wilson's
+    share, low, high = share_of_groups([*won[:-1], [0.0, 0.0]])  # one prompt has a second pair
+    assert share == 36 / 41 and 0.72 < low < 0.78 and 0.94 < high < 0.98
+    assert all(map(math.isnan, share_of_groups([])))
+    _, low, high = share_of_groups([[1.0] * 40])
+    assert low < 0.25 and high == 1.0

@@ -95,7 +95,7 @@ def read(
         for frame in frames:
             count += 1
             yield frame
-    except Unreadable:
+    except (Unreadable, MemoryError):
         raise
     except Exception as error:  # PyAV and Pillow raise errors of any class for damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,8 +1,13 @@
 """Pairs for judging: two different settings each, in balance."""
 
+import json
 from collections import Counter
 
 import numpy as np
+from emu_video.evaluation.juice.questions import QUESTIONS
+from emu_video.evaluation.juice.statistics import agreement_of
+from emu_video.evaluation.juice.store import READER, Answer, Vote
+from emu_video.launcher.environment import ROOT
 from emu_video.pocket.evaluate.caption import read_caption
 from emu_video.pocket.evaluate.judge_pairs import SETTINGS, Maker, Setting, pairs
 
@@ -26,3 +31,22 @@ def test_settings_make_different_videos(tmp_path):
     assert not np.array_equal(videos["usual"], videos["no text"])
     assert np.array_equal(videos["usual"], maker.video("a red circle moving left", quick["usual"], seed=0))
     assert len(set(SETTINGS.values())) == len(SETTINGS)
+
+
+def test_agreement_in_the_docs_is_that_of_the_votes():
+    rows = [json.loads(line) for line in (ROOT / "pocket/evaluate/measured/judge_pairs.jsonl").read_text().splitlines()]
+    captions = {row["name"]: row["caption"] for row in rows}
+    assert captions == {pair["name"]: pair["text"] for pair in pairs(7, 40)}
+    votes = [
+        Vote(
+            row["rater"], "pair", row["name"], "a",
+            {question: Answer(arm, tuple(reasons)) for question, (arm, reasons) in row["answers"].items()}, 0.0, 0.0,
+        )
+        for row in rows
+    ]  # fmt: skip
+    own, people = ([vote for vote in votes if (vote.rater == READER) == is_own] for is_own in (True, False))
+    docs = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    for question, found in agreement_of(own, people, captions).items():
+        share = f"{found.share:.0%}".replace("%", " %")
+        cells = f"{share} ({found.low:.0%}".rstrip("%") + f" to {found.high:.0%}".replace("%", " %)")
+        assert f"| {QUESTIONS[question].text} | 40 | {found.ties} | {cells} | {found.kappa:.2f} |" in docs

@@ -179,15 +179,15 @@ def test_a_title_in_another_encoding_is_replaced(tmp_path, name):
 
 def test_a_cut_off_animation_gives_what_it_has_or_a_reason(tmp_path):
     path = animate(tmp_path / "a.gif", np.random.default_rng(0).integers(0, 255, (6, 24, 24, 3), dtype=np.uint8))
-    whole, causes, notes = path.read_bytes(), set(), 0
+    whole, refused, notes = path.read_bytes(), 0, 0
     for length in range(20, len(whole), 37):
         path.write_bytes(whole[:length])
         try:
             frames_of(path, facts=(facts := Facts()))
             notes += any("It breaks off after" in note for note in facts.notes)
-        except Unreadable as error:
-            causes.add(type(error.__cause__))
-    assert IndexError in causes and notes  # Pillow raises IndexError for some of them
+        except Unreadable:
+            refused += 1
+    assert refused and notes
 
 
 def test_hdr_is_refused(tmp_path):
