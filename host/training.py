@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
@@ -28,10 +28,10 @@ from ..training.samples import Samples, Sampling
 from ..training.trainer import Run, stage_info, train_layers, warnings
 from .fingerprint import fingerprint, fingerprint_of
 from .injection import without_layers
-from .memory import GIB
 from .prior import Layers, prior_clips
 from .schedule import native_schedule
 from .trainable_model import trainable
+from .training_memory import check_memory
 
 DISTILLED = ("lcm", "turbo", "lightning", "hyper", "dmd", "schnell", "distill")
 """Words in the file names of checkpoints that sample in a few steps."""
@@ -311,56 +311,6 @@ def check_sizes(clips: Clips, info: LayersInfo) -> None:
             f"The clips' latents have {channels} channels, the model takes {expected}: encode them with the VAE "
             "of this checkpoint."
         )
-
-
-def check_memory(
-    model: comfy.model_patcher.ModelPatcher, recipe: Recipe, stage: Stage, info: LayersInfo, clips: Clips
-) -> None:
-    """Raise ValueError, with advice, if a stage needs clearly more memory than the device has."""
-    device = comfy.model_management.get_torch_device()
-    needed, parts = memory_estimate(model, recipe, stage, info, clips)
-    logging.info("Emu Video: training needs about %.1f GiB (%s).", needed / GIB, parts)
-    if device.type == "cpu":
-        free = cast(int, comfy.model_management.get_free_memory(device))
-    else:
-        free = cast(int, comfy.model_management.get_total_memory(device))  # other models can be offloaded
-    if needed > free:
-        advice = "smaller or shorter clips, clips_at_once 1"
-        advice += "" if stage.gradient_checkpointing else ", gradient_checkpointing true"
-        advice += "" if stage.precision == "bfloat16" else ", precision bfloat16"
-        advice += "" if stage.optimiser == "adamw8bit" else ", optimiser adamw8bit"
-        raise ValueError(
-            f"Training needs about {needed / GIB:.1f} GiB ({parts}), but {device} has {free / GIB:.1f} GiB. "
-            f"Use {advice}, or fewer layers (train attention, or low_rank)."
-        )
-
-
-ACTIVATIONS = 0.61 * 2**20
-"""Bytes that the backward pass keeps per latent pixel and frame, measured for SD1.5 with all layers in float32."""
-RECOMPUTE = 0.2  # share of it at the peak with gradient checkpointing
-
-
-def memory_estimate(
-    model: comfy.model_patcher.ModelPatcher, recipe: Recipe, stage: Stage, info: LayersInfo, clips: Clips
-) -> tuple[int, str]:
-    """Return an estimate of a stage's memory in bytes, by purpose."""
-    with torch.device("meta"):
-        layers = TemporalLayers.of(info)
-        if recipe.low_rank:
-            make_low_rank(layers, info, recipe.low_rank, 0)
-    trained = sum(p.numel() for p in layers.parameters() if p.requires_grad)
-    frozen = 4 * sum(p.numel() for p in layers.parameters() if not p.requires_grad)
-    frozen += 4 * trained * bool(recipe.prior_prompts)  # the layers before training
-    each = 4 + 4 + 4 + (2 if stage.optimiser == "adamw8bit" else 8)  # weights, gradients, average, moments
-    half = 0.5 if stage.precision == "bfloat16" else 1.0
-    base = sum(p.numel() for p in model.model.diffusion_model.parameters()) * 4 * half
-    frames, _, height, width = max((clips.shape(i) for i in range(len(clips))), key=lambda s: s[2] * s[3])
-    wide = next((a.channels for a in info.anchors), 320) / 320
-    activations = ACTIVATIONS * half * wide * frames * height * width * stage.clips_at_once
-    activations *= RECOMPUTE if stage.gradient_checkpointing else 1.0
-    parts = {"temporal layers and optimiser": trained * each + frozen, "checkpoint": base, "activations": activations}
-    text = ", ".join(f"{name} {value / GIB:.1f}" for name, value in parts.items())
-    return int(sum(parts.values())), text
 
 
 def _sampling(recipe: Recipe, encode: Callable[[str], Conds] | None, info: LayersInfo) -> Sampling | None:

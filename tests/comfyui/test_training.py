@@ -2,17 +2,16 @@
 
 import logging
 import shutil
-import weakref
 from dataclasses import replace
 from functools import partial
 
 import comfy.model_management
 import pytest
 import torch
-from emu_video.host import training
 from emu_video.host.injection import check_layers, inject
 from emu_video.host.trainable_model import trainable
-from emu_video.host.training import memory_estimate, train_recipe
+from emu_video.host.training import train_recipe
+from emu_video.host.training_memory import memory_estimate
 from emu_video.temporal_layers.backbones import Anchor
 from emu_video.temporal_layers.files import load_layers
 from emu_video.temporal_layers.layers import TemporalLayers
@@ -123,73 +122,6 @@ def test_given_layers_start_with_their_own_output(video_model, tmp_path):
         video_model, recipe(start="given"), clips(), tmp_path / "2", given=(weights, info), echo=False
     )
     assert not all(torch.equal(trained.state_dict[key], weight) for key, weight in weights.items())
-
-
-def test_stages_follow_each_other(model, tmp_path):
-    stages = [{"name": "one"}, {"name": "two", "prediction": "v", "zero_terminal_snr": True}]
-    seen = []
-    trained = train_recipe(
-        model, recipe(stage=stages), clips(), tmp_path, echo=False, on_step=lambda s, p: seen.append((s.name, p.done))
-    )
-    assert seen == [(name, step) for name in ("one", "two") for step in (1, 2, 3, 4)]
-    first, second = (load_layers(tmp_path / f"{name}.safetensors")[1] for name in ("one", "two"))
-    assert (first.zero_terminal_snr, second.zero_terminal_snr) == (False, True)
-    assert first.training["start"] == "fresh" and second.training["start"] == "one"
-    assert trained.file.name == "two.safetensors"
-
-
-def test_later_stages_are_checked_before_the_first_one_starts(model, tmp_path):
-    stages = [{"name": "one"}, {"name": "two", "frames": 8}]
-    with pytest.raises(ValueError, match="stage two is for clips of 8 frames, the dataset has 4"):
-        train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_stage_is_not_resumed_after_another_first_stage(model, tmp_path):
-    stages = [{"name": "one", "steps": 2}, {"name": "two"}]
-    first = train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
-    again = train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
-    assert all(torch.equal(again.state_dict[key], weight) for key, weight in first.state_dict.items())
-    before = (tmp_path / "one.pt").read_bytes()
-    stages[0]["steps"] = 3
-    with pytest.raises(ValueError, match="Stage one has 2 of 3 steps, but stage two has begun from it"):
-        train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
-    assert (tmp_path / "one.pt").read_bytes() == before
-    for file in tmp_path.glob("one*"):
-        file.unlink()
-    with pytest.raises(ValueError, match=r"two\.pt belongs to another run: layers was"):
-        train_recipe(model, recipe(stage=stages), clips(), tmp_path, echo=False)
-
-
-def test_a_later_dataset_may_be_prepared_meanwhile(model, tmp_path, caplog, monkeypatch):
-    """Its stage is checked when it begins."""
-
-    def opened(folder):
-        if not folder.exists():
-            raise ValueError(f"{folder} is missing")
-        return clips()
-
-    monkeypatch.setattr(training, "ShardedClips", opened)
-    stages = [{"name": "one"}, {"name": "two", "dataset": "later"}]
-    with pytest.raises(ValueError, match="later is missing"):
-        train_recipe(model, recipe(stage=stages), tmp_path, tmp_path / "run", echo=False)
-    assert "later, the dataset of stage two, does not exist yet" in caplog.text
-    assert load_layers(tmp_path / "run" / "one.safetensors")[1].training["steps"] == 4
-
-
-def test_weights_of_a_stage_are_freed_before_the_next(model, tmp_path, monkeypatch):
-    results, alive = [], []
-    train_stage = training._train_stage
-
-    def train(*args, **options):
-        alive.extend(each() is not None for each in results)
-        result = train_stage(*args, **options)
-        results.append(weakref.ref(result))
-        return result
-
-    monkeypatch.setattr(training, "_train_stage", train)
-    train_recipe(model, recipe(stage=[{"name": "one"}, {"name": "two"}]), clips(), tmp_path, echo=False)
-    assert len(results) == 2 and alive == [False]
 
 
 def test_stopped_runs_go_on(model, tmp_path):
