@@ -183,13 +183,15 @@ def second_pass_tile() -> Template:
     held = {"positive": control["positive"], "negative": control["negative"], "latent_image": encoded}
     again = Node("KSampler", first.inputs | held | {"denoise": 0.6}, "Sample again, larger")
     decoded = decode(again, base, "Decode video")
-    rows = [
+    above = [
         Group("1. Text", [[base, positive, texts["negative"]]]),
         Group("2. Video", [[model, latent], [first, small]]),
-        Group("3. Larger frames", [[upscaler, large, scaled, encoded]]),
+    ]
+    below = [
+        Group("3. Larger frames", [[upscaler, large], [scaled, encoded]]),
         Group("4. Second pass", [[tile, control], [again, decoded], save(decoded, 8)]),
     ]
-    return Template("Second-Pass-Tile-AnimateDiff", [rows])
+    return Template("Second-Pass-Tile-AnimateDiff", [above, below])
 
 
 def animate_image_pia() -> Template:
