@@ -59,8 +59,7 @@ def bootstrap(values: np.ndarray, repeats: int = REPEATS, seed: int = 0) -> tupl
         for cells in (np.where(measured, values, 0.0), measured.astype(float))
     )
     means = sums[counts > 0] / counts[counts > 0]
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return mean, float(low), float(high)
+    return mean, *middle_of(means)
 
 
 def share_over_prompts(wins: np.ndarray) -> tuple[float, float, float]:
@@ -73,11 +72,8 @@ def share_over_prompts(wins: np.ndarray) -> tuple[float, float, float]:
     prompts = int(np.count_nonzero(counts))
     if not prompts:
         return math.nan, math.nan, math.nan
-    share, low, high = bootstrap(wins)
-    narrow_low, narrow_high = share_interval(share * prompts, prompts)
-    if counts.max() == 1:
-        return share, narrow_low, narrow_high
-    return share, min(low, narrow_low), max(high, narrow_high)
+    share, *ends = bootstrap(wins)
+    return _at_least_wilsons(share, prompts, ends if counts.max() > 1 else ())
 
 
 def share_of_groups(groups: Sequence[Sequence[float]]) -> tuple[float, float, float]:
@@ -92,12 +88,23 @@ def share_of_groups(groups: Sequence[Sequence[float]]) -> tuple[float, float, fl
         return math.nan, math.nan, math.nan
     sums, sizes = np.array([sum(group) for group in groups], float), np.array([len(group) for group in groups])
     share = float(sums.sum() / sizes.sum())
-    low, high = share_interval(share * count, count)
+    ends = ()
     if sizes.max() > 1:
         drawn = np.random.default_rng(0).integers(0, count, (REPEATS, count))
-        ends = np.quantile(sums[drawn].sum(1) / sizes[drawn].sum(1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        low, high = min(low, float(ends[0])), max(high, float(ends[1]))
-    return share, low, high
+        ends = middle_of(sums[drawn].sum(1) / sizes[drawn].sum(1))
+    return _at_least_wilsons(share, count, ends)
+
+
+def middle_of(drawn: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Return the ends of the middle 95 % of the bootstrap's values; NaN is ignored."""
+    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _at_least_wilsons(share: float, count: int, ends: Sequence[float]) -> tuple[float, float, float]:
+    """Return the share with Wilson's interval for `count` trials, widened to the `ends` of a bootstrap, if given."""
+    wilsons = share_interval(share * count, count)
+    return share, min([wilsons[0], *ends]), max([wilsons[1], *ends])
 
 
 def mean_text(values: Iterable[float | None], digits: int = 2) -> str:

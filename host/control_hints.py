@@ -1,4 +1,4 @@
-"""ControlNet hints of a video in windows: each window gets the hints of its own frames, and each tile its part of them.
+"""Select the ControlNet hints of each window's frames, and the part of them that each tile shows.
 
 ComfyUI cuts latents and texts for a context window, but leaves hints whole. A ControlNet then takes the first hints in
 every window. The windows and tiles of a layout are latents of their own, for which ComfyUI cuts no hints either.

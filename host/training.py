@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..temporal_layers.backbones import backbone_of, find_anchors, identify_base
-from ..temporal_layers.files import check_fits, load_layers
+from ..temporal_layers.files import check_fits, read_info
 from ..temporal_layers.info import KNOWN_FRAMES, LayersInfo
 from ..temporal_layers.layers import TemporalLayers
 from ..temporal_layers.noise import Discrete
@@ -80,12 +80,14 @@ def train_recipe(
     state_dict, info = start(model, recipe, base["name"], given)
     warn_of_distilled(model)
     check_later_stages(folder, recipe.stages)
-    check_stages(model, recipe, clips, info, base)
+    datasets = checked_clips(model, recipe, clips, info, base)
     sampling = _sampling(recipe, encode, info)
     prior = None
     result = None
     for number, stage in enumerate(recipe.stages):
-        data, _ = stage_clips(model, recipe, stage, clips=clips, before=info, base=base)
+        if number == len(datasets):  # its dataset did not exist before
+            datasets.append(stage_clips(model, recipe, stage, clips=clips, before=info, base=base)[0])
+        data = datasets[number]
         fresh = recipe.start == "fresh" and number == 0
         before = "fresh" if fresh else info.family if number == 0 else recipe.stages[number - 1].name
         settings = layers_settings(recipe, None if fresh else state_dict)
@@ -123,25 +125,28 @@ def train_recipe(
     return Trained(state_dict, info, folder / f"{stage.name}.safetensors", result, result.stopped)
 
 
-def check_stages(
+def checked_clips(
     model: comfy.model_patcher.ModelPatcher,
     recipe: Recipe,
     clips: Clips | Path,
     info: LayersInfo,
     base: dict[str, str],
-) -> None:
-    """Check all stages before the first one is trained. info: of the layers at the start.
+) -> list[Clips]:
+    """Return the clips of each stage, all checked before the first one is trained. info: of the layers at the start.
 
-    A later stage whose dataset does not exist yet is not checked, nor are those after it.
+    A later stage whose dataset does not exist yet ends the list.
 
     Raises:
         ValueError: one of the stages cannot be trained.
     """
+    found = []
     for number, stage in enumerate(recipe.stages):
         if number and isinstance(clips, Path) and not (dataset := clips / stage.dataset).exists():
             logging.warning("Emu Video: %s, the dataset of stage %s, does not exist yet.", dataset, stage.name)
-            return
-        _, info = stage_clips(model, recipe, stage, clips=clips, before=info, base=base)
+            break
+        data, info = stage_clips(model, recipe, stage, clips=clips, before=info, base=base)
+        found.append(data)
+    return found
 
 
 def stage_clips(
@@ -178,7 +183,7 @@ def check_later_stages(folder: Path, stages: Sequence[Stage]) -> None:
     for stage, *later in (stages[number:] for number in range(len(stages))):
         path = folder / f"{stage.name}.safetensors"
         begun = next((each.name for each in later if (folder / f"{each.name}.pt").exists()), None)
-        if begun and path.exists() and (steps := load_layers(path)[1].training["steps"]) < stage.steps:
+        if begun and path.exists() and (steps := read_info(path).training["steps"]) < stage.steps:
             raise ValueError(
                 f"Stage {stage.name} has {steps} of {stage.steps} steps, but stage {begun} has begun from it. Move the "
                 f"files {begun}.* out of {folder} to train it again, or set steps of stage {stage.name} to {steps}."

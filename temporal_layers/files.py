@@ -60,18 +60,33 @@ def is_own(metadata: Mapping[str, str]) -> bool:
 
 def own_layers(weights: Weights) -> tuple[dict[str, Tensor], LayersInfo]:
     """Return the layers of a file in Emu Video's own format. Raises ValueError for any other file."""
-    path = weights.path
-    if not is_own(weights.metadata):
+    info = _info(weights.path, weights.metadata)
+    check_tensors(weights.path, weights.tensors, info)
+    return weights.tensors, info
+
+
+def read_info(path: str | os.PathLike) -> LayersInfo:
+    """Return the info of a file in the pack's own format, without reading its weights.
+
+    Raises ValueError for a damaged or other file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _info(path, file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): choose another file, or make it again.") from None
+
+
+def _info(path: str | os.PathLike, metadata: Mapping[str, str]) -> LayersInfo:
+    if not is_own(metadata):
         raise ValueError(
             f'{path} has no metadata entry "{METADATA_KEY}", so it is not a file in Emu Video\'s own format; '
             "choose a file of temporal layers."
         )
     try:
-        info = LayersInfo.from_json(weights.metadata[METADATA_KEY])
+        return LayersInfo.from_json(metadata[METADATA_KEY])
     except ValueError as error:
         raise ValueError(f"{path}: {error} Update Emu Video, or export the file again.") from None
-    check_tensors(path, weights.tensors, info)
-    return weights.tensors, info
 
 
 def stated_role(path: str | os.PathLike) -> str:

@@ -77,6 +77,12 @@ def raters(votes: Sequence[Vote]) -> dict[str, Rater]:
     return result
 
 
+def people_and_reader(votes: Sequence[Vote]) -> tuple[list[Vote], list[Vote]]:
+    """Return the votes of people, and those of the automatic judge."""
+    people, reader = ([vote for vote in votes if (vote.rater == READER) == is_reader] for is_reader in (False, True))
+    return people, reader
+
+
 def outcomes(votes: Sequence[Vote], prompts: Mapping[str, str] | None = None) -> dict[str, Outcome]:
     """Return the outcome of each question over the pairs judged by the raters that count.
 
@@ -195,7 +201,7 @@ def summary(votes: Sequence[Vote], prompts: Mapping[str, str] | None = None) -> 
     "outcomes" are those of people, "reader" those of the automatic judge, {} if it has not judged. prompts: as those of
     `outcomes`.
     """
-    people, reader = ([vote for vote in votes if (vote.rater == READER) == is_reader] for is_reader in (False, True))
+    people, reader = people_and_reader(votes)
     result = {
         "outcomes": {key: asdict(outcome) for key, outcome in outcomes(people, prompts).items()},
         "reader": {key: asdict(outcome) for key, outcome in outcomes(reader, prompts).items()} if reader else {},

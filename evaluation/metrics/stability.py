@@ -37,15 +37,14 @@ def background_drift(frames: np.ndarray) -> float:
     return float(np.mean(drifts))
 
 
-def sharpness_ratio(frames: np.ndarray, reference: np.ndarray | None = None) -> float:
-    """Return the gradient energy of the frames over that of the first frame, or of the reference image; mean over time.
+def sharpness_ratio(frames: np.ndarray) -> float:
+    """Return the gradient energy of the frames over that of the first frame; mean over time.
 
     1: equally sharp. Below 1: blurred, or objects are gone. The measure is fooled by noise, flicker and ringing, which
     raise it.
     """
-    start = gradient_energy(frames[0] if reference is None else reference)
-    later = frames[1:] if reference is None else frames
-    return float(np.mean([gradient_energy(frame) for frame in later]) / max(start, 1e-6))
+    later = np.mean([gradient_energy(frame) for frame in frames[1:]])
+    return float(later / max(gradient_energy(frames[0]), 1e-6))
 
 
 def gradient_energy(picture: np.ndarray) -> float:

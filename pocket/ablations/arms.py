@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...diffusion.schedule import Schedule, add_noise, v_target
 from ...temporal_layers.attach import attach
 from ...temporal_layers.backbones import backbone_of, find_anchors
-from ...temporal_layers.files import load_layers
+from ...temporal_layers.files import load_layers, read_info
 from ...temporal_layers.info import LayersInfo
 from ...temporal_layers.layers import TemporalLayers
 from ...temporal_layers.noise import Discrete
@@ -81,7 +81,7 @@ class Lab:
 
     def is_trained(self, arm: Arm, seed: int) -> bool:
         path = self.layers_path(arm, seed)
-        return path.exists() and load_layers(path)[1].training["steps"] >= self.scale.leg_steps(arm.legs[-1])
+        return path.exists() and read_info(path).training["steps"] >= self.scale.leg_steps(arm.legs[-1])
 
 
 def schedule_of(base: Base) -> Schedule:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...evaluation.intervals import middle_of
 from ...evaluation.tables import markdown
 from ...evaluation.videos import read
 from .arms import Lab, schedule_of
@@ -88,8 +89,7 @@ def survival_interval(made: np.ndarray, true: np.ndarray) -> tuple[float, float,
         return math.nan, math.nan, math.nan
     rng = np.random.default_rng(0)
     drawn = [of(rng.integers(0, prompts, prompts)) for _ in range(REPEATS)]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return of(np.arange(prompts)), float(low), float(high)
+    return of(np.arange(prompts)), *middle_of(drawn)
 
 
 def colour_table(kept: Mapping[str, Kept]) -> str:

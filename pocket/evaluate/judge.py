@@ -15,7 +15,7 @@ import numpy as np
 from ...evaluation.juice.__main__ import open_session, session_parser
 from ...evaluation.juice.questions import QUESTIONS
 from ...evaluation.juice.session import Session
-from ...evaluation.juice.statistics import Agreement, Outcome, agreement_of, outcomes, raters
+from ...evaluation.juice.statistics import Agreement, Outcome, agreement_of, outcomes, people_and_reader, raters
 from ...evaluation.juice.store import READER, TIE, Answer
 from ...evaluation.tables import markdown
 from ...evaluation.videos import read
@@ -112,8 +112,7 @@ def main(argv: Sequence[str]) -> int:
         judge(session)
     except ValueError as error:
         raise LauncherError(str(error)) from error
-    votes = session.store.votes()
-    own, people = ([vote for vote in votes if (vote.rater == READER) == is_own] for is_own in (True, False))
+    people, own = people_and_reader(session.store.votes())
     print(outcome_table(outcomes(own, session.groups), session.arms))
     attention = raters(own)[READER]
     print(f"\nKnown answers right: {attention.known_right:.0%}. Repeats answered alike: {attention.repeats_alike:.0%}.")

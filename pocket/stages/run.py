@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...temporal_layers.files import load_layers
+from ...temporal_layers.files import read_info
 from ...training.checkpoint import written_whole
 from ..model.autoencoder import Autoencoder
 from ..model.checkpoint import denoiser_weights, frozen_autoencoder, load_autoencoder
@@ -97,7 +97,7 @@ class Run:
             return self.checkpoint is not None or self.path(stage).exists()
         # The trainer writes layers at every checkpoint, not only at the end.
         path, steps = self.path(stage), getattr(self.recipe, stage).stage.steps
-        return path.exists() and load_layers(path)[1].training["steps"] >= steps
+        return path.exists() and read_info(path).training["steps"] >= steps
 
     def save(self, stage: str, weights: States) -> None:
         """Write the result of a stage with the part of the recipe that made it."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from emu_video.temporal_layers import files
 from emu_video.temporal_layers.backbones import Anchor
-from emu_video.temporal_layers.files import METADATA_KEY, check_fits, load_layers, save_layers, stated_role
+from emu_video.temporal_layers.files import METADATA_KEY, check_fits, load_layers, read_info, save_layers, stated_role
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.temporal_layers.noise import Discrete, Flow
 from emu_video.tests.temporal_layers.small import UNet, info_for, trained_layers
@@ -268,3 +268,16 @@ def test_a_flow_on_a_unet_is_version_2():
     entries = json.loads(info.to_json())
     assert entries["format_version"] == 2 and entries["noise"] == {"shift": 2.0, "kind": "flow"}
     assert LayersInfo.from_json(info.to_json()) == info
+
+
+def test_the_info_alone(path, layers, info):
+    save_layers(path, layers.state_dict(), info)
+    assert read_info(path) == info
+    whole = path.read_bytes()
+    for content, words in ((whole[:-9], "cannot be read"), (b"x" * 99, "cannot be read")):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=words):
+            read_info(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="no metadata entry"):
+        read_info(path)

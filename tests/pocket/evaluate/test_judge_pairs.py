@@ -5,8 +5,8 @@ from collections import Counter
 
 import numpy as np
 from emu_video.evaluation.juice.questions import QUESTIONS
-from emu_video.evaluation.juice.statistics import agreement_of
-from emu_video.evaluation.juice.store import READER, Answer, Vote
+from emu_video.evaluation.juice.statistics import agreement_of, people_and_reader
+from emu_video.evaluation.juice.store import Answer, Vote
 from emu_video.launcher.environment import ROOT
 from emu_video.pocket.evaluate.caption import read_caption
 from emu_video.pocket.evaluate.judge_pairs import SETTINGS, Maker, Setting, pairs
@@ -44,7 +44,7 @@ def test_agreement_in_the_docs_is_that_of_the_votes():
         )
         for row in rows
     ]  # fmt: skip
-    own, people = ([vote for vote in votes if (vote.rater == READER) == is_own] for is_own in (True, False))
+    people, own = people_and_reader(votes)
     docs = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
     for question, found in agreement_of(own, people, captions).items():
         share = f"{found.share:.0%}".replace("%", " %")
