@@ -19,6 +19,7 @@ from .memory import GIB
 ACTIVATIONS = 0.61 * 2**20
 """Bytes that the backward pass keeps per latent pixel and frame, measured for SD1.5 with all layers in float32."""
 RECOMPUTE = 0.2  # share of it at the peak with gradient checkpointing
+MOMENTS = {"adamw": 8, "adamw8bit": 2, "muon": 4}  # bytes for each trained weight
 
 
 def check_memory(
@@ -54,7 +55,7 @@ def memory_estimate(
     trained = sum(p.numel() for p in layers.parameters() if p.requires_grad)
     frozen = 4 * sum(p.numel() for p in layers.parameters() if not p.requires_grad)
     frozen += 4 * trained * bool(recipe.prior_prompts)  # the layers before training
-    each = 4 + 4 + 4 + (2 if stage.optimiser == "adamw8bit" else 8)  # weights, gradients, average, moments
+    each = 4 + 4 + 4 + MOMENTS[stage.optimiser]  # weights, gradients, average, moments
     half = 0.5 if stage.precision == "bfloat16" else 1.0
     base = sum(p.numel() for p in model.model.diffusion_model.parameters()) * 4 * half
     frames, _, height, width = max((clips.shape(i) for i in range(len(clips))), key=lambda s: s[2] * s[3])

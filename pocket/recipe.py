@@ -236,7 +236,7 @@ SECOND = replace(
     text=replace(FIRST.text, pictures=second_pictures(FIRST.text.pictures)),
     image=replace(
         FIRST.image,
-        settings=Settings(16_000, batch=66, rate=1.2e-3),
+        settings=Settings(6_000, batch=66, rate=3e-3, optimiser="muon"),
         pictures=second_pictures(PICTURES),
         timesteps="uniform",
     ),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .checkpoint import check_same_run, load_checkpoint, remove_unfinished, save_checkpoint
 from .distributed import ALONE, Processes, like, whole
 from .log import Figure, Log, Sums, joined, memory
+from .muon import Muon
 
 States = dict[str, dict[str, Tensor]]
 """The state dict of each trained module."""
@@ -30,8 +31,8 @@ class Settings:
     batch: clips per step over all processes; at_once: clips computed at the same time (0: all).
     rate: learning rate after `warmup` steps; a cosine decays it to `final_rate` times that (1 keeps it constant).
     ema: decay of the moving average. clip: largest norm of the gradient (0: any).
-    autocast: "" or "bfloat16". optimiser: "adamw", or "adamw8bit" (needs torchao). shard: split weights, gradients and
-    moments over the processes.
+    autocast: "" or "bfloat16". optimiser: "adamw", "adamw8bit" (needs torchao) or "muon". shard: split weights,
+    gradients and moments over the processes (not with muon).
     """
 
     iterations: int
@@ -270,6 +271,8 @@ def optimiser_class(settings: Settings) -> Callable[..., torch.optim.Optimizer]:
     """Return the class of `settings.optimiser`. Raises ValueError if its package is not installed."""
     if settings.optimiser == "adamw":
         return torch.optim.AdamW
+    if settings.optimiser == "muon":
+        return Muon
     try:
         from torchao.optim import AdamW8bit
     except ImportError:

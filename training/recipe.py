@@ -80,7 +80,7 @@ class Stage:
     adam_beta2: float = _number(0.999, 0, 0.999999)
     gradient_clip: float = _number(1.0, 0)
     average_decay: float = _number(0.999, 0, 1)
-    optimiser: str = _choice("adamw", "adamw", "adamw8bit")
+    optimiser: str = _choice("adamw", "adamw", "adamw8bit", "muon")
     precision: str = _choice("float32", "float32", "bfloat16")
     gradient_checkpointing: bool = True
     compile: bool = False
@@ -284,6 +284,8 @@ def _check(stage: Stage) -> None:
         raise ValueError(
             f"batch {stage.batch} is not a multiple of clips_at_once {stage.clips_at_once}: change one of them."
         )
+    if stage.shard and stage.optimiser == "muon":
+        raise ValueError("optimiser muon needs whole matrices: set shard to false, or optimiser to adamw.")
     if stage.role == "interpolation" and (stage.known_frames != "every n-th" or stage.known_every < 2):
         raise ValueError(
             'role interpolation needs known_frames "every n-th" and known_every of 2 or more, for example 4.'

@@ -52,6 +52,7 @@ def test_changes_on_the_command_line(tmp_path):
         ("stage = 3", r"write \[\[stage\]\]"),
         ("zero_terminal_snr = true", "zero_terminal_snr needs prediction v, not base"),
         ('prediction = "eps"\nzero_terminal_snr = true', "line 2: zero_terminal_snr needs prediction v, not eps"),
+        ('shard = true\noptimiser = "muon"', "optimiser muon needs whole matrices"),
         ("drift_weight = 1", "drift_weight needs prediction v"),
         ("drop_text = 0.6\ndrop_all = 0.6", "add up to more than 1: lower one"),
         ("batch = 4\nclips_at_once = 3", "batch 4 is not a multiple of clips_at_once 3"),
