@@ -1,9 +1,11 @@
 """Quick checks between stages, outside ComfyUI: is a model good enough for the next stage?
 
 `python run.py pocket gates autoencoder`, `image`, `starts` or `video` prints accuracies; all except the first write a
-contact sheet. `starts` checks first frames made from the captions of videos. `words` prints, for both steps, the
-denoising error with the right caption and with one word replaced: if the error does not rise, the model ignores this
-word. The unfinished run of `--recipe` in `--folder` is checked, or the shipped weights if there is none.
+contact sheet. `starts` checks first frames made from the captions of videos. `shapes` prints the shape error of
+pictures that are denoised from several noise levels, which shows at which noise the image model bends shapes. `words`
+prints, for both steps, the denoising error with the right caption and with one word replaced: if the error does not
+rise, the model ignores this word. The unfinished run of `--recipe` in `--folder` is checked, or the shipped weights if
+there is none.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from ...diffusion.guidance import emu_guidance
 from ...diffusion.sampler import ddim
-from ...diffusion.schedule import Schedule
+from ...diffusion.schedule import Schedule, add_noise
 from ...evaluation.metrics.fidelity import psnr
 from ...evaluation.pictures import write_sheet
 from ...temporal_layers.attach import attach
@@ -35,9 +37,12 @@ from ..stages.layers import new_layers
 from ..stages.run import FOLDER, Run
 from ..world import FRAMES, render_clips, sample_clips
 from ..world.reader import read_clip
+from ..world.roundness import shape_error
 from ..world.vocabulary import COLOURS, MOTIONS, OPPOSITES, PLACES, SHAPES
 from .text_to_video import prompts
 
+LEVELS = (100, 300, 500, 700, 999)
+LARGE = 0.14  # radius of a shape, of the frame: errors of smaller ones are hard to measure
 SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)
 CHECK = ClipSet(seed=77, count=256)
 
@@ -198,6 +203,26 @@ def starts_gate(run: Run, steps: int, scale: float, count: int) -> None:
     sheet(run.folder / "starts.png", [pictures[order[i : i + 12]] for i in range(0, count // 12 * 12, 12)])
 
 
+@torch.no_grad()
+def shapes_gate(run: Run, steps: int, scale: float, count: int) -> None:
+    """Start from true first frames with noise of each of LEVELS, with at most `steps` steps of DDIM."""
+    clips = sample_clips(CHECK.seed, CHECK.count)
+    chosen = [clips[i] for i in single_shapes() if clips[i].bodies[0].radius[0] > LARGE][:count]
+    pictures = render_clips(chosen)[0][:, 0].float() / 255
+    x0 = torch.cat([autoencoder(run).encode(part) for part in pictures.split(64)])
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(7))
+    denoise = picture_denoiser(image_model(run), [clip.caption for clip in chosen], scale)
+
+    def error(latents: Tensor) -> str:
+        return f"{np.nanmedian([shape_error(picture) for picture in decode(run, latents)]):.1%}"
+
+    print(f"autoencoder alone: {error(x0)} of the area, median of {len(chosen)} pictures")
+    for level in LEVELS:
+        noisy = add_noise(x0, noise, torch.full((len(x0),), level), SCHEDULE)
+        times = np.linspace(level, 0, steps, endpoint=False).round().astype(int).tolist()
+        print(f"noise of timestep {level}: {error(ddim(denoise, noisy, SCHEDULE, times))}", flush=True)
+
+
 def video_gate(run: Run, steps: int, text: float, image: float, count: int) -> None:
     model = video_model(run)
     data = latent_clips(run, CHECK)
@@ -270,7 +295,7 @@ def words_gate(run: Run, count: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=("autoencoder", "image", "starts", "video", "words"))
+    parser.add_argument("stage", choices=("autoencoder", "image", "starts", "shapes", "video", "words"))
     parser.add_argument("--recipe", choices=RECIPES, default="first", help="a recipe of pocket/recipe.py")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="unfinished work")
     parser.add_argument("--steps", type=int, default=20)
@@ -278,7 +303,7 @@ if __name__ == "__main__":
     parser.add_argument("--image", type=float, default=1.5)
     parser.add_argument("--count", type=int, default=64)
     options = parser.parse_args()
-    stage = {"starts": "image", "words": "video"}.get(options.stage) or options.stage
+    stage = {"starts": "image", "shapes": "image", "words": "video"}.get(options.stage) or options.stage
     try:
         run = run_with(options.folder, RECIPES[options.recipe], stage)
     except FileNotFoundError as error:
@@ -289,6 +314,8 @@ if __name__ == "__main__":
         image_gate(run, options.steps, options.text, options.count)
     elif options.stage == "starts":
         starts_gate(run, options.steps, options.text, options.count)
+    elif options.stage == "shapes":
+        shapes_gate(run, options.steps, options.text, options.count)
     elif options.stage == "video":
         video_gate(run, options.steps, options.text, options.image, options.count)
     else:

@@ -25,3 +25,12 @@ def test_the_autoencoder_of_the_second_recipe_is_checked(tmp_path, capsys):
     assert not run.path("autoencoder").exists() and gates.decode(run, torch.zeros(1, 16, 4, 4)).shape == (1, 32, 32, 3)
     gates.autoencoder_gate(run, 2)
     assert "psnr" in capsys.readouterr().out
+
+
+def test_shapes_are_bent_by_noise(tmp_path, capsys):
+    run = gates.run_with(tmp_path, FIRST, "image")
+    gates.shapes_gate(run, steps=4, scale=2.0, count=6)
+    first, *levels = capsys.readouterr().out.splitlines()
+    assert first.startswith("autoencoder alone: ") and first.endswith("of the area, median of 6 pictures")
+    errors = [float(line.rpartition(" ")[2].rstrip("%")) for line in levels]
+    assert len(errors) == len(gates.LEVELS) and errors[0] < errors[-1]
