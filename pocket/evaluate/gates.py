@@ -137,6 +137,13 @@ def videos_from_first(
 
 
 @torch.no_grad()
+def encode(run: Run, pictures: Tensor) -> Tensor:
+    """Encode pictures, uint8 [n, 3, 8h, 8w], to latents [n, C, h, w]."""
+    model = autoencoder(run)
+    return torch.cat([model.encode(part.float() / 255) for part in pictures.split(64)])
+
+
+@torch.no_grad()
 def decode(run: Run, latents: Tensor) -> np.ndarray:
     """Decode latents [n, C, h, w] to pictures, uint8 [n, 8h, 8w, 3]."""
     return autoencoder(run).pictures(latents)
@@ -157,8 +164,7 @@ def autoencoder_gate(run: Run, count: int) -> None:
     clips = sample_clips(CHECK.seed, CHECK.count)
     chosen = [clips[i] for i in single_shapes()[:count]]
     pictures = render_clips(chosen)[0].flatten(0, 1)
-    latents = torch.cat([autoencoder(run).encode(part.float() / 255) for part in pictures.split(64)])
-    decoded = decode(run, latents).reshape(len(chosen), FRAMES, *pictures.shape[2:], 3)
+    decoded = decode(run, encode(run, pictures)).reshape(len(chosen), FRAMES, *pictures.shape[2:], 3)
     truth = pictures.movedim(1, -1).numpy().reshape(decoded.shape)
     shapes = [read_clip(v).majority("shape") == c.bodies[0].shape for v, c in zip(decoded, chosen, strict=True)]
     figures = {
@@ -205,11 +211,10 @@ def starts_gate(run: Run, steps: int, scale: float, count: int) -> None:
 
 @torch.no_grad()
 def shapes_gate(run: Run, steps: int, scale: float, count: int) -> None:
-    """Start from true first frames with noise of each of LEVELS, with at most `steps` steps of DDIM."""
+    """Print the shape error of true first frames, with noise of each of LEVELS and `steps` steps of DDIM back."""
     clips = sample_clips(CHECK.seed, CHECK.count)
     chosen = [clips[i] for i in single_shapes() if clips[i].bodies[0].radius[0] > LARGE][:count]
-    pictures = render_clips(chosen)[0][:, 0].float() / 255
-    x0 = torch.cat([autoencoder(run).encode(part) for part in pictures.split(64)])
+    x0 = encode(run, render_clips(chosen)[0][:, 0])
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(7))
     denoise = picture_denoiser(image_model(run), [clip.caption for clip in chosen], scale)
 

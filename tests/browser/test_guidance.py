@@ -32,8 +32,9 @@ def saved(nodes: dict[str, tuple[str, list]]) -> list[dict]:
 
 LOAD = "graph => window.app.loadGraphData(graph)"
 PASTE = "graph => { window.app.canvas._deserializeItems({ nodes: graph.nodes }, { position: [0, 0] }) }"
-FRESH = """() => Object.fromEntries(['EmuVideoSampler', 'EmuVideoGuider'].map(type =>
-  [type, window.LiteGraph.createNode(type).widgets.find(widget => widget.name === 'guidance').value]))"""
+FRESH = """() => Object.fromEntries(['EmuVideoSampler', 'EmuVideoGuider'].map(type => {
+  const node = window.LiteGraph.createNode(type); window.app.graph.add(node)
+  return [type, node.widgets.find(widget => widget.name === 'guidance').value] }))"""
 
 
 @pytest.mark.timeout(600)
