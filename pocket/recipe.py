@@ -236,7 +236,7 @@ SECOND = replace(
     text=replace(FIRST.text, pictures=second_pictures(FIRST.text.pictures)),
     image=replace(
         FIRST.image,
-        settings=Settings(6_000, batch=66, rate=3e-3, optimiser="muon"),
+        settings=Settings(12_000, batch=33, rate=3e-3, optimiser="muon"),
         pictures=second_pictures(PICTURES),
         timesteps="uniform",
     ),

@@ -54,12 +54,15 @@ def is_matrix(parameter: Tensor) -> bool:
 
 
 def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Return matrices [n, rows, columns] with all singular values near 1, by Newton-Schulz iterations."""
-    x = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
+    """Return matrices [n, rows, columns] with all singular values near 1, by Newton-Schulz iterations.
+
+    They run in bfloat16, as in Muon's own code: the result is only near to orthogonal anyway.
+    """
+    x = (matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)).bfloat16()
     is_tall = x.shape[1] > x.shape[2]
     x = x.mT if is_tall else x
     a, b, c = COEFFICIENTS
     for _ in range(iterations):
         squares = x @ x.mT
         x = a * x + (b * squares + c * squares @ squares) @ x
-    return x.mT if is_tall else x
+    return (x.mT if is_tall else x).to(matrices.dtype)

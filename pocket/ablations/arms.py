@@ -25,7 +25,7 @@ from ...training.checkpoint import written_whole
 from ...training.loop import Settings, train
 from ...training.objective import sample_timesteps
 from ..model.checkpoint import denoiser_weights, load_autoencoder
-from ..model.denoiser import Denoiser
+from ..model.denoiser import Denoiser, means
 from ..model.text_encoder import Vocabulary, tokens_of
 from ..shipped import CHECKPOINT
 from ..stages.clips import step_generator
@@ -115,7 +115,7 @@ def train_base(lab: Lab, base: Base, should_stop: Stop = None) -> None:
     torch.manual_seed(BASE_SEED)
     model, schedule = shipped_image_model(), schedule_of(base)
     model.unet.requires_grad_(True)
-    words = nn.Linear(model.unet.feature_channels, len(Vocabulary()))
+    words = nn.Linear(sum(model.unet.feature_channels), len(Vocabulary()))
 
     def loss(step: int, positions: range) -> tuple[Tensor, dict[str, float]]:
         generator = step_generator(BASE_SEED, step)
@@ -126,11 +126,11 @@ def train_base(lab: Lab, base: Base, should_stop: Stop = None) -> None:
         t = sample_timesteps(len(x0), len(schedule), generator, bias=1.0)
         noise = torch.randn(x0.shape, generator=generator)
         context, pooled = model.encode(said)
-        out, means = model.with_means(add_noise(x0, noise, t, schedule), t, context, pooled)
+        out, features = model.with_features(add_noise(x0, noise, t, schedule), t, context, pooled)
         target = noise if base.prediction == "eps" else v_target(x0, noise, t, schedule)
         named = torch.zeros(len(said), len(Vocabulary())).scatter_(1, said, 1.0)
         error = (out.float() - target).square().mean()
-        return error + F.binary_cross_entropy_with_logits(words(means), named), {"error": error.item()}
+        return error + F.binary_cross_entropy_with_logits(words(means(features)), named), {"error": error.item()}
 
     settings = Settings(
         lab.scale.steps, rate=BASE_RATE, warmup=min(100, lab.scale.steps), batch=PICTURES_OF_A_STEP, ema=0.995,

@@ -1,8 +1,9 @@
 """Quick checks between stages, outside ComfyUI: is a model good enough for the next stage?
 
 `python run.py pocket gates autoencoder`, `image`, `starts` or `video` prints accuracies; all except the first write a
-contact sheet. `starts` checks first frames made from the captions of videos. `shapes` prints the shape error of
-pictures that are denoised from several noise levels, which shows at which noise the image model bends shapes. `words`
+contact sheet. `starts` checks first frames made from the captions of videos. `circles` prints how round circles are.
+`shapes` prints the shape error of pictures that are denoised from several noise levels, which shows at which noise the
+image model bends shapes. `words`
 prints, for both steps, the denoising error with the right caption and with one word replaced: if the error does not
 rise, the model ignores this word. The unfinished run of `--recipe` in `--folder` is checked, or the shipped weights if
 there is none.
@@ -92,13 +93,14 @@ def video_model(run: Run) -> Denoiser:
 
 
 @torch.no_grad()
-def pictures_from_text(model: Denoiser, captions: list[str], steps: int, scale: float, seed: int) -> Tensor:
+def pictures_from_text(
+    model: Denoiser, captions: list[str], steps: int, scale: float, *, seed: int, eta: float = 0.0
+) -> Tensor:
     """Sample latents [n, C, 16, 16] from captions."""
     denoise = picture_denoiser(model, captions, scale)
-    noise = torch.randn(
-        len(captions), model.unet.shape.latent_channels, 16, 16, generator=torch.Generator().manual_seed(seed)
-    )
-    return ddim(denoise, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps))
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(captions), model.unet.shape.latent_channels, 16, 16, generator=generator)
+    return ddim(denoise, noise, SCHEDULE, SCHEDULE.trailing_timesteps(steps), eta=eta, generator=generator)
 
 
 def picture_denoiser(model: Denoiser, captions: list[str], scale: float) -> Callable[[Tensor, int], Tensor]:
@@ -182,7 +184,7 @@ def image_gate(run: Run, steps: int, scale: float, count: int) -> None:
     ]
     grounds = [str(rng.choice([b for b in ("white", "grey", "blue", "black") if b != c])) for c, _, _ in wanted]
     captions = [f"a {c} {s} {p} on a {b} background" for (c, s, p), b in zip(wanted, grounds, strict=True)]
-    pictures = decode(run, pictures_from_text(model, captions, steps, scale, 5))
+    pictures = decode(run, pictures_from_text(model, captions, steps, scale, seed=5))
     hits = {"colour": 0, "shape": 0, "place": 0, "present": 0}
     for (colour, shape, place), picture in zip(wanted, pictures, strict=True):
         sight = read_clip(picture[None]).sights[0]
@@ -207,6 +209,17 @@ def starts_gate(run: Run, steps: int, scale: float, count: int) -> None:
         print(f"{motion}: shape right in {right} of {len(members)}")
     order = sorted(range(count), key=lambda i: MOTIONS.index(chosen[i]["motion"]))
     sheet(run.folder / "starts.png", [pictures[order[i : i + 12]] for i in range(0, count // 12 * 12, 12)])
+
+
+def circles_gate(run: Run, steps: int, scale: float, count: int) -> None:
+    model, rng = image_model(run), np.random.default_rng(99)
+    bright = ("red", "blue", "yellow", "orange", "purple", "green")
+    captions = [f"a {rng.choice(bright)} circle on a {rng.choice(('white', 'black'))} background" for _ in range(count)]
+    for eta, sampler in ((0.0, "DDIM"), (1.0, "DDPM")):
+        pictures = decode(run, pictures_from_text(model, captions, steps, scale, seed=5, eta=eta))
+        errors = [shape_error(picture, ("circle",)) for picture in pictures]
+        print(f"{sampler}, {steps} steps: {np.nanmedian(errors):.1%} of the area, median of {count}", flush=True)
+        sheet(run.folder / f"circles_{sampler}.png", [pictures[i : i + 8] for i in range(0, min(count, 48), 8)])
 
 
 @torch.no_grad()
@@ -300,7 +313,7 @@ def words_gate(run: Run, count: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=("autoencoder", "image", "starts", "shapes", "video", "words"))
+    parser.add_argument("stage", choices=("autoencoder", "image", "starts", "circles", "shapes", "video", "words"))
     parser.add_argument("--recipe", choices=RECIPES, default="first", help="a recipe of pocket/recipe.py")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="unfinished work")
     parser.add_argument("--steps", type=int, default=20)
@@ -308,7 +321,7 @@ if __name__ == "__main__":
     parser.add_argument("--image", type=float, default=1.5)
     parser.add_argument("--count", type=int, default=64)
     options = parser.parse_args()
-    stage = {"starts": "image", "shapes": "image", "words": "video"}.get(options.stage) or options.stage
+    stage = {"autoencoder": "autoencoder", "video": "video", "words": "video"}.get(options.stage, "image")
     try:
         run = run_with(options.folder, RECIPES[options.recipe], stage)
     except FileNotFoundError as error:
@@ -319,6 +332,8 @@ if __name__ == "__main__":
         image_gate(run, options.steps, options.text, options.count)
     elif options.stage == "starts":
         starts_gate(run, options.steps, options.text, options.count)
+    elif options.stage == "circles":
+        circles_gate(run, options.steps, options.text, options.count)
     elif options.stage == "shapes":
         shapes_gate(run, options.steps, options.text, options.count)
     elif options.stage == "video":

@@ -72,7 +72,7 @@ class Maker:
 
     def video(self, text: str, setting: Setting, seed: int) -> np.ndarray:
         """Return a video, uint8 [T, h, w, 3]."""
-        first = pictures_from_text(self.image_model, [text], setting.picture_steps, setting.picture_text, seed)
+        first = pictures_from_text(self.image_model, [text], setting.picture_steps, setting.picture_text, seed=seed)
         guidance = {"text": setting.text, "image": setting.image}
         latents = videos_from_first(self.with_layers, first, [text], steps=setting.steps, seed=seed, **guidance)
         return decode(self.run, latents[0])

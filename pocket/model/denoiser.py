@@ -22,11 +22,15 @@ class Denoiser(nn.Module):
         return self.text(tokens)
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor, pooled: Tensor) -> Tensor:
-        return self.with_means(x, t, context, pooled)[0]
+        return self.with_features(x, t, context, pooled)[0]
 
-    def with_means(self, x: Tensor, t: Tensor, context: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Return v, and the mean over the frame of the features that enter each output block [n, feature_channels]."""
+    def with_features(self, x: Tensor, t: Tensor, context: Tensor, pooled: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return v, and the features that enter each output block."""
         with torch.autocast(x.device.type, torch.bfloat16):
             x = x.contiguous(memory_format=torch.channels_last)
-            v, entering = self.unet(x, t, context, pooled)
-        return v, torch.cat([features.float().mean((2, 3)) for features in entering], 1)
+            return self.unet(x, t, context, pooled)
+
+
+def means(features: list[Tensor]) -> Tensor:
+    """Return the means over the frame of features [n, channels, h, w] of several blocks, [n, all channels]."""
+    return torch.cat([each.float().mean((2, 3)) for each in features], 1)

@@ -261,6 +261,6 @@ class UNet(nn.Module):
         return self.out(h.type(x.dtype)), entering
 
     @property
-    def feature_channels(self) -> int:
-        """Sum of the channels of all features that enter output blocks."""
-        return 7 * self.shape.channels
+    def feature_channels(self) -> tuple[int, ...]:
+        """Channels of the features that enter each output block."""
+        return tuple(width * self.shape.channels for width in (2, 2, 2, 1))

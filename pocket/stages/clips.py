@@ -16,6 +16,7 @@ from ..world import Clip, first_times, render_clips, sample_clips
 from .run import Run, plain, save_tensors
 
 CHUNK = 1024  # frames drawn at a time
+ENCODED = 16  # frames encoded at a time: their features stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def encode_clips(run: Run, clips: ClipSet, echo: bool = True) -> LatentClips:
         pictures, covered = render_clips(scenes[start : start + chunk])
         flat = pictures.flatten(0, 1).float().div_(255).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            encoded = torch.cat([autoencoder.encode(part) for part in flat.split(64)])
+            encoded = torch.cat([autoencoder.encode(part) for part in flat.split(ENCODED)])
         latents.append(encoded.float().half().unflatten(0, pictures.shape[:2]).contiguous())
         near.append(near_shapes(covered))
         if echo:
@@ -73,24 +74,26 @@ def near_shapes(covered: Tensor) -> Tensor:
 
 def draw_pictures(
     sets: list[tuple[LatentClips, int, bool]], generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
     """Draw a batch of single frames from several sets.
 
     Args:
         sets: for each set its clips, the number of frames to draw, and whether they keep their captions.
 
     Returns:
-        Latents [n, C, h, w], which latents are near a shape [n, h, w], and tokens [n, 32].
+        Latents [n, C, h, w], which latents are near a shape [n, h, w], tokens [n, 32], and the drawn indices of clips
+        and frames in each set.
     """
     empty = torch.tensor(pad_tokens([]))
-    latents, near, tokens = [], [], []
+    latents, near, tokens, drawn = [], [], [], []
     for clips, count, has_captions in sets:
         index = torch.randint(0, len(clips), (count,), generator=generator)
         frame = torch.randint(0, clips.latents.shape[1], (count,), generator=generator)
         latents.append(clips.latents[index, frame].float())
         near.append(clips.near[index, frame])
         tokens.append(clips.tokens[index] if has_captions else empty.expand(count, -1))
-    return torch.cat(latents), torch.cat(near), torch.cat(tokens)
+        drawn.append((index, frame))
+    return torch.cat(latents), torch.cat(near), torch.cat(tokens), drawn
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

@@ -1,7 +1,8 @@
 """Stage 3: text to image. v-prediction with zero terminal SNR; these weights are frozen in all later stages.
 
 Temporal layers can only use a word that the frozen model passes on, and a word like "spinning" hardly changes a
-picture. So a linear probe must find the caption's words in the activations; the probe is discarded.
+picture. So a linear probe must find the caption's words in the activations; the probe is discarded. Another must find
+the geometry of the shapes (geometry.py), and timesteps are weighted by their usual error (timestep_weights.py).
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from torch import Tensor, nn
 from ...diffusion.schedule import Schedule
 from ...training.loop import train
 from ...training.objective import TIMESTEPS, sample_timesteps, v_error
-from ..model.denoiser import Denoiser
+from ..model.denoiser import Denoiser, means
 from ..model.text_encoder import Vocabulary, pad_tokens
 from .clips import draw_pictures, latent_clips, step_generator
+from .geometry import GeometryProbe, geometry_of
 from .run import Run
+from .timestep_weights import TimestepWeights
 
 NOISY = 900  # timesteps above it are logged separately
+PROBED = 3  # output blocks whose features must tell the geometry: those behind the middle of the network
 
 
 def make(run: Run, compile_model: bool = True, **options) -> None:
@@ -26,41 +30,48 @@ def make(run: Run, compile_model: bool = True, **options) -> None:
     stage = run.recipe.image
     batch = stage.settings.batch
     sets = [(latent_clips(run, p.clips), round(p.share * batch), p.has_captions) for p in stage.pictures]
+    geometries = [geometry_of(p.clips) for p in stage.pictures]
     torch.manual_seed(stage.seed)  # seeded after the clips, because making uncached clips also draws random numbers
     model = Denoiser(run.recipe.shape)
     model.text.load_state_dict(run.load("text"))
-    words = nn.Linear(model.unet.feature_channels, len(Vocabulary()))
-    network = torch.compile(model.with_means, dynamic=False) if compile_model else model.with_means
+    words = nn.Linear(sum(model.unet.feature_channels), len(Vocabulary()))
+    geometry = GeometryProbe(model.unet.feature_channels[:PROBED])
+    network = torch.compile(model.with_features, dynamic=False) if compile_model else model.with_features
     schedule = Schedule.from_betas(zero_terminal_snr=True)
+    weights = TimestepWeights(len(schedule))
     empty = torch.tensor(pad_tokens([]))
 
     def loss(step: int, positions: range) -> tuple[Tensor, dict[str, float]]:
         generator = step_generator(stage.seed, step)
-        x0, near, tokens = draw_pictures(sets, generator)
+        x0, near, tokens, drawn = draw_pictures(sets, generator)
         without_text = torch.rand(len(tokens), 1, generator=generator) < stage.drop_text
         tokens = torch.where(without_text, empty, tokens)
         t = timesteps(stage.timesteps, stage.last_timestep, len(x0), len(schedule), generator)
         context, pooled = model.encode(tokens)
-        means = torch.empty(0)
+        features: list[Tensor] = []
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
-            nonlocal means
-            v, means = network(x, t, context, pooled)
+            v, entering = network(x, t, context, pooled)
+            features.extend(entering)
             return v
 
         error, _, _ = v_error(denoise, x0, t, schedule, generator)
         error = (error.mean(1) * torch.where(near, stage.near_weight, 1.0)).mean((1, 2))
         named = torch.zeros(len(tokens), len(Vocabulary())).scatter_(1, tokens, 1.0)
-        word_loss = F.binary_cross_entropy_with_logits(words(means), named)
+        word_loss = F.binary_cross_entropy_with_logits(words(means(features)), named)
+        bodies = torch.cat([each[index, frame] for each, (index, frame) in zip(geometries, drawn, strict=True)])
+        geometry_error = geometry.error(features, bodies)
         is_noisy = t >= NOISY
         figures = {
             "error_noisy": (error[is_noisy].sum().item(), int(is_noisy.sum())),
             "error_clear": (error[~is_noisy].sum().item(), int((~is_noisy).sum())),
             "words": word_loss.item(),
+            "geometry": geometry_error.item(),
         }
-        return error.mean() + stage.word_weight * word_loss, figures
+        return weights(error, t).mean() + stage.word_weight * word_loss + geometry_error, figures
 
-    result = train({"model": model, "words": words}, loss, stage.settings, run.folder, run.name("image"), **options)
+    trained = {"model": model, "words": words, "geometry": geometry, "weights": weights}
+    result = train(trained, loss, stage.settings, run.folder, run.name("image"), **options)
     if not result.stopped:
         run.save("image", result.average["model"])
 

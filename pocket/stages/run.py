@@ -37,7 +37,14 @@ WORLD = ("world/vocabulary.py", "world/motions.py", "world/scene.py", "world/ren
 CODE = {
     "autoencoder": ("model/autoencoder.py", "stages/autoencoder.py"),
     "text": ("model/text_encoder.py", "stages/text.py"),
-    "image": ("model/text_encoder.py", "model/unet.py", "model/denoiser.py", "stages/image.py"),
+    "image": (
+        "model/text_encoder.py",
+        "model/unet.py",
+        "model/denoiser.py",
+        "stages/image.py",
+        "stages/geometry.py",
+        "stages/timestep_weights.py",
+    ),
     "layers": ("stages/layers.py",),
 }
 """Source files of each stage, below pocket/. The training package is not included, because its loop checks what it can

@@ -30,7 +30,7 @@ def make(run: Run, **options) -> None:
     )
 
     def loss(step: int, positions: range) -> tuple[Tensor, dict[str, float]]:
-        x0, near, tokens = draw_pictures(sets, step_generator(stage.seed, step))
+        x0, near, tokens, _ = draw_pictures(sets, step_generator(stage.seed, step))
         features, pooled = encoder(tokens)
         painted = painter(torch.cat([pooled, features.mean(1)], 1)).view(-1, *shape)
         error = (painted - x0).square().mean(1) * torch.where(near, NEAR_WEIGHT, 1.0)

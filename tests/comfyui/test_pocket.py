@@ -122,7 +122,7 @@ def test_unet_is_the_trained_one(loaded, state_dict):
     ours, features = unet(x, t, context, y)
     assert torch.equal(ours, theirs(x, t, context=context, y=y, transformer_options=options))
     assert len(features) == len(entering) == 4 and all(map(torch.equal, features, entering))
-    assert sum(f.shape[1] for f in features) == unet.feature_channels
+    assert tuple(f.shape[1] for f in features) == unet.feature_channels
     loaded_unet = loaded[0].model.diffusion_model
     assert set(loaded_unet.state_dict()) == set(unet.state_dict())
     assert (ours - loaded_unet(x, t, context=context, y=y)).abs().max() < 1e-4 * ours.abs().max()

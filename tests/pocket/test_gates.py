@@ -34,3 +34,12 @@ def test_shapes_are_bent_by_noise(tmp_path, capsys):
     assert first.startswith("autoencoder alone: ") and first.endswith("of the area, median of 6 pictures")
     errors = [float(line.rpartition(" ")[2].rstrip("%")) for line in levels]
     assert len(errors) == len(gates.LEVELS) and errors[0] < errors[-1]
+
+
+def test_circles_are_rounder_with_a_random_sampler(tmp_path, capsys):
+    gates.circles_gate(gates.Run(tmp_path, FIRST, CHECKPOINT), steps=12, scale=3.0, count=8)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["DDIM", "DDPM"]
+    errors = [float(line.partition(": ")[2].partition("%")[0]) for line in lines]
+    assert 2 < errors[1] < errors[0] < 15
+    assert {path.name for path in tmp_path.glob("*.png")} == {"circles_DDIM.png", "circles_DDPM.png"}

@@ -1,0 +1,97 @@
+"""What the image stage learns besides denoising: the geometry of shapes, and the usual error of every timestep."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from emu_video.pocket.recipe import STARTS, TURNED
+from emu_video.pocket.stages.clips import scenes_of
+from emu_video.pocket.stages.geometry import LENGTH, RADIUS, SYMMETRY, GeometryProbe, cell_targets, geometry_of
+from emu_video.pocket.stages.timestep_weights import TimestepWeights
+from emu_video.pocket.world import render_clips
+from emu_video.pocket.world.render import coverage
+from emu_video.pocket.world.vocabulary import SHAPES
+
+
+def test_cells_are_told_the_shape_that_covers_them():
+    clips = replace(TURNED, count=40)
+    scenes, geometry = scenes_of(clips), geometry_of(clips)
+    assert geometry.shape == (40, 3, 2, 5)
+    covered = render_clips(scenes)[1]
+    checked = 0
+    for i, scene in enumerate(scenes):
+        targets, belongs = cell_targets(geometry[i], 16)
+        whole = F.avg_pool2d(covered[i], 8) == 1
+        assert not (whole & ~belongs).any()
+        if len(scene.bodies) > 1:
+            continue
+        (body,) = scene.bodies
+        places = (torch.arange(16) + 0.5) / 16
+        x = (places + targets[:, 0] * LENGTH)[belongs]
+        y = (places[:, None] + targets[:, 1] * LENGTH)[belongs]
+        frame = belongs.nonzero()[:, 0]
+        assert torch.allclose(x, torch.tensor(body.x).float()[frame], atol=1e-5)
+        assert torch.allclose(y, torch.tensor(body.y).float()[frame], atol=1e-5)
+        radius = torch.tensor(body.radius).float()[frame]
+        assert torch.allclose((targets[:, 2] / 2).exp()[belongs] * RADIUS, radius, rtol=1e-4)
+        assert (targets[:, 5:].argmax(1) == SHAPES.index(body.shape)).all()
+        checked += 1
+    assert checked > 20
+
+
+def test_two_shapes_share_the_frame():
+    clips = replace(STARTS, count=200)
+    scenes, geometry = scenes_of(clips), geometry_of(clips)
+    pair = next(i for i, s in enumerate(scenes) if len(s.bodies) == 2 and s.bodies[0].shape != s.bodies[1].shape)
+    targets, belongs = cell_targets(geometry[pair], 16)
+    told = set(targets[:, 5:].argmax(1)[belongs].tolist())
+    assert told == {SHAPES.index(body.shape) for body in scenes[pair].bodies}
+    lonely = next(i for i, s in enumerate(scenes) if len(s.bodies) == 1)
+    assert geometry[lonely, :, 1].isnan().all() and not cell_targets(geometry[lonely], 16)[0].isnan().any()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_angles_that_look_the_same_have_the_same_targets(shape):
+    def seen(angle: float) -> tuple[torch.Tensor, torch.Tensor]:
+        geometry = torch.tensor([[[0.5, 0.5, 0.25, angle, SHAPES.index(shape)], [math.nan] * 5]])
+        at = (torch.tensor([value]) for value in (0.5, 0.5, 0.25, angle))
+        return coverage(shape, *at), cell_targets(geometry, 16)[0]
+
+    folds = SYMMETRY[shape]
+    turn = 2 * math.pi / folds if folds else 1.0
+    (picture, targets), (same, told_same), (other, told_other) = (seen(a) for a in (0.3, 0.3 + turn, 0.3 + turn / 2))
+    assert (picture - same).abs().max() < 0.02 and torch.allclose(targets, told_same, atol=1e-4)
+    if folds:
+        assert (picture - other).abs().max() > 0.5 and (targets - told_other).abs().max() > 0.5
+
+
+def test_the_probe_learns_from_the_cells_of_shapes_alone():
+    geometry = geometry_of(replace(STARTS, count=8))[:, 0]
+    targets, belongs = cell_targets(geometry, 8)
+    features = torch.where(belongs[:, None], targets, 1e6 * torch.randn_like(targets))
+    probe = GeometryProbe((targets.shape[1],))
+    with torch.no_grad():
+        probe.maps[0].weight.copy_(torch.eye(targets.shape[1])[..., None, None])
+        probe.maps[0].bias.zero_()
+    assert probe.error([features], geometry) < 1e-10
+    assert probe.error([features + 0.1], geometry).item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_every_timestep_comes_to_count_the_same():
+    weights, generator = TimestepWeights(1000), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(weights.parameters(), 0.05)
+
+    def usual(t: torch.Tensor) -> torch.Tensor:
+        return 0.05 + (t / 1000) ** 3
+
+    for _ in range(400):
+        t = torch.randint(0, 1000, (256,), generator=generator)
+        optimiser.zero_grad()
+        weights(usual(t) * (0.5 + torch.rand(256, generator=generator)), t).mean().backward()
+        optimiser.step()
+    t = torch.arange(1000)
+    error = usual(t).requires_grad_()
+    (gradient,) = torch.autograd.grad(weights(error, t).sum(), error)
+    assert (gradient * error - 1).abs().max() < 0.2
