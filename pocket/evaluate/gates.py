@@ -3,10 +3,9 @@
 `python run.py pocket gates autoencoder`, `image`, `starts` or `video` prints accuracies; all except the first write a
 contact sheet. `starts` checks first frames made from the captions of videos. `circles` prints how round circles are.
 `shapes` prints the shape error of pictures that are denoised from several noise levels, which shows at which noise the
-image model bends shapes. `words`
-prints, for both steps, the denoising error with the right caption and with one word replaced: if the error does not
-rise, the model ignores this word. The unfinished run of `--recipe` in `--folder` is checked, or the shipped weights if
-there is none.
+image model bends shapes. `words` prints, for both steps, the denoising error with the right caption and with one word
+replaced: if the error does not rise, the model ignores this word. The unfinished run of `--recipe` in `--folder` is
+checked, or the shipped weights if there is none.
 """
 
 import argparse

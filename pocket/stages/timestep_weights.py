@@ -1,7 +1,8 @@
 """Learned weights of timesteps in a loss (Kendall et al. 2018; Karras et al. 2024, EDM2, section 2.2).
 
-Most of the error at high noise cannot be learned away, and its gradient hides that of low noise, which is ten times as
-small and decides edges. Divided by the error that is usual at its timestep, every timestep counts the same.
+Most of the error at high noise cannot be learned away. Its gradient hides that of low noise, where edges are decided
+and the error is a tenth as large. Each error is divided by the usual one of its timestep, so all timesteps count
+equally.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from emu_video.pocket.world.render import coverage
 from emu_video.pocket.world.vocabulary import SHAPES
 
 
-def test_cells_are_told_the_shape_that_covers_them():
+def test_the_target_of_a_cell_is_the_shape_that_covers_it():
     clips = replace(TURNED, count=40)
     scenes, geometry = scenes_of(clips), geometry_of(clips)
     assert geometry.shape == (40, 3, 2, 5)
@@ -46,8 +46,8 @@ def test_two_shapes_share_the_frame():
     scenes, geometry = scenes_of(clips), geometry_of(clips)
     pair = next(i for i, s in enumerate(scenes) if len(s.bodies) == 2 and s.bodies[0].shape != s.bodies[1].shape)
     targets, belongs = cell_targets(geometry[pair], 16)
-    told = set(targets[:, 5:].argmax(1)[belongs].tolist())
-    assert told == {SHAPES.index(body.shape) for body in scenes[pair].bodies}
+    found = set(targets[:, 5:].argmax(1)[belongs].tolist())
+    assert found == {SHAPES.index(body.shape) for body in scenes[pair].bodies}
     lonely = next(i for i, s in enumerate(scenes) if len(s.bodies) == 1)
     assert geometry[lonely, :, 1].isnan().all() and not cell_targets(geometry[lonely], 16)[0].isnan().any()
 
@@ -61,10 +61,12 @@ def test_angles_that_look_the_same_have_the_same_targets(shape):
 
     folds = SYMMETRY[shape]
     turn = 2 * math.pi / folds if folds else 1.0
-    (picture, targets), (same, told_same), (other, told_other) = (seen(a) for a in (0.3, 0.3 + turn, 0.3 + turn / 2))
-    assert (picture - same).abs().max() < 0.02 and torch.allclose(targets, told_same, atol=1e-4)
+    (picture, targets), (same, same_targets), (other, other_targets) = (
+        seen(a) for a in (0.3, 0.3 + turn, 0.3 + turn / 2)
+    )
+    assert (picture - same).abs().max() < 0.02 and torch.allclose(targets, same_targets, atol=1e-4)
     if folds:
-        assert (picture - other).abs().max() > 0.5 and (targets - told_other).abs().max() > 0.5
+        assert (picture - other).abs().max() > 0.5 and (targets - other_targets).abs().max() > 0.5
 
 
 def test_the_probe_learns_from_the_cells_of_shapes_alone():
@@ -79,7 +81,7 @@ def test_the_probe_learns_from_the_cells_of_shapes_alone():
     assert probe.error([features + 0.1], geometry).item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_every_timestep_comes_to_count_the_same():
+def test_all_timesteps_count_equally():
     weights, generator = TimestepWeights(1000), torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(weights.parameters(), 0.05)
 
