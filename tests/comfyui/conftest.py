@@ -9,6 +9,15 @@ def inference_mode():
         yield
 
 
+@pytest.fixture(autouse=True)
+def file_lists(comfyui):
+    """Forget ComfyUI's cached lists of model files: a list of a deleted folder fails in every later test."""
+    import folder_paths
+
+    yield
+    folder_paths.filename_list_cache.clear()
+
+
 @pytest.fixture
 def model():
     """A checkpoint of its own for each test."""
