@@ -228,7 +228,7 @@ SECOND = replace(
     shape=UNetShape(latent_channels=16),
     autoencoder=AutoencoderStage(
         seed=1,
-        settings=Settings(7000, batch=16, rate=2e-3, warmup=200, ema=0.995),
+        settings=Settings(5000, batch=16, rate=3e-3, optimiser="muon", ema=0.995),
         latent_channels=16,
         width=64,
         latent_noise=0.06,

@@ -9,9 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...diffusion.schedule import Schedule, add_noise, v_target
 from ...temporal_layers.attach import attach
@@ -25,12 +24,13 @@ from ...training.checkpoint import written_whole
 from ...training.loop import Settings, train
 from ...training.objective import sample_timesteps
 from ..model.checkpoint import denoiser_weights, load_autoencoder
-from ..model.denoiser import Denoiser, means
-from ..model.text_encoder import Vocabulary, tokens_of
+from ..model.denoiser import Denoiser
+from ..model.text_encoder import tokens_of
 from ..shipped import CHECKPOINT
 from ..stages.clips import step_generator
 from ..stages.layers import Network
 from ..stages.run import key_of
+from ..stages.word_probe import WordProbe
 from ..world import FPS, FRAMES
 from .data import Encoded, encode, encoded_training_set, pictures, training_clips
 from .recipes import ARMS, HIGH, LOW, STAGE, Arm, Base, Scale
@@ -115,7 +115,7 @@ def train_base(lab: Lab, base: Base, should_stop: Stop = None) -> None:
     torch.manual_seed(BASE_SEED)
     model, schedule = shipped_image_model(), schedule_of(base)
     model.unet.requires_grad_(True)
-    words = nn.Linear(sum(model.unet.feature_channels), len(Vocabulary()))
+    words = WordProbe(model.unet.feature_channels)
 
     def loss(step: int, positions: range) -> tuple[Tensor, dict[str, float]]:
         generator = step_generator(BASE_SEED, step)
@@ -128,9 +128,8 @@ def train_base(lab: Lab, base: Base, should_stop: Stop = None) -> None:
         context, pooled = model.encode(said)
         out, features = model.with_features(add_noise(x0, noise, t, schedule), t, context, pooled)
         target = noise if base.prediction == "eps" else v_target(x0, noise, t, schedule)
-        named = torch.zeros(len(said), len(Vocabulary())).scatter_(1, said, 1.0)
         error = (out.float() - target).square().mean()
-        return error + F.binary_cross_entropy_with_logits(words(means(features)), named), {"error": error.item()}
+        return error + words.error(features, said), {"error": error.item()}
 
     settings = Settings(
         lab.scale.steps, rate=BASE_RATE, warmup=min(100, lab.scale.steps), batch=PICTURES_OF_A_STEP, ema=0.995,

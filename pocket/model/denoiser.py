@@ -29,8 +29,3 @@ class Denoiser(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16):
             x = x.contiguous(memory_format=torch.channels_last)
             return self.unet(x, t, context, pooled)
-
-
-def means(features: list[Tensor]) -> Tensor:
-    """Return the means over the frame of features [n, channels, h, w] of several blocks, [n, all channels]."""
-    return torch.cat([each.float().mean((2, 3)) for each in features], 1)

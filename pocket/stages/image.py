@@ -1,25 +1,24 @@
 """Stage 3: text to image. v-prediction with zero terminal SNR; these weights are frozen in all later stages.
 
-Temporal layers can only use a word that the frozen model passes on, and a word like "spinning" hardly changes a
-picture. So a linear probe must find the caption's words in the activations; the probe is discarded. Another must find
-the geometry of the shapes (geometry.py), and timesteps are weighted by their usual error (timestep_weights.py).
+Probes must find the caption's words (word_probe.py) and the geometry of the shapes (geometry.py) in the features, and
+timesteps are weighted by their usual error (training/timestep_weights.py).
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...diffusion.schedule import Schedule
 from ...training.loop import train
 from ...training.objective import TIMESTEPS, sample_timesteps, v_error
-from ..model.denoiser import Denoiser, means
-from ..model.text_encoder import Vocabulary, pad_tokens
+from ...training.timestep_weights import TimestepWeights
+from ..model.denoiser import Denoiser
+from ..model.text_encoder import pad_tokens
 from .clips import draw_pictures, latent_clips, step_generator
 from .geometry import GeometryProbe, geometry_of
 from .run import Run
-from .timestep_weights import TimestepWeights
+from .word_probe import WordProbe
 
 NOISY = 900  # timesteps above it are logged separately
 PROBED = 3  # output blocks whose features must tell the geometry: those behind the middle of the network
@@ -34,7 +33,7 @@ def make(run: Run, compile_model: bool = True, **options) -> None:
     torch.manual_seed(stage.seed)  # seeded after the clips, because making uncached clips also draws random numbers
     model = Denoiser(run.recipe.shape)
     model.text.load_state_dict(run.load("text"))
-    words = nn.Linear(sum(model.unet.feature_channels), len(Vocabulary()))
+    words = WordProbe(model.unet.feature_channels)
     geometry = GeometryProbe(model.unet.feature_channels[:PROBED])
     network = torch.compile(model.with_features, dynamic=False) if compile_model else model.with_features
     schedule = Schedule.from_betas(zero_terminal_snr=True)
@@ -57,8 +56,7 @@ def make(run: Run, compile_model: bool = True, **options) -> None:
 
         error, _, _ = v_error(denoise, x0, t, schedule, generator)
         error = (error.mean(1) * torch.where(near, stage.near_weight, 1.0)).mean((1, 2))
-        named = torch.zeros(len(tokens), len(Vocabulary())).scatter_(1, tokens, 1.0)
-        word_loss = F.binary_cross_entropy_with_logits(words(means(features)), named)
+        word_loss = words.error(features, tokens)
         bodies = torch.cat([each[index, frame] for each, (index, frame) in zip(geometries, drawn, strict=True)])
         geometry_error = geometry.error(features, bodies)
         is_noisy = t >= NOISY

@@ -43,7 +43,7 @@ CODE = {
         "model/denoiser.py",
         "stages/image.py",
         "stages/geometry.py",
-        "stages/timestep_weights.py",
+        "stages/word_probe.py",
     ),
     "layers": ("stages/layers.py",),
 }

@@ -1,4 +1,4 @@
-"""What the image stage learns besides denoising: the geometry of shapes, and the usual error of every timestep."""
+"""What the image stage learns besides denoising: the geometry of shapes, and the words of captions."""
 
 import math
 from dataclasses import replace
@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from emu_video.pocket.model.text_encoder import Vocabulary, tokens_of
 from emu_video.pocket.recipe import STARTS, TURNED
 from emu_video.pocket.stages.clips import scenes_of
 from emu_video.pocket.stages.geometry import LENGTH, RADIUS, SYMMETRY, GeometryProbe, cell_targets, geometry_of
-from emu_video.pocket.stages.timestep_weights import TimestepWeights
+from emu_video.pocket.stages.word_probe import WordProbe
 from emu_video.pocket.world import render_clips
 from emu_video.pocket.world.render import coverage
 from emu_video.pocket.world.vocabulary import SHAPES
@@ -81,19 +82,13 @@ def test_the_probe_learns_from_the_cells_of_shapes_alone():
     assert probe.error([features + 0.1], geometry).item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_all_timesteps_count_equally():
-    weights, generator = TimestepWeights(1000), torch.Generator().manual_seed(0)
-    optimiser = torch.optim.Adam(weights.parameters(), 0.05)
-
-    def usual(t: torch.Tensor) -> torch.Tensor:
-        return 0.05 + (t / 1000) ** 3
-
-    for _ in range(400):
-        t = torch.randint(0, 1000, (256,), generator=generator)
-        optimiser.zero_grad()
-        weights(usual(t) * (0.5 + torch.rand(256, generator=generator)), t).mean().backward()
-        optimiser.step()
-    t = torch.arange(1000)
-    error = usual(t).requires_grad_()
-    (gradient,) = torch.autograd.grad(weights(error, t).sum(), error)
-    assert (gradient * error - 1).abs().max() < 0.2
+def test_probe_of_words_finds_the_words_of_the_caption():
+    tokens = tokens_of(["a red circle moving right", "two stars"])
+    probe = WordProbe((len(Vocabulary()),))
+    said = torch.zeros(2, len(Vocabulary())).scatter_(1, tokens, 1.0)
+    features = (40 * said - 20)[..., None, None].expand(-1, -1, 4, 4) + torch.tensor([1.0, -1.0]).repeat(4, 2)
+    with torch.no_grad():
+        probe.map.weight.copy_(torch.eye(len(Vocabulary())))
+        probe.map.bias.zero_()
+    assert probe.error([features], tokens) < 1e-6
+    assert probe.error([features], tokens.flip(0)) > 1
