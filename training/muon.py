@@ -64,5 +64,6 @@ def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
     a, b, c = COEFFICIENTS
     for _ in range(iterations):
         squares = x @ x.mT
-        x = a * x + (b * squares + c * squares @ squares) @ x
+        polynomial = torch.baddbmm(squares, squares, squares, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     return (x.mT if is_tall else x).to(matrices.dtype)
