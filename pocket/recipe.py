@@ -240,7 +240,15 @@ SECOND = replace(
         pictures=second_pictures(PICTURES),
         timesteps="uniform",
     ),
-    video=second_layers(FIRST.video, steps=10_000),
+    video=second_layers(
+        FIRST.video,
+        steps=5_500,
+        batch=8,
+        clips_at_once=8,
+        optimiser="muon",
+        learning_rate=1.5e-3,
+        timestep_weights="learned",
+    ),
     interpolation=second_layers(FIRST.interpolation, steps=5_000),
     super_resolution=LayersStage(
         seed=6,

@@ -45,7 +45,7 @@ class Stage:
     the pattern of given frames, `known_every` and `known_margin` set it for interpolation; `known_noise` is the highest
     timestep of their noise, `known_exact` the share of clips without it; `downscale` is the factor of super-resolution.
     `drop_text`, `drop_all`: shares of clips without text, without text and known frames. `last_timestep`: share of
-    clips at the last one.
+    clips at the last one. `timestep_weights` "learned" divides the loss of a clip by the usual one of its timestep.
     Steps: `batch` clips make one step, `clips_at_once` of them are in memory at a time. A cosine decays `learning_rate`
     to `final_rate` times it; 1 keeps it constant. `shard` splits weights and moments over processes.
     """
@@ -66,6 +66,7 @@ class Stage:
     drop_text: float = _number(0.1, 0, 1)
     drop_all: float = _number(0.1, 0, 1)
     timesteps: str = _choice("noisy", *TIMESTEPS)
+    timestep_weights: str = _choice("equal", "equal", "learned")
     last_timestep: float = _number(0.05, 0, 1)
     drift_weight: float = _number(0.0, 0)
     held_out: float = _number(0.05, 0, 0.9)

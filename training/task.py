@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .clips import Clip, Clips, Conds
 from .objective import Objective, Sample
+from .timestep_weights import TimestepWeights
 
 Network = Callable[[Tensor, Tensor, "Tensor | None", "list[Conds]"], Tensor]
 """The frozen image model with the temporal layers attached, as one function of several clips.
@@ -21,13 +22,17 @@ the network's own output [n, T, C, h, w], in float32. All tensors are on the dev
 
 @dataclass(frozen=True)
 class Task:
-    """A network, an objective and clips. conditioned: whether the layers read known frames. device: of the layers."""
+    """A network, an objective and clips.
+
+    conditioned: whether the layers read known frames. device: of the layers. weights: learned weights of timesteps.
+    """
 
     network: Network
     objective: Objective
     clips: Clips
     conditioned: bool
     device: torch.device
+    weights: TimestepWeights | None = None
 
     def draw(self, clip: Clip, seed: int, t: int | None = None) -> Sample:
         """Draw the sample of a clip from `seed`, see `Objective.draw`."""
@@ -37,7 +42,10 @@ class Task:
         """Run the network on some clips. Returns samples on the device, the loss, and errors [T, h, w]."""
         samples, outputs = self.outputs(samples, texts)
         errors = [self.objective.error(out, sample) for out, sample in zip(outputs, samples, strict=True)]
-        loss = torch.stack([error.mean() for error in errors]).mean()
+        losses = torch.stack([error.mean() for error in errors])
+        if self.weights:
+            losses = self.weights(losses, torch.tensor([sample.t for sample in samples], device=self.device))
+        loss = losses.mean()
         if self.objective.drift_weight:
             drifts = [self.objective.drift(out, sample) for out, sample in zip(outputs, samples, strict=True)]
             loss = loss + self.objective.drift_weight * torch.stack(drifts).mean()

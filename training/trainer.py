@@ -27,6 +27,7 @@ from .prior import Joined, Teacher
 from .recipe import Stage
 from .samples import Samples, Sampling
 from .task import Network, Task
+from .timestep_weights import TimestepWeights
 
 CURVES = ("loss", "check_loss", "check_shuffled")
 FRESH_CLIPS, FRESH_STEPS = 1000, 2000
@@ -83,6 +84,12 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
             without the checkpoint to continue from.
     """
     task = Task(network, stage_objective(stage, info), clips, info.conditioning_channels > 0, _device(layers))
+    weighted, trained = task, {"layers": layers}
+    if image_model is not None:
+        trained["image_model"] = image_model
+    if stage.timestep_weights == "learned":
+        trained["timestep_weights"] = weights = TimestepWeights(len(task.objective.schedule)).to(task.device)
+        weighted = replace(task, weights=weights)
     teacher = Teacher(layers, task) if isinstance(clips, Joined) else None
     training, held = hold_out(clips, stage.held_out, run.seed)
     batches = Batches(clips, training, batch=stage.batch, seed=run.seed)
@@ -106,7 +113,7 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
             taught = teacher.taught([drawn[place] for place in prior], [texts[place] for place in prior])
             for place, sample in zip(prior, taught, strict=True):
                 drawn[place] = sample
-        drawn, value, errors = task.predict(drawn, texts)
+        drawn, value, errors = weighted.predict(drawn, texts)
         figures = _figures(task.objective, drawn, errors)
         if (step + 1) % stage.check_every == 0 and positions == first and (processes.is_first or stage.shard):
             with torch.no_grad():
@@ -152,7 +159,7 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
 
     try:
         return train(
-            {"layers": layers} | ({} if image_model is None else {"image_model": image_model}),
+            trained,
             loss,
             stage.settings(),
             run.folder,

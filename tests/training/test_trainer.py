@@ -99,6 +99,19 @@ def test_resumed_bit_for_bit(tmp_path):
         run(tmp_path / "cut", Stage(**{**STAGE.__dict__, "batch": 8}))
 
 
+def test_timesteps_can_have_learned_weights(tmp_path):
+    stage = replace(STAGE, timestep_weights="learned")
+    _, whole = run(tmp_path / "whole", stage)
+    assert whole.raw["timestep_weights"]["logarithm"].abs().max() > 0
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert names == {"motion.csv", "motion.png", "motion.pt", "motion.safetensors", "motion_raw.safetensors"}
+    steps = []
+    run(tmp_path / "cut", stage, on_step=lambda p: steps.append(p.done), should_stop=lambda: len(steps) == 7)
+    _, resumed = run(tmp_path / "cut", stage)
+    assert torch.equal(resumed.raw["timestep_weights"]["logarithm"], whole.raw["timestep_weights"]["logarithm"])
+    assert all(torch.equal(resumed.raw["layers"][k], v) for k, v in whole.raw["layers"].items())
+
+
 def test_a_file_that_the_last_step_could_not_write_is_made_by_the_next_run(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
