@@ -84,7 +84,8 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
             without the checkpoint to continue from.
     """
     task = Task(network, stage_objective(stage, info), clips, info.conditioning_channels > 0, _device(layers))
-    weighted, trained = task, {"layers": layers}
+    weighted = task
+    trained: dict[str, nn.Module] = {"layers": layers}
     if image_model is not None:
         trained["image_model"] = image_model
     if stage.timestep_weights == "learned":
