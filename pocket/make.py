@@ -12,13 +12,13 @@ from pathlib import Path
 from ..training.log import curves, read_rows, save_picture
 from .recipe import RECIPES
 from .stages import autoencoder, image, layers, text
-from .stages.run import FOLDER, LAYERS, STAGES, Run
+from .stages.run import FOLDER, IMAGE_STAGES, STAGES, Run
 
 MAKERS = {
     "autoencoder": autoencoder.make,
     "text": text.make,
     "image": image.make,
-    **{name: partial(layers.make, name=name) for name in LAYERS},
+    **{name: partial(layers.make, name=name) for name in STAGES if name not in IMAGE_STAGES},
 }
 
 

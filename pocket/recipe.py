@@ -112,7 +112,8 @@ class LayersStage:
 class Recipe:
     """A whole recipe. base: family of the image model, stated in the files of its temporal layers.
 
-    super_resolution: None for a recipe without such layers.
+    pretraining: of the video layers, if they are trained in two stages. super_resolution: None for a recipe without
+    such layers.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Recipe:
     image: ImageStage
     video: LayersStage
     interpolation: LayersStage
+    pretraining: LayersStage | None = None
     super_resolution: LayersStage | None = None
 
 
@@ -221,6 +223,16 @@ def second_layers(made: LayersStage, **changes) -> LayersStage:
     return replace(made, clips=clips, stage=stage, extra_convolution="copy")
 
 
+SECOND_VIDEO = second_layers(
+    FIRST.video,
+    steps=5_500,
+    batch=8,
+    clips_at_once=8,
+    optimiser="muon",
+    learning_rate=1.5e-3,
+    timestep_weights="learned",
+)
+
 SECOND = replace(
     FIRST,
     name="pocket2",
@@ -240,14 +252,11 @@ SECOND = replace(
         pictures=second_pictures(PICTURES),
         timesteps="uniform",
     ),
-    video=second_layers(
-        FIRST.video,
-        steps=5_500,
-        batch=8,
-        clips_at_once=8,
-        optimiser="muon",
-        learning_rate=1.5e-3,
-        timestep_weights="learned",
+    pretraining=SECOND_VIDEO,
+    video=replace(
+        SECOND_VIDEO,
+        start="pretraining",
+        stage=replace(SECOND_VIDEO.stage, steps=6_000, learning_rate=7e-4, timestep_weights="equal"),
     ),
     interpolation=second_layers(FIRST.interpolation, steps=5_000),
     super_resolution=LayersStage(

@@ -18,7 +18,7 @@ from ..model.text_encoder import Vocabulary
 from ..recipe import RECIPES
 from ..shipped import WEIGHTS, checkpoint_file, layers_file
 from ..world import TIMES, render_clips, sample_clips
-from .run import FOLDER, IMAGE_STAGES, Run, plain, save_tensors
+from .run import FOLDER, IMAGE_STAGES, LAYERS, Run, plain, save_tensors
 
 
 def export(run: Run, folder: Path = WEIGHTS) -> list[Path]:
@@ -26,8 +26,8 @@ def export(run: Run, folder: Path = WEIGHTS) -> list[Path]:
     written = []
     if not run.checkpoint and all(run.is_done(stage) for stage in IMAGE_STAGES):
         written.append(export_checkpoint(run, folder / "checkpoints" / checkpoint_file(run.recipe.name)))
-    for role in run.stages:
-        if role not in IMAGE_STAGES and run.is_done(role):
+    for role in LAYERS:
+        if role in run.stages and run.is_done(role):
             path = folder / "temporal_layers" / layers_file(role, run.recipe.name)
             written.append(export_layers(run, role, path))
     return written

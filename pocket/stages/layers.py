@@ -1,4 +1,4 @@
-"""Stages 4 to 6: temporal layers on the frozen image model, trained with the users' trainer (training/trainer.py)."""
+"""The last stages: temporal layers on the frozen image model, trained with the users' trainer (training/trainer.py)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .run import Run
 
 
 def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
-    """Train the stage "video", "interpolation" or "super_resolution". options: see `training.trainer.train_layers`.
+    """Train a stage of temporal layers. options: see `training.trainer.train_layers`.
 
     The result in the run's folder is written at every checkpoint; the stage is complete after all steps.
     """

@@ -31,7 +31,7 @@ METADATA_KEY = "emu_video_pocket"
 FOLDER = Path("runs/pocket")
 IMAGE_STAGES = ("autoencoder", "text", "image")
 LAYERS = ("video", "interpolation", "super_resolution")
-STAGES = (*IMAGE_STAGES, *LAYERS)
+STAGES = (*IMAGE_STAGES, "pretraining", *LAYERS)
 POCKET = Path(__file__).parent.parent
 WORLD = ("world/vocabulary.py", "world/motions.py", "world/scene.py", "world/render.py")
 CODE = {
@@ -75,7 +75,9 @@ class Run:
             keys["text"] = key_of(recipe.text, keys["clips"], code_of(*CODE["text"]))
             keys["image"] = key_of(recipe.image, recipe.shape, keys["text"], code_of(*CODE["image"]))
         layers = keys["clips"], keys["image"], code_of(*CODE["layers"])
-        keys["video"] = key_of(recipe.video, *layers)
+        if recipe.pretraining:
+            keys["pretraining"] = key_of(recipe.pretraining, *layers)
+        keys["video"] = key_of(recipe.video, keys.get(recipe.video.start, ""), *layers)
         keys["interpolation"] = key_of(recipe.interpolation, keys.get(recipe.interpolation.start, ""), *layers)
         if large := recipe.super_resolution:
             code = code_of("stages/large_clips.py")

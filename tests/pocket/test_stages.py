@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from emu_video.pocket.stages import autoencoder, image, layers, text
 from emu_video.pocket.stages.clips import latent_clips
 from emu_video.pocket.stages.export import export
 from emu_video.pocket.stages.large_clips import large_clips
-from emu_video.pocket.stages.run import LAYERS, METADATA_KEY, STAGES, Run, plain, program_key, read_made
+from emu_video.pocket.stages.run import IMAGE_STAGES, LAYERS, METADATA_KEY, STAGES, Run, plain, program_key, read_made
 from emu_video.pocket.world import Scenes, render_clips, sample_clips
 from emu_video.temporal_layers.files import load_layers
 from safetensors import safe_open
@@ -28,11 +29,9 @@ MAKE = {
     "autoencoder": autoencoder.make,
     "text": text.make,
     "image": lambda run, **options: image.make(run, compile_model=False, **options),
-    "video": lambda run, **options: layers.make(run, "video", **options),
-    "interpolation": lambda run, **options: layers.make(run, "interpolation", **options),
-    "super_resolution": lambda run, **options: layers.make(run, "super_resolution", **options),
+    **{name: partial(layers.make, name=name) for name in STAGES if name not in IMAGE_STAGES},
 }
-FIRST_STAGES = STAGES[:-1]  # the first recipe has no super-resolution
+FIRST_STAGES = (*IMAGE_STAGES, "video", "interpolation")
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +163,9 @@ def test_the_second_recipe_runs_through_every_stage(tmp_path):
     assert checkpoint.name == "emu_video_pocket2.safetensors"
     assert [path.name for path in files] == [f"emu_video_pocket2_{role}.safetensors" for role in LAYERS]
     assert load_file(checkpoint)[UNET + SIGNATURE].shape == (17, 3)
+    video = layers.new_layers(run, "video", run.image_model()).state_dict()
+    assert all(torch.equal(video[key], tensor) for key, tensor in run.load("pretraining").items())
+    assert load_layers(files[0])[1].training["start"] == "pretraining"
     assert {load_layers(path)[1].conditioning_channels for path in files} == {17}
     large = load_layers(files[-1])[1]
     assert (large.role, large.factor, large.frames, large.noise_told) == ("super_resolution", 2, 8, True)

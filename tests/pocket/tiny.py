@@ -36,6 +36,7 @@ def tiny_recipe(steps: int = 3, of: Recipe = FIRST, **changes) -> Recipe:
         autoencoder=replace(short(of.autoencoder, 2), width=8),
         text=replace(short(of.text, 4), pictures=pictures[:2]),
         image=replace(short(of.image, 6), pictures=pictures),
+        pretraining=of.pretraining and layers(of.pretraining, 2),
         video=layers(of.video, 2),
         interpolation=shorter(layers(of.interpolation, 1), 13),
         super_resolution=large,
