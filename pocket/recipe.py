@@ -258,12 +258,18 @@ SECOND = replace(
         start="pretraining",
         stage=replace(SECOND_VIDEO.stage, steps=6_000, learning_rate=7e-4, timestep_weights="equal"),
     ),
-    interpolation=second_layers(FIRST.interpolation, steps=5_000),
+    interpolation=replace(
+        second_layers(FIRST.interpolation, steps=3_200, batch=2, clips_at_once=2, optimiser="muon", learning_rate=8e-4),
+        clips=(
+            ClipSet(seed=15, count=900, scenes=MORE_SCENES, times=FINE, frames=len(FINE)),
+            ClipSet(seed=16, count=500, scenes=showing(*CROSSING), times=FINE, frames=len(FINE)),
+        ),
+    ),
     super_resolution=LayersStage(
         seed=6,
         clips=(
-            LargeClips(seed=18, count=600, scenes=MORE_SCENES),
-            LargeClips(seed=19, count=600, scenes=MORE_SCENES, times=FINE[14 : 14 + FRAMES]),
+            LargeClips(seed=18, count=350, scenes=MORE_SCENES),
+            LargeClips(seed=19, count=350, scenes=MORE_SCENES, times=FINE[14 : 14 + FRAMES]),
         ),
         stage=replace(
             LAYERS,
@@ -274,9 +280,10 @@ SECOND = replace(
             known_noise=400,
             known_exact=0.2,
             timesteps="mixed",
-            steps=3_000,
-            batch=4,
-            clips_at_once=4,
+            steps=1_500,
+            batch=2,
+            clips_at_once=2,
+            optimiser="muon",
             learning_rate=8e-4,
         ),
         start="video",
