@@ -12,17 +12,18 @@ from pathlib import Path
 import av
 from PIL import Image
 
-SCALE = 2
+SIDE = 256  # pixels; smaller frames are enlarged
 PAUSE = 700  # ms on the last frame
 
 
 def frames(video: Path) -> tuple[list[Image.Image], int]:
-    """(frames enlarged SCALE times, milliseconds for each)."""
+    """Return the frames, enlarged to SIDE, and the milliseconds of each."""
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         rate = stream.average_rate or 8
         pictures = [frame.to_image() for frame in container.decode(stream)]
-    large = [p.resize((p.width * SCALE, p.height * SCALE), Image.Resampling.LANCZOS) for p in pictures]
+    scale = max(1, SIDE // pictures[0].width)
+    large = [p.resize((p.width * scale, p.height * scale), Image.Resampling.LANCZOS) for p in pictures]
     return large, round(1000 / rate)
 
 

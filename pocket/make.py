@@ -38,7 +38,7 @@ def make(run: Run, until: str = STAGES[-1]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", choices=RECIPES, default="first", help="a recipe of pocket/recipe.py")
+    parser.add_argument("--recipe", choices=RECIPES, default="second", help="a recipe of pocket/recipe.py")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of all files of this run")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to train")
     parser.add_argument(

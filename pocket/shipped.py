@@ -6,7 +6,7 @@ after a change, run `python -m emu_video.docs.templates` and delete the files of
 
 from pathlib import Path
 
-SHIPPED = "pocket"
+SHIPPED = "pocket2"
 WEIGHTS = Path(__file__).parent / "weights"
 
 

@@ -26,6 +26,7 @@ from ...training.objective import sample_timesteps
 from ..model.checkpoint import denoiser_weights, load_autoencoder
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import tokens_of
+from ..recipe import SECOND
 from ..shipped import CHECKPOINT
 from ..stages.clips import step_generator
 from ..stages.layers import Network
@@ -35,7 +36,6 @@ from ..world import FPS, FRAMES
 from .data import Encoded, encode, encoded_training_set, pictures, training_clips
 from .recipes import ARMS, HIGH, LOW, STAGE, Arm, Base, Scale
 
-BASE = "pocket"
 PICTURES_OF_A_STEP, BASE_RATE, DROP_TEXT = 32, 5e-4, 0.1
 BASE_SEED = 505
 
@@ -89,7 +89,7 @@ def schedule_of(base: Base) -> Schedule:
 
 
 def shipped_image_model() -> Denoiser:
-    model = Denoiser()
+    model = Denoiser(SECOND.shape)
     model.load_state_dict(denoiser_weights(load_file(CHECKPOINT)))
     return model.requires_grad_(False)
 
@@ -169,9 +169,11 @@ def train_arm(lab: Lab, arm: Arm, seed: int, should_stop: Stop = None) -> None:
             learning_rate=leg.rate,
             warmup=min(STAGE.warmup, lab.scale.leg_steps(leg)),
         )
-        about = trainer.Run(folder, f"ablations: {arm.name}", seed, {"name": BASE, "hash": arm.base.name}, arm.start)
+        about = trainer.Run(
+            folder, f"ablations: {arm.name}", seed, {"name": SECOND.base, "hash": arm.base.name}, arm.start
+        )
         info = LayersInfo(
-            base=BASE,
+            base=SECOND.base,
             role="video",
             anchors=layers.anchors,
             frames=FRAMES,
@@ -199,7 +201,7 @@ def train_arm(lab: Lab, arm: Arm, seed: int, should_stop: Stop = None) -> None:
 def new_layers(model: Denoiser, seed: int) -> TemporalLayers:
     """Return fresh layers of a seed; their convolution of known frames starts as a copy of the image model's first."""
     channels = model.unet.shape.latent_channels
-    layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone_of(BASE))
+    layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone_of(SECOND.base))
     layers.frames = FRAMES
     layers.load_state_dict(layers.fresh_state_dict(seed))
     layers.read_known_frames_with(model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight"))

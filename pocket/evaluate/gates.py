@@ -23,7 +23,9 @@ from ...diffusion.schedule import Schedule, add_noise
 from ...evaluation.metrics.fidelity import psnr
 from ...evaluation.pictures import write_sheet
 from ...temporal_layers.attach import attach
+from ...temporal_layers.backbones import backbone_of, find_anchors
 from ...temporal_layers.files import load_layers
+from ...temporal_layers.layers import TemporalLayers
 from ...training.known_frames import first_frames
 from ...training.objective import v_error
 from ..model.autoencoder import Autoencoder
@@ -33,7 +35,6 @@ from ..model.text_encoder import tokens_of
 from ..recipe import RECIPES, ClipSet, Recipe
 from ..shipped import CHECKPOINT, SHIPPED, VIDEO_LAYERS
 from ..stages.clips import latent_clips
-from ..stages.layers import new_layers
 from ..stages.run import FOLDER, Run
 from ..world import FRAMES, render_clips, sample_clips
 from ..world.reader import read_clip
@@ -82,11 +83,11 @@ def image_model(run: Run) -> Denoiser:
 def video_model(run: Run) -> Denoiser:
     """Return the image model with the run's video layers at their last checkpoint, or with the shipped layers."""
     model = run.image_model()
-    layers = new_layers(run, "video", model)
-    if run.has_begun("video"):
-        layers.load_state_dict(run.so_far("video", "layers"))
-    else:
-        layers.load_state_dict({key: tensor.float() for key, tensor in load_layers(VIDEO_LAYERS)[0].items()})
+    channels, backbone = run.recipe.shape.latent_channels, backbone_of(run.recipe.base)
+    layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone)
+    layers.frames = FRAMES
+    weights = run.so_far("video", "layers") if run.has_begun("video") else load_layers(VIDEO_LAYERS)[0]
+    layers.load_state_dict({key: tensor.float() for key, tensor in weights.items()})
     attach(model.unet, layers, owner=model)  # the layers themselves are collected with this call's names
     return model
 
@@ -313,7 +314,7 @@ def words_gate(run: Run, count: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=("autoencoder", "image", "starts", "circles", "shapes", "video", "words"))
-    parser.add_argument("--recipe", choices=RECIPES, default="first", help="a recipe of pocket/recipe.py")
+    parser.add_argument("--recipe", choices=RECIPES, default="second", help="a recipe of pocket/recipe.py")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="unfinished work")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--text", type=float, default=4.0)

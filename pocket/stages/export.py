@@ -75,7 +75,7 @@ def export_layers(run: Run, role: str, path: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", choices=RECIPES, default="first")
+    parser.add_argument("--recipe", choices=RECIPES, default="second")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="the folder of the run")
     parser.add_argument("--to", type=Path, default=WEIGHTS, help="where the files go")
     options = parser.parse_args()

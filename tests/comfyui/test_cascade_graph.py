@@ -12,6 +12,7 @@ from emu_video.docs.templates import Builder
 from emu_video.docs.ui_to_api import ui_to_api
 from emu_video.evaluation.graph import Graph
 from emu_video.pocket.model.denoiser import Denoiser
+from emu_video.pocket.recipe import SECOND
 from emu_video.pocket.shipped import CHECKPOINT, INTERPOLATION_LAYERS, SUPER_RESOLUTION_LAYERS, VIDEO_LAYERS
 from emu_video.temporal_layers.backbones import find_anchors
 from emu_video.temporal_layers.files import load_layers, save_layers
@@ -47,7 +48,7 @@ def cascade() -> Graph:
 def write_untrained_layers(path) -> None:
     """The video layers as super-resolution layers."""
     weights, info = load_layers(VIDEO_LAYERS)
-    assert info.anchors == find_anchors(Denoiser().unet)
+    assert info.anchors == find_anchors(Denoiser(SECOND.shape).unet)
     large = info.__class__(**vars(info) | {"role": "super_resolution", "factor": 2, "noise_told": True})
     save_layers(path, weights, large)
 

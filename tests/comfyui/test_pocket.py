@@ -15,7 +15,7 @@ from emu_video.pocket.model.denoiser import Denoiser
 from emu_video.pocket.model.text_encoder import TextEncoder, Vocabulary, pad_tokens
 from emu_video.pocket.model.unet import UNet, plain_attention
 from emu_video.pocket.recipe import FIRST, SECOND
-from emu_video.pocket.shipped import CHECKPOINT, VIDEO_LAYERS
+from emu_video.pocket.shipped import CHECKPOINT, VIDEO_LAYERS, WEIGHTS
 from emu_video.pocket.stages.export import export
 from emu_video.pocket.stages.layers import new_layers
 from emu_video.pocket.stages.run import Run
@@ -52,15 +52,15 @@ def test_stock_loader_takes_the_file_without_a_warning(pack, caplog):
     with caplog.at_level(logging.WARNING):
         model, clip, vae = load_checkpoint(CHECKPOINT.name)
     assert [r.getMessage() for r in caplog.records] == []
-    assert identify_base(model.model.diffusion_model) == "pocket"
+    assert identify_base(model.model.diffusion_model) == SECOND.base
     assert model.get_model_object("model_sampling").zsnr
-    assert vae.spacial_compression_encode() == 8 and vae.latent_channels == 4
+    assert vae.spacial_compression_encode() == 8 and vae.latent_channels == 16
 
 
 def test_the_files_are_small_and_fit_each_other():
-    assert CHECKPOINT.stat().st_size + VIDEO_LAYERS.stat().st_size <= 15e6
+    assert sum(file.stat().st_size for file in WEIGHTS.rglob("*.safetensors")) <= 30e6
     _, info = load_layers(VIDEO_LAYERS)
-    assert (info.base, info.role, info.frames, info.conditioning_channels) == ("pocket", "video", 8, 5)
+    assert (info.base, info.role, info.frames, info.conditioning_channels) == (SECOND.base, "video", 8, 17)
     assert info.prediction == "v" and info.zero_terminal_snr
 
 
@@ -102,10 +102,10 @@ def test_unet_is_the_trained_one(loaded, state_dict):
     """ComfyUI's network and the one that was trained: the same keys, and the same output with the same attention."""
     weights = part(state_dict, "model.diffusion_model.")
     weights.pop("emu_video_pocket")
-    unet = UNet()
+    unet = UNet(SECOND.shape)
     unet.load_state_dict(weights)
     generator = torch.Generator().manual_seed(0)
-    x, context, y = (torch.randn(s, generator=generator) for s in ((2, 4, 16, 16), (2, 32, 128), (2, 256)))
+    x, context, y = (torch.randn(s, generator=generator) for s in ((2, 16, 16, 16), (2, 32, 128), (2, 256)))
     t = torch.tensor([999.0, 300.0])
     entering = []
 
@@ -117,7 +117,7 @@ def test_unet_is_the_trained_one(loaded, state_dict):
         return plain_attention(q, k, v, heads)
 
     options = {"optimized_attention_override": attention, "patches": {"output_block_patch": [listen]}}
-    theirs = PocketUNet(**UNET_CONFIG).to(memory_format=torch.channels_last)
+    theirs = PocketUNet(**UNET_CONFIG | {"in_channels": 16, "out_channels": 16}).to(memory_format=torch.channels_last)
     theirs.load_state_dict(weights)
     ours, features = unet(x, t, context, y)
     assert torch.equal(ours, theirs(x, t, context=context, y=y, transformer_options=options))
@@ -128,15 +128,13 @@ def test_unet_is_the_trained_one(loaded, state_dict):
     assert (ours - loaded_unet(x, t, context=context, y=y)).abs().max() < 1e-4 * ours.abs().max()
 
 
-def test_widened_autoencoder_is_the_narrow_one(loaded, state_dict):
+def test_autoencoder_is_the_trained_one(loaded, state_dict):
     weights = part(state_dict, "first_stage_model.")
-    narrow = Autoencoder()
-    narrow.load_state_dict({k: v for k, v in weights.items() if k.startswith("taesd")})
-    assert widen(weights)["taesd_encoder.1.conv.0.weight"].shape == (64, 64, 3, 3)
+    ours = Autoencoder.of({k: v for k, v in weights.items() if k.startswith("taesd")})
     picture = torch.rand(2, 128, 128, 3, generator=torch.Generator().manual_seed(0))
     latents = loaded[2].encode(picture)
-    assert (latents - narrow.encode(picture.movedim(-1, 1))).abs().max() < 1e-4
-    decoded = narrow.decode(latents).movedim(1, -1).clamp(0, 1)
+    assert (latents - ours.encode(picture.movedim(-1, 1))).abs().max() < 1e-4
+    decoded = ours.decode(latents).movedim(1, -1).clamp(0, 1)
     assert (loaded[2].decode(latents) - decoded).abs().max() < 1e-4
 
 
@@ -150,30 +148,33 @@ def test_a_saved_checkpoint_loads_again(loaded, pack, tmp_path, monkeypatch):
     for key, value in loaded[0].model.diffusion_model.state_dict().items():
         assert torch.equal(model.model.diffusion_model.state_dict()[key], value), key
     assert clip.tokenize("a red circle") == loaded[1].tokenize("a red circle")
-    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(vae.decode(latents), loaded[2].decode(latents), atol=2e-3)
 
 
-def test_the_second_version_loads_with_16_latent_channels(pack, tmp_path, monkeypatch):
-    """Random weights in the shapes of the second recipe: checkpoint and layers in ComfyUI give what torch gives."""
+@pytest.mark.parametrize("recipe", [FIRST, SECOND], ids=lambda recipe: recipe.name)
+def test_both_versions_load(recipe, pack, tmp_path, monkeypatch):
+    """Random weights: checkpoint and layers in ComfyUI give what torch gives. The first autoencoder is made wider."""
     torch.manual_seed(0)
+    channels = recipe.shape.latent_channels
     with torch.inference_mode(False):
-        run = Run(tmp_path / "run", SECOND)
-        narrow = Autoencoder(SECOND.autoencoder.width, SECOND.autoencoder.latent_channels)
-        denoiser = Denoiser(SECOND.shape)
+        run = Run(tmp_path / "run", recipe)
+        narrow = Autoencoder(recipe.autoencoder.width, recipe.autoencoder.latent_channels)
+        denoiser = Denoiser(recipe.shape)
         torch.nn.init.normal_(denoiser.unet.out[2].weight, std=0.02)
         run.save("autoencoder", narrow.state_dict())
         run.save("text", denoiser.text.state_dict())
         run.save("image", denoiser.state_dict())
         (path,) = export(run, tmp_path)
+    assert widen(narrow.state_dict())["taesd_encoder.1.conv.0.weight"].shape == (64, 64, 3, 3)
     monkeypatch.setattr(folder_paths, "get_full_path_or_raise", lambda *_: str(path))
     model, clip, vae = load_checkpoint(path.name)
     network = model.model.diffusion_model
-    assert identify_base(network) == SECOND.base and vae.latent_channels == 16
-    assert model.get_model_object("latent_format").latent_channels == 16
+    assert identify_base(network) == recipe.base and vae.latent_channels == channels
+    assert model.get_model_object("latent_format").latent_channels == channels
     picture = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(0))
     latents = vae.encode(picture)
-    assert latents.shape == (1, 16, 16, 16)
+    assert latents.shape == (1, channels, 16, 16)
     assert (latents - run.autoencoder().encode(picture.movedim(-1, 1))).abs().max() < 1e-4
     tokens = torch.tensor([pad_tokens(Vocabulary().encode("a red circle"))])
     trained = run.image_model()
@@ -186,14 +187,14 @@ def test_the_second_version_loads_with_16_latent_channels(pack, tmp_path, monkey
     positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a red circle", ""))
     empty = pack_nodes().EmptyLatentImage().generate(128, 128, 1)[0]
     sampled = pack_nodes().KSampler().sample(model, 1, 2, 3.0, "euler", "simple", positive, negative, empty)[0]
-    assert sampled["samples"].shape == (1, 16, 16, 16) and sampled["samples"].isfinite().all()
-    layers = new_layers(run, "video", trained)
-    assert layers.conditioning_channels == 17
+    assert sampled["samples"].shape == (1, channels, 16, 16) and sampled["samples"].isfinite().all()
+    layers = new_layers(run, "pretraining" if recipe.pretraining else "video", trained)
+    assert layers.conditioning_channels == channels + 1
     info = LayersInfo(
-        base=SECOND.base, role="video", anchors=layers.anchors, frames=8, fps=8.0, conditioning_channels=17,
+        base=recipe.base, role="video", anchors=layers.anchors, frames=8, fps=8.0, conditioning_channels=channels + 1,
         noise=Discrete(prediction="v", zero_terminal_snr=True), training={},
     )  # fmt: skip
     video_model = inject(model, layers.state_dict(), info, "layers.safetensors", 0)
     first = pack["EmuVideoFirstFrame"].execute(video_model, vae, picture, positive, negative, 8).result
     video = pack["EmuVideoSampler"].execute(video_model, *first[:4], 3, 2, 2.0, 1.0, 0.0, 0.0).result[0]
-    assert video["samples"].shape == (8, 16, 16, 16) and video["samples"].isfinite().all()
+    assert video["samples"].shape == (8, channels, 16, 16) and video["samples"].isfinite().all()

@@ -65,7 +65,7 @@ def test_node_makes_what_the_stock_nodes_make(pack, pocket, videos, output):
     """Latents are VAE Encode's, texts are CLIP Text Encode's."""
     name, sheet, report = run(pack, pocket, videos).args
     clips = ShardedClips(output / name)
-    assert name == "mine" and len(clips) == 2 and clips.base["name"] == "pocket" and "2 clips" in report
+    assert name == "mine" and len(clips) == 2 and clips.base["name"] == "pocket2" and "2 clips" in report
     assert sheet.ndim == 4 and sheet.shape[0] == 1 and 0 <= float(sheet.min()) < float(sheet.max()) <= 1
     model, clip, vae = pocket
     for number in range(2):
@@ -89,20 +89,22 @@ def test_super_resolution_is_trained_on_what_the_node_gives(pack, pocket, videos
     known = KnownFrames(downscale=2, noise=250, exact=0.0)
     objective = Objective(Schedule.from_betas(zero_terminal_snr=True), known=known)
     small = downscaled(torch.from_numpy(moving(8, 64, 64)).float() / 255, 2)
-    layers = tiny.with_temporal_layers(model, role="super_resolution", noise_told=True, factor=2)
+    layers = tiny.with_temporal_layers(
+        model, conditioning_channels=17, role="super_resolution", noise_told=True, factor=2
+    )
     text = [[torch.zeros(1, 32, 128), {}]]
     node, levels = partial(pack["EmuVideoSuperResolution"].execute, layers, vae, small, text, text, 2, window=8), set()
     for seed in range(3):
         trained = objective.draw(clip, torch.Generator().manual_seed(seed), t=500).conditioning
-        share = trained[0, 4, 0, 0]
+        share = trained[0, -1, 0, 0]
         level = int((objective.schedule.alphas_cumprod - share).abs().argmin())
         levels.add(level)
         sampled, clean = (node(each, seed).args[0][0][0][1]["noise_concat"] for each in (level, 0))
-        assert torch.equal(sampled[:, 4], trained[:, 4])
-        assert torch.equal(clean[:, :4].half().float(), clip.upsampled)
+        assert torch.equal(sampled[:, -1], trained[:, -1])
+        assert torch.equal(clean[:, :-1].half().float(), clip.upsampled)
         signal = objective.schedule.alpha(level)  # the noise itself has another seed
         for each in (trained, sampled):
-            noise = (each[:, :4] - signal * clip.upsampled) / objective.schedule.sigma(level)
+            noise = (each[:, :-1] - signal * clip.upsampled) / objective.schedule.sigma(level)
             assert abs(noise.std() - 1) < 0.1
     assert len(levels) == 3
 

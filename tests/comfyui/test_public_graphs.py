@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 import torch
 from emu_video.host.pocket import SIGNATURE, EmuVideoPocket
-from emu_video.pocket.model.checkpoint import DENOISER
+from emu_video.pocket.model.autoencoder import Autoencoder
+from emu_video.pocket.model.checkpoint import AUTOENCODER, DENOISER
 from emu_video.pocket.model.unet import UNetShape
 from emu_video.pocket.shipped import CHECKPOINT
 from emu_video.temporal_layers.backbones import unet as unet_backbone
@@ -76,7 +77,7 @@ def prefixed(weights: dict) -> dict:
 
 
 class Narrow(EmuVideoPocket):
-    """What a narrow checkpoint has of the pocket: its text encoder and its autoencoder."""
+    """What a narrow checkpoint has of the pocket: its text encoder, and the first version's autoencoder, untrained."""
 
     matches = classmethod(comfy.supported_models_base.BASE.matches.__func__)
     sampling_settings = {}
@@ -152,8 +153,10 @@ def folders(tmp_path, monkeypatch) -> Path:
 def write_checkpoint(base: str, path: Path) -> None:
     pocket = comfy.utils.load_torch_file(str(CHECKPOINT))
     prefix = DENOISER["unet"]
-    weights = {key: tensor for key, tensor in pocket.items() if not key.startswith(prefix)}
+    weights = {key: tensor for key, tensor in pocket.items() if not key.startswith((prefix, AUTOENCODER))}
     assert prefix + SIGNATURE not in weights
+    torch.manual_seed(0)
+    weights |= {AUTOENCODER + key: tensor for key, tensor in Autoencoder().state_dict().items()}
     unet = unets.comfy_unet(base).state_dict()
     # Weak biases, as ComfyUI tells SD 2.1 that predicts eps from SD 2.1 that predicts v by them.
     unet = {key: 0.5 * tensor if key.endswith("bias") else tensor for key, tensor in unet.items()}

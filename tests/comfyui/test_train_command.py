@@ -27,7 +27,7 @@ def dataset(tmp_path):
     folder.mkdir()
     generator = torch.Generator().manual_seed(0)
     shard = {
-        "latents": torch.randn(4, 8, 4, 8, 8, generator=generator).half(),
+        "latents": torch.randn(4, 8, 16, 8, 8, generator=generator).half(),
         "text": torch.randn(2, 32, 128, generator=generator).half(),
         "pooled": torch.randn(2, 256, generator=generator).half(),
         "text_index": torch.ones(4, dtype=torch.int64),
@@ -35,7 +35,7 @@ def dataset(tmp_path):
     save_file(shard, folder / "shard-00000.safetensors")
     entries = tuple(Entry(f"clip {i}", "a.mp4", 0.0, 1.0, "shard-00000.safetensors", i) for i in range(4))
     (folder / "index.json").write_text(
-        Index("key", {"name": "pocket", "hash": ""}, 8, 8.0, (64, 64), entries).to_json()
+        Index("key", {"name": "pocket2", "hash": ""}, 8, 8.0, (64, 64), entries).to_json()
     )
     return folder
 

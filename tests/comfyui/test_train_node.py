@@ -79,8 +79,9 @@ def test_from_clips_to_a_model_that_plays(pack, loaded, clips, tmp_path):
     assert loss.shape == (1, 270, 480, 3) and samples.shape == (1, 2 * 64, 8 * 64, 3)
     made = {path.name for path in (tmp_path / "output" / "training" / "mine" / "samples").iterdir()}
     assert made == {f"motion-000002.{kind}" for kind in ("png", "mp4", "txt")}
+    noise = torch.randn(8, 16, 8, 8)
     video = tiny.sample(
-        trained, frames=8, steps=1, positive=clip_text(clip, "a red square"), negative=clip_text(clip, "")
+        trained, steps=1, noise=noise, positive=clip_text(clip, "a red square"), negative=clip_text(clip, "")
     )
     assert video.isfinite().all()
 
@@ -114,7 +115,7 @@ def test_cancel_keeps_the_last_checkpoint_and_the_next_run_goes_on(pack, loaded,
         ({"name": "../x"}, "is not a valid name for temporal layers"),
         ({"settings": "stepz = 1"}, "stepz is not a key of a recipe; did you mean steps"),
         ({"clip": None}, "Connected latents need a CLIP"),
-        ({"recipe": "motion_sd15_12gb"}, "is for sd15, but the model is pocket"),
+        ({"recipe": "motion_sd15_12gb"}, "is for sd15, but the model is pocket2"),
         ({"bare": True}, "continues temporal layers, but there are none"),
     ],
 )

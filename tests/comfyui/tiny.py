@@ -17,7 +17,7 @@ from emu_video.diffusion.known_frames import concat_conditioning, place
 from emu_video.host.injection import inject
 from emu_video.host.pocket import UNET_CONFIG
 from emu_video.nodes.sampling import EmuVideoSampler
-from emu_video.temporal_layers.backbones import find_anchors, identify_base
+from emu_video.temporal_layers.backbones import backbone_of, find_anchors, identify_base
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.temporal_layers.layers import TemporalLayers
 from emu_video.temporal_layers.noise import Discrete
@@ -85,7 +85,8 @@ def temporal(
         noise=Discrete(prediction="v", zero_terminal_snr=True),
         **entries,
     )
-    state_dict = TemporalLayers(anchors, conditioning_channels).fresh_state_dict()
+    layers = TemporalLayers(anchors, conditioning_channels, backbone=backbone_of(info.base))
+    state_dict = layers.fresh_state_dict()
     if not fresh:
         generator = torch.Generator().manual_seed(seed)
         for key, weight in state_dict.items():

@@ -69,8 +69,8 @@ def test_arms_differ_only_in_what_they_say(finished):
 
     known = "input_blocks.0.0.extra.weight"
     copied = load_file(finished.base_path(recipes.V_ZERO))["input_blocks.0.0.weight"]
-    assert torch.equal(weights("direct")[known][:, :4], copied)  # zeros enter it, so it does not change
-    assert not torch.equal(weights("factorised")[known][:, :4], copied)
+    assert torch.equal(weights("direct")[known][:, :16], copied)  # zeros enter it, so it does not change
+    assert not torch.equal(weights("factorised")[known][:, :16], copied)
     for name, changes in (("factorised", False), ("trained_image_model", True)):
         model, _ = arms.trained(finished, ARMS[name], 0)
         assert torch.equal(model.unet.state_dict()["input_blocks.0.0.weight"], copied) != changes
@@ -125,7 +125,7 @@ def test_flops_of_both_sizes():
     context, pooled = model.encode(torch.zeros(8, 32, dtype=torch.long))
     for size in (HIGH, LOW):
         with FlopCounterMode(display=False) as counter:
-            model(torch.randn(8, 9, size // 8, size // 8), torch.zeros(8), context, pooled).sum().backward()
+            model(torch.randn(8, 33, size // 8, size // 8), torch.zeros(8), context, pooled).sum().backward()
         counts.append(counter.get_total_flops())
     assert counts[0] / counts[1] == pytest.approx(recipes.FLOPS_RATIO, rel=0.01)
 

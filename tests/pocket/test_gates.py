@@ -14,9 +14,9 @@ SQUARE_TO_CIRCLE = 0.172  # area between a square and the nearest circle, over t
 
 
 def test_a_run_that_has_begun_is_checked_and_otherwise_the_shipped_weights(tmp_path):
-    assert gates.run_with(tmp_path, FIRST, "image").checkpoint == CHECKPOINT
-    with pytest.raises(FileNotFoundError, match="no image of the recipe pocket2, and the shipped weights are of the"):
-        gates.run_with(tmp_path, SECOND, "image")
+    assert gates.run_with(tmp_path, SECOND, "image").checkpoint == CHECKPOINT
+    with pytest.raises(FileNotFoundError, match="no image of the recipe pocket, and the shipped weights are of the"):
+        gates.run_with(tmp_path, FIRST, "image")
 
 
 @pytest.mark.slow
@@ -31,7 +31,7 @@ def test_the_autoencoder_of_the_second_recipe_is_checked(tmp_path, capsys):
 
 
 def test_shapes_are_bent_by_noise(tmp_path, capsys):
-    run = gates.run_with(tmp_path, FIRST, "image")
+    run = gates.run_with(tmp_path, SECOND, "image")
     gates.shapes_gate(run, steps=4, scale=2.0, count=6)
     first, *levels = capsys.readouterr().out.splitlines()
     assert first.startswith("autoencoder alone: ") and first.endswith("of the area, median of 6 pictures")
@@ -40,7 +40,7 @@ def test_shapes_are_bent_by_noise(tmp_path, capsys):
 
 
 def test_circles_are_measured_for_both_samplers(tmp_path, capsys, monkeypatch):
-    run = gates.Run(tmp_path, FIRST, CHECKPOINT)
+    run = gates.Run(tmp_path, SECOND, CHECKPOINT)
 
     def drawn(model, captions, steps, scale, *, seed, eta):
         """Draw circles as the result of DDIM, and squares as that of DDPM."""
@@ -58,6 +58,6 @@ def test_circles_are_measured_for_both_samplers(tmp_path, capsys, monkeypatch):
 
 
 def test_random_samplers_draw_other_pictures(tmp_path):
-    model = gates.Run(tmp_path, FIRST, CHECKPOINT).image_model()
+    model = gates.Run(tmp_path, SECOND, CHECKPOINT).image_model()
     made = [gates.pictures_from_text(model, ["a red circle"], 4, 3.0, seed=5, eta=eta) for eta in (0.0, 0.0, 1.0)]
     assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], made[2], atol=0.1)
