@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from .backbones import backbone_of, identify_base
@@ -35,7 +35,8 @@ def save_layers(path: str | os.PathLike, state_dict: Mapping[str, Tensor], info:
     check_tensors(path, tensors, info)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, unfinished, metadata={METADATA_KEY: info.to_json()})
+        # If the process is killed, `save_file` leaves a temporary file of its own beside this one.
+        unfinished.write_bytes(save(tensors, {METADATA_KEY: info.to_json()}))
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)

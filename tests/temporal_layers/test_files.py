@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -193,14 +194,15 @@ def test_a_save_cut_off_leaves_the_earlier_file(path, state_dict, info, monkeypa
     save_layers(path, state_dict, info)
     before = path.read_bytes()
 
-    def cut_off(tensors, target, metadata):
+    def cut_off(target, content):
         with open(target, "wb") as file:
-            file.write(b"half")
+            file.write(content[: len(content) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "save_file", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        save_layers(path, {key: weight + 1 for key, weight in state_dict.items()}, info)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            save_layers(path, {key: weight + 1 for key, weight in state_dict.items()}, info)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
