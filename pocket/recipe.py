@@ -1,6 +1,6 @@
 """The recipe of the pocket: data, seeds, steps, learning rates and timestep distributions of every training stage.
 
-`run.py pocket make` trains by a recipe, and the exported files contain it in their metadata.
+`run.py pocket make` trains by it, and the exported files contain it in their metadata.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class AutoencoderStage:
 
     seed: int
     settings: Settings
-    latent_channels: int = 4
-    width: int = 32
+    latent_channels: int
+    width: int
+    latent_noise: float
     crop: int = 64
-    latent_noise: float = 0.12
     colour_scale: float = 1.5
 
 
@@ -74,18 +74,20 @@ class TextStage:
 
 @dataclass(frozen=True)
 class ImageStage:
-    """Text to image: v-prediction with zero terminal SNR. The result is frozen in all later stages.
+    """Text to image: v-prediction with zero terminal SNR. The result is frozen in the stages of temporal layers.
 
-    timesteps: a distribution of training.objective.TIMESTEPS; last_timestep: share of pictures at the last one.
-    drop_text: share of pictures without text. near_weight: loss weight of latents near a shape, 1 elsewhere.
-    word_weight: weight of the loss of a linear probe that must find the caption's words in the activations, because
-    temporal layers can only use words that the frozen model passes on.
+    start: "text", or the image stage whose model is trained further. timesteps: a distribution of
+    training.objective.TIMESTEPS; last_timestep: share of pictures at the last one. drop_text: share of pictures without
+    text. near_weight: loss weight of latents near a shape, 1 elsewhere. word_weight: weight of the loss of a linear
+    probe that must find the caption's words in the activations, because temporal layers can only use words that the
+    frozen model passes on.
     """
 
     seed: int
     settings: Settings
     pictures: tuple[Pictures, ...]
-    timesteps: str = "noisy"
+    start: str = "text"
+    timesteps: str = "uniform"
     last_timestep: float = 0.05
     drop_text: float = 0.1
     near_weight: float = 5.0
@@ -94,201 +96,205 @@ class ImageStage:
 
 @dataclass(frozen=True)
 class LayersStage:
-    """Temporal layers on the frozen image model, with the same trainer that users have.
+    """Temporal layers on a frozen image model, with the same trainer that users have.
 
-    start: "fresh", or the stage whose layers are trained further. extra_convolution: fresh layers read known frames
-    through a convolution that starts at zero (Emu Video) or as a "copy" of the image model's first one.
+    start: "fresh", or the stage whose layers are trained further. image: the stage of the image model. Fresh layers
+    read known frames through a convolution that starts as a copy of the image model's first one.
     """
 
     seed: int
     clips: tuple[ClipSet, ...]
     stage: Stage
-    start: str = "fresh"
-    extra_convolution: str = "zero"
+    start: str
+    image: str = "image"
     near_weight: float = 5.0
+
+
+AnyStage = AutoencoderStage | TextStage | ImageStage | LayersStage
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole recipe. base: family of the image model, stated in the files of its temporal layers.
+    """All stages by name, in the order of their training.
 
-    pretraining: of the video layers, if they are trained in two stages. super_resolution: None for a recipe without
-    such layers.
+    Each stage needs those that it names and the autoencoder, which encodes its clips. The stages that are exported are
+    "autoencoder", "image", "video", "interpolation" and "super_resolution". base: family of the image model, stated in
+    the files of its temporal layers.
     """
 
     name: str
     base: str
     shape: UNetShape
-    autoencoder: AutoencoderStage
-    text: TextStage
-    image: ImageStage
-    video: LayersStage
-    interpolation: LayersStage
-    pretraining: LayersStage | None = None
-    super_resolution: LayersStage | None = None
+    stages: dict[str, AnyStage]
 
 
+SCENES = Scenes((*MOTIONS, "getting smaller"), pairs=0.3, free_pairs=0.5, dimming=0.2)
+"""Kinds of scenes that the first version got wrong are more frequent: two shapes in everyday words, getting smaller,
+brightness."""
 STILLS = ClipSet(seed=11, count=16_000, scenes=Scenes(is_moving=False), frames=1)
 """Single pictures whose captions describe positions and sizes."""
-STARTS = ClipSet(seed=12, count=16_000, frames=1)
+STARTS = ClipSet(seed=12, count=16_000, scenes=SCENES, frames=1)
 """First frames of clips with the clips' captions, which name the motion."""
+PAIRS = replace(SCENES, pairs=1.0, free_pairs=0.8, dimming=0.0)
+STARTS_OF_PAIRS = ClipSet(seed=22, count=16_000, scenes=PAIRS, frames=1)
 TURNED = ClipSet(seed=14, count=4_000, scenes=showing("spinning"), times=(2.0, 4.0, 7.0), frames=3)
 """Later frames of spinning clips, because the frozen model cannot draw rotations that it was not trained on. They have
 no captions, so that the first frame of a spinning clip is still drawn upright."""
-PICTURES = (Pictures(STILLS, 1 / 3), Pictures(STARTS, 1 / 2), Pictures(TURNED, 1 / 6, has_captions=False))
+DIMMED = ClipSet(seed=23, count=4_000, scenes=Scenes(dimming=1.0), times=(2.0, 4.0, 6.0, 7.0), frames=4)
+"""Later frames of clips whose light changes, for the same reason."""
+
+CLIPS = (
+    ClipSet(seed=13, count=4_500, scenes=SCENES),
+    ClipSet(seed=17, count=2_500, scenes=showing("spinning")),
+)
+MORE_CLIPS = (
+    *CLIPS,
+    ClipSet(seed=24, count=2_500, scenes=PAIRS),
+    ClipSet(seed=25, count=1_200, scenes=Scenes(dimming=1.0)),
+)
+FINE_CLIPS = (
+    ClipSet(seed=15, count=900, scenes=SCENES, times=FINE, frames=len(FINE)),
+    ClipSet(seed=16, count=500, scenes=showing(*CROSSING), times=FINE, frames=len(FINE)),
+)
+LARGE_CLIPS = (
+    LargeClips(seed=18, count=350, scenes=SCENES),
+    LargeClips(seed=19, count=350, scenes=SCENES, times=FINE[14 : 14 + FRAMES]),
+)
+"""At the rate of the video, and at that of interpolated videos, which super-resolution makes larger too."""
 
 LAYERS = Stage(
     prediction="v",
     zero_terminal_snr=True,
+    timesteps="mixed",
     drift_weight=10.0,
     held_out=0.02,
     final_rate=0.02,
     adam_beta2=0.99,
     average_decay=0.998,
+    optimiser="muon",
     precision="bfloat16",
     gradient_checkpointing=False,
     compile=True,
     save_every=200,
     check_every=500,
 )
-
-FIRST = Recipe(
-    name="pocket",
-    base="pocket",
-    shape=UNetShape(),
-    autoencoder=AutoencoderStage(seed=1, settings=Settings(1600, batch=32, rate=2e-3, warmup=80, ema=0.99)),
-    text=TextStage(
-        seed=4,
-        settings=Settings(800, batch=128, rate=2e-3),
-        pictures=(Pictures(STILLS, 1 / 2), Pictures(STARTS, 1 / 2)),
-    ),
-    image=ImageStage(seed=2, settings=Settings(11_000, batch=66, rate=1.2e-3), pictures=PICTURES),
-    video=LayersStage(
-        seed=3,
-        clips=(ClipSet(seed=13, count=4_500), ClipSet(seed=17, count=2_500, scenes=showing("spinning"))),
-        stage=replace(
-            LAYERS,
-            name="video",
-            role="video",
-            frames=FRAMES,
-            known_frames="mixed",
-            turn_round=0.5,
-            steps=14_200,
-            batch=16,
-            clips_at_once=16,
-            learning_rate=1e-3,
-        ),
-    ),
-    interpolation=LayersStage(
-        seed=5,
-        clips=(
-            ClipSet(seed=15, count=1_500, times=FINE, frames=len(FINE)),
-            ClipSet(seed=16, count=900, scenes=showing(*CROSSING), times=FINE, frames=len(FINE)),
-        ),
-        stage=replace(
-            LAYERS,
-            name="interpolation",
-            role="interpolation",
-            frames=len(FINE),
-            known_frames="every n-th",
-            known_every=4,
-            known_margin=4,
-            known_noise=250,
-            known_exact=0.5,
-            steps=7_500,
-            batch=4,
-            clips_at_once=4,
-            learning_rate=8e-4,
-        ),
-        start="video",
-    ),
-)
-
-MORE_SCENES = Scenes((*MOTIONS, "getting smaller"), pairs=0.3, free_pairs=0.5, dimming=0.2)
-"""More scenes of kinds that the first version gets wrong: two shapes in everyday words, getting smaller, brightness."""
-
-
-def second_clips(clips: ClipSet) -> ClipSet:
-    """Return the clip set of the second version that replaces a set of all scenes."""
-    return replace(clips, scenes=MORE_SCENES) if clips.scenes == ALL else clips
-
-
-def second_pictures(pictures: tuple[Pictures, ...]) -> tuple[Pictures, ...]:
-    return tuple(replace(each, clips=second_clips(each.clips)) for each in pictures)
-
-
-def second_layers(made: LayersStage, **changes) -> LayersStage:
-    stage = replace(made.stage, timesteps="mixed", **changes)
-    clips = tuple(second_clips(each) for each in made.clips)
-    return replace(made, clips=clips, stage=stage, extra_convolution="copy")
-
-
-SECOND_VIDEO = second_layers(
-    FIRST.video,
-    steps=5_500,
+VIDEO = replace(
+    LAYERS,
+    role="video",
+    frames=FRAMES,
+    known_frames="mixed",
+    turn_round=0.5,
     batch=8,
     clips_at_once=8,
-    optimiser="muon",
-    learning_rate=1.5e-3,
-    timestep_weights="learned",
+)
+INTERPOLATION = replace(
+    LAYERS,
+    role="interpolation",
+    frames=len(FINE),
+    known_frames="every n-th",
+    known_every=4,
+    known_margin=4,
+    known_noise=250,
+    known_exact=0.5,
+    batch=2,
+    clips_at_once=2,
+)
+SUPER_RESOLUTION = replace(
+    LAYERS,
+    role="super_resolution",
+    frames=FRAMES,
+    downscale=2,
+    known_noise=400,
+    known_exact=0.2,
+    batch=2,
+    clips_at_once=2,
 )
 
-SECOND = replace(
-    FIRST,
+RECIPE = Recipe(
     name="pocket2",
     base="pocket2",
     shape=UNetShape(latent_channels=16),
-    autoencoder=AutoencoderStage(
-        seed=1,
-        settings=Settings(5000, batch=16, rate=3e-3, optimiser="muon", ema=0.995),
-        latent_channels=16,
-        width=64,
-        latent_noise=0.06,
-    ),
-    text=replace(FIRST.text, pictures=second_pictures(FIRST.text.pictures)),
-    image=replace(
-        FIRST.image,
-        settings=Settings(12_000, batch=33, rate=3e-3, optimiser="muon"),
-        pictures=second_pictures(PICTURES),
-        timesteps="uniform",
-    ),
-    pretraining=SECOND_VIDEO,
-    video=replace(
-        SECOND_VIDEO,
-        start="pretraining",
-        stage=replace(SECOND_VIDEO.stage, steps=6_000, learning_rate=7e-4, timestep_weights="equal"),
-    ),
-    interpolation=replace(
-        second_layers(FIRST.interpolation, steps=3_200, batch=2, clips_at_once=2, optimiser="muon", learning_rate=8e-4),
-        clips=(
-            ClipSet(seed=15, count=900, scenes=MORE_SCENES, times=FINE, frames=len(FINE)),
-            ClipSet(seed=16, count=500, scenes=showing(*CROSSING), times=FINE, frames=len(FINE)),
+    stages={
+        "autoencoder": AutoencoderStage(
+            seed=1,
+            settings=Settings(5000, batch=16, rate=3e-3, optimiser="muon", ema=0.995),
+            latent_channels=16,
+            width=64,
+            latent_noise=0.06,
         ),
-    ),
-    super_resolution=LayersStage(
-        seed=6,
-        clips=(
-            LargeClips(seed=18, count=350, scenes=MORE_SCENES),
-            LargeClips(seed=19, count=350, scenes=MORE_SCENES, times=FINE[14 : 14 + FRAMES]),
+        "text": TextStage(
+            seed=4,
+            settings=Settings(800, batch=128, rate=2e-3),
+            pictures=(Pictures(STILLS, 1 / 2), Pictures(STARTS, 1 / 2)),
         ),
-        stage=replace(
-            LAYERS,
-            name="super_resolution",
-            role="super_resolution",
-            frames=FRAMES,
-            downscale=2,
-            known_noise=400,
-            known_exact=0.2,
-            timesteps="mixed",
-            steps=1_500,
-            batch=2,
-            clips_at_once=2,
-            optimiser="muon",
-            learning_rate=8e-4,
+        "image_pretraining": ImageStage(
+            seed=2,
+            settings=Settings(12_000, batch=33, rate=3e-3, optimiser="muon"),
+            pictures=(
+                Pictures(STILLS, 1 / 3),
+                Pictures(STARTS, 1 / 2),
+                Pictures(TURNED, 1 / 6, has_captions=False),
+            ),
         ),
-        start="video",
-    ),
+        "image": ImageStage(
+            seed=8,
+            settings=Settings(4_500, batch=33, rate=1.5e-3, optimiser="muon"),
+            pictures=(
+                Pictures(STILLS, 6 / 33),
+                Pictures(STARTS, 8 / 33),
+                Pictures(TURNED, 4 / 33, has_captions=False),
+                Pictures(STARTS_OF_PAIRS, 10 / 33),
+                Pictures(DIMMED, 5 / 33, has_captions=False),
+            ),
+            start="image_pretraining",
+        ),
+        "video_pretraining": LayersStage(
+            seed=3,
+            clips=CLIPS,
+            stage=replace(VIDEO, steps=5_500, learning_rate=1.5e-3, timestep_weights="learned"),
+            start="fresh",
+            image="image_pretraining",
+        ),
+        "video_equal_weights": LayersStage(
+            seed=3,
+            clips=CLIPS,
+            stage=replace(VIDEO, steps=6_000, learning_rate=7e-4),
+            start="video_pretraining",
+            image="image_pretraining",
+        ),
+        "video": LayersStage(
+            seed=9,
+            clips=MORE_CLIPS,
+            stage=replace(VIDEO, steps=5_000, learning_rate=7e-4),
+            start="video_equal_weights",
+        ),
+        "interpolation_pretraining": LayersStage(
+            seed=5,
+            clips=FINE_CLIPS,
+            stage=replace(INTERPOLATION, steps=3_200, learning_rate=8e-4),
+            start="video_equal_weights",
+            image="image_pretraining",
+        ),
+        "interpolation": LayersStage(
+            seed=10,
+            clips=FINE_CLIPS,
+            stage=replace(INTERPOLATION, steps=2_000, learning_rate=6e-4),
+            start="interpolation_pretraining",
+        ),
+        "super_resolution_pretraining": LayersStage(
+            seed=6,
+            clips=LARGE_CLIPS,
+            stage=replace(SUPER_RESOLUTION, steps=1_500, learning_rate=8e-4),
+            start="video_equal_weights",
+            image="image_pretraining",
+        ),
+        "super_resolution": LayersStage(
+            seed=20,
+            clips=LARGE_CLIPS,
+            stage=replace(SUPER_RESOLUTION, steps=500, learning_rate=5e-4),
+            start="super_resolution_pretraining",
+        ),
+    },
 )
-"""Clips of super-resolution have the rate of the video and that of interpolated videos, which it makes larger too."""
-
-RECIPES = {"first": FIRST, "second": SECOND}
+"""Image model and layers were first trained without STARTS_OF_PAIRS and DIMMED; the stages without a second name make
+up for it."""

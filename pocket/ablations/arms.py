@@ -26,7 +26,7 @@ from ...training.objective import sample_timesteps
 from ..model.checkpoint import denoiser_weights, load_autoencoder
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import tokens_of
-from ..recipe import SECOND
+from ..recipe import RECIPE
 from ..shipped import CHECKPOINT
 from ..stages.clips import step_generator
 from ..stages.layers import Network
@@ -89,7 +89,7 @@ def schedule_of(base: Base) -> Schedule:
 
 
 def shipped_image_model() -> Denoiser:
-    model = Denoiser(SECOND.shape)
+    model = Denoiser(RECIPE.shape)
     model.load_state_dict(denoiser_weights(load_file(CHECKPOINT)))
     return model.requires_grad_(False)
 
@@ -170,10 +170,10 @@ def train_arm(lab: Lab, arm: Arm, seed: int, should_stop: Stop = None) -> None:
             warmup=min(STAGE.warmup, lab.scale.leg_steps(leg)),
         )
         about = trainer.Run(
-            folder, f"ablations: {arm.name}", seed, {"name": SECOND.base, "hash": arm.base.name}, arm.start
+            folder, f"ablations: {arm.name}", seed, {"name": RECIPE.base, "hash": arm.base.name}, arm.start
         )
         info = LayersInfo(
-            base=SECOND.base,
+            base=RECIPE.base,
             role="video",
             anchors=layers.anchors,
             frames=FRAMES,
@@ -201,7 +201,7 @@ def train_arm(lab: Lab, arm: Arm, seed: int, should_stop: Stop = None) -> None:
 def new_layers(model: Denoiser, seed: int) -> TemporalLayers:
     """Return fresh layers of a seed; their convolution of known frames starts as a copy of the image model's first."""
     channels = model.unet.shape.latent_channels
-    layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone_of(SECOND.base))
+    layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone_of(RECIPE.base))
     layers.frames = FRAMES
     layers.load_state_dict(layers.fresh_state_dict(seed))
     layers.read_known_frames_with(model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight"))

@@ -4,12 +4,11 @@
 contact sheet. `starts` checks first frames made from the captions of videos. `circles` prints how round circles are.
 `shapes` prints the shape error of pictures that are denoised from several noise levels, which shows at which noise the
 image model bends shapes. `words` prints, for both steps, the denoising error with the right caption and with one word
-replaced: if the error does not rise, the model ignores this word. The unfinished run of `--recipe` in `--folder` is
-checked, or the shipped weights if there is none.
+replaced: if the error does not rise, the model ignores this word. The unfinished run in `--folder` is checked, or
+the shipped weights if there is none.
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,8 +31,8 @@ from ..model.autoencoder import Autoencoder
 from ..model.checkpoint import frozen_autoencoder
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import tokens_of
-from ..recipe import RECIPES, ClipSet, Recipe
-from ..shipped import CHECKPOINT, SHIPPED, VIDEO_LAYERS
+from ..recipe import RECIPE, ClipSet
+from ..shipped import CHECKPOINT, VIDEO_LAYERS
 from ..stages.clips import latent_clips
 from ..stages.run import FOLDER, Run
 from ..world import FRAMES, render_clips, sample_clips
@@ -48,21 +47,10 @@ SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)
 CHECK = ClipSet(seed=77, count=256)
 
 
-def run_with(folder: Path, recipe: Recipe, stage: str) -> Run:
-    """Return the run in `folder` if it has begun the stage, otherwise a run with the shipped image model.
-
-    Raises:
-        FileNotFoundError: the run has not begun the stage, and the shipped weights come from another recipe.
-    """
-    run = Run(folder, recipe)
-    if run.has_begun(stage):
-        return run
-    if recipe.name != SHIPPED:
-        raise FileNotFoundError(
-            f"{folder} has no {stage} of the recipe {recipe.name}, and the shipped weights are of the recipe "
-            f"{SHIPPED}: run pocket make first, or name its folder with --folder."
-        )
-    return Run(folder, recipe, CHECKPOINT)
+def run_with(folder: Path, stage: str) -> Run:
+    """Return the run in `folder` if it has begun the stage, otherwise a run with the shipped image model."""
+    run = Run(folder, RECIPE)
+    return run if run.has_begun(stage) else Run(folder, RECIPE, CHECKPOINT)
 
 
 def autoencoder(run: Run) -> Autoencoder:
@@ -314,7 +302,6 @@ def words_gate(run: Run, count: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=("autoencoder", "image", "starts", "circles", "shapes", "video", "words"))
-    parser.add_argument("--recipe", choices=RECIPES, default="second", help="a recipe of pocket/recipe.py")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="unfinished work")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--text", type=float, default=4.0)
@@ -322,10 +309,7 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=64)
     options = parser.parse_args()
     stage = {"autoencoder": "autoencoder", "video": "video", "words": "video"}.get(options.stage, "image")
-    try:
-        run = run_with(options.folder, RECIPES[options.recipe], stage)
-    except FileNotFoundError as error:
-        sys.exit(f"\n{error}")
+    run = run_with(options.folder, stage)
     if options.stage == "autoencoder":
         autoencoder_gate(run, options.count)
     elif options.stage == "image":

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ...evaluation.videos import Video, write_lossless
-from ..recipe import SECOND
+from ..recipe import RECIPE
 from ..shipped import CHECKPOINT
 from ..stages.run import Run
 from ..world import FPS
@@ -67,7 +67,7 @@ class Maker:
     """The shipped weights, without ComfyUI."""
 
     def __init__(self, folder: Path):
-        self.run = Run(folder, SECOND, CHECKPOINT)
+        self.run = Run(folder, RECIPE, CHECKPOINT)
         self.image_model, self.with_layers = self.run.image_model(), video_model(self.run)
 
     def video(self, text: str, setting: Setting, seed: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...training.loop import train
 from ..model.autoencoder import Autoencoder
+from ..recipe import AutoencoderStage
 from ..world import TIMES, render_clips, sample_clips
 from .run import Run
 
@@ -41,9 +42,9 @@ def crops(seed: int, count: int, side: int) -> tuple[Tensor, Tensor]:
     return torch.stack(chosen).float() / 255, 1 + 2 * inside + 4 * (inside - core)
 
 
-def make(run: Run, **options) -> None:
+def make(run: Run, name: str, **options) -> None:
     """Train the stage and save its result. options: see `training.loop.train`."""
-    stage = run.recipe.autoencoder
+    stage = run.stage(name, AutoencoderStage)
     torch.manual_seed(stage.seed)
     model = Autoencoder(stage.width, stage.latent_channels)
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -65,6 +66,6 @@ def make(run: Run, **options) -> None:
         psnr = -10 * error.square().mean().log10()
         return value, {"psnr": psnr.item(), "detail_std": detail.std().item()}
 
-    result = train({"autoencoder": model}, loss, stage.settings, run.folder, run.name("autoencoder"), **options)
+    result = train({"autoencoder": model}, loss, stage.settings, run.folder, run.name(name), **options)
     if not result.stopped:
-        run.save("autoencoder", result.average["autoencoder"])
+        run.save(name, result.average["autoencoder"])

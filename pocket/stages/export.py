@@ -15,19 +15,19 @@ from torch import Tensor
 from ...temporal_layers.files import load_layers, save_layers
 from ..model.checkpoint import AUTOENCODER, DENOISER, SIGNATURE, UNET, VOCABULARY
 from ..model.text_encoder import Vocabulary
-from ..recipe import RECIPES
+from ..recipe import RECIPE, LayersStage
 from ..shipped import WEIGHTS, checkpoint_file, layers_file
 from ..world import TIMES, render_clips, sample_clips
-from .run import FOLDER, IMAGE_STAGES, LAYERS, Run, plain, save_tensors
+from .run import EXPORTED, FOLDER, Run, plain, save_tensors
 
 
 def export(run: Run, folder: Path = WEIGHTS) -> list[Path]:
     """Write all finished results into ComfyUI's model folders below `folder`. Returns the files."""
     written = []
-    if not run.checkpoint and all(run.is_done(stage) for stage in IMAGE_STAGES):
+    if not run.checkpoint and run.is_done("image"):
         written.append(export_checkpoint(run, folder / "checkpoints" / checkpoint_file(run.recipe.name)))
-    for role in LAYERS:
-        if role in run.stages and run.is_done(role):
+    for role in EXPORTED:
+        if role in run.recipe.stages and run.is_done(role):
             path = folder / "temporal_layers" / layers_file(role, run.recipe.name)
             written.append(export_layers(run, role, path))
     return written
@@ -45,8 +45,8 @@ def export_checkpoint(run: Run, path: Path) -> Path:
     tensors[f"{AUTOENCODER}vae_shift"] = torch.tensor(0.0)
     tensors[UNET + SIGNATURE] = latent_colours(run)
     tensors[VOCABULARY] = Vocabulary().to_tensor()
-    stages = {stage: plain(getattr(run.recipe, stage)) for stage in IMAGE_STAGES}
-    keys = {stage: run.keys[stage] for stage in IMAGE_STAGES}
+    stages = {name: plain(made) for name, made in run.recipe.stages.items() if not isinstance(made, LayersStage)}
+    keys = {name: run.keys[name] for name in stages}
     made = {"name": run.recipe.name, "shape": plain(run.recipe.shape), "recipe": stages, "keys": keys}
     save_tensors(path, tensors, made)
     return path
@@ -66,7 +66,7 @@ def latent_colours(run: Run) -> Tensor:
 def export_layers(run: Run, role: str, path: Path) -> Path:
     """Write the layers of a stage as one file of temporal layers."""
     weights, info = load_layers(run.path(role))
-    made = {"stage": plain(getattr(run.recipe, role)), "key": run.keys[role]}
+    made = {"stage": plain(run.recipe.stages[role]), "key": run.keys[role]}
     info = replace(info, training={**info.training, **made})
     path.parent.mkdir(parents=True, exist_ok=True)
     save_layers(path, {key: tensor.half() for key, tensor in weights.items()}, info)
@@ -75,11 +75,10 @@ def export_layers(run: Run, role: str, path: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", choices=RECIPES, default="second")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="the folder of the run")
     parser.add_argument("--to", type=Path, default=WEIGHTS, help="where the files go")
     options = parser.parse_args()
-    for path in export(Run(options.folder, RECIPES[options.recipe]), options.to):
+    for path in export(Run(options.folder, RECIPE), options.to):
         print(path)
 
 

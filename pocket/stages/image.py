@@ -15,6 +15,7 @@ from ...training.objective import TIMESTEPS, sample_timesteps, v_error
 from ...training.timestep_weights import TimestepWeights
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import pad_tokens
+from ..recipe import ImageStage
 from .clips import draw_pictures, latent_clips, step_generator
 from .geometry import GeometryProbe, geometry_of
 from .run import Run
@@ -24,15 +25,16 @@ NOISY = 900  # timesteps above it are logged separately
 PROBED = 3  # output blocks whose features must tell the geometry: those behind the middle of the network
 
 
-def make(run: Run, compile_model: bool = True, **options) -> None:
+def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
     """Train the stage and save its result. options: see `training.loop.train`."""
-    stage = run.recipe.image
+    stage = run.stage(name, ImageStage)
     batch = stage.settings.batch
     sets = [(latent_clips(run, p.clips), round(p.share * batch), p.has_captions) for p in stage.pictures]
     geometries = [geometry_of(p.clips) for p in stage.pictures]
     torch.manual_seed(stage.seed)  # seeded after the clips, because making uncached clips also draws random numbers
     model = Denoiser(run.recipe.shape)
-    model.text.load_state_dict(run.load("text"))
+    part = model.text if stage.start == "text" else model
+    part.load_state_dict(run.load(stage.start))
     words = WordProbe(model.unet.feature_channels)
     geometry = GeometryProbe(model.unet.feature_channels[:PROBED])
     network = torch.compile(model.with_features, dynamic=False) if compile_model else model.with_features
@@ -69,9 +71,9 @@ def make(run: Run, compile_model: bool = True, **options) -> None:
         return weights(error, t).mean() + stage.word_weight * word_loss + geometry_error, figures
 
     trained = {"model": model, "words": words, "geometry": geometry, "weights": weights}
-    result = train(trained, loss, stage.settings, run.folder, run.name("image"), **options)
+    result = train(trained, loss, stage.settings, run.folder, run.name(name), **options)
     if not result.stopped:
-        run.save("image", result.average["model"])
+        run.save(name, result.average["model"])
 
 
 def timesteps(law: str, last: float, count: int, steps: int, generator: torch.Generator) -> Tensor:

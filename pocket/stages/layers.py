@@ -28,15 +28,15 @@ def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
 
     The result in the run's folder is written at every checkpoint; the stage is complete after all steps.
     """
-    made = getattr(run.recipe, name)
+    made = run.stage(name, LayersStage)
     stage = replace(made.stage, name=run.name(name), compile=made.stage.compile and compile_model)
-    model = run.image_model()
+    model = run.image_model(made.image)
     layers = new_layers(run, name, model)
     attach(model.unet, layers, owner=layers)
     clips = training_clips(run, made)
     info = LayersInfo(
         base=run.recipe.base,
-        role=stage.role,
+        role="video",  # `stage_info` sets that of the stage
         anchors=layers.anchors,
         frames=clips.frames,
         fps=clips.fps,
@@ -48,7 +48,7 @@ def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
         folder=run.folder,
         title=run.recipe.name,
         seed=made.seed,
-        base={"name": run.recipe.base, "hash": run.keys["image"]},
+        base={"name": run.recipe.base, "hash": run.keys[made.image]},
         start=made.start,
     )
     info = trainer.stage_info(info, clips, stage, about)
@@ -58,7 +58,7 @@ def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
 
 def new_layers(run: Run, name: str, model: Denoiser) -> TemporalLayers:
     """Return the layers that a stage starts from."""
-    made = getattr(run.recipe, name)
+    made = run.stage(name, LayersStage)
     channels = run.recipe.shape.latent_channels
     layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone_of(run.recipe.base))
     layers.frames = made.stage.frames
@@ -66,9 +66,8 @@ def new_layers(run: Run, name: str, model: Denoiser) -> TemporalLayers:
         layers.load_state_dict(run.load(made.start))
         return layers
     layers.load_state_dict(layers.fresh_state_dict(made.seed))
-    if made.extra_convolution == "copy":
-        # The frozen network then sees known frames like its ordinary input.
-        layers.read_known_frames_with(model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight"))
+    # The frozen network then sees known frames like its ordinary input.
+    layers.read_known_frames_with(model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight"))
     return layers
 
 

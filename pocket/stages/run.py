@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -24,14 +24,13 @@ from ...training.checkpoint import written_whole
 from ..model.autoencoder import Autoencoder
 from ..model.checkpoint import denoiser_weights, frozen_autoencoder, load_autoencoder
 from ..model.denoiser import Denoiser
-from ..recipe import ClipSet, Recipe
+from ..recipe import AnyStage, AutoencoderStage, ClipSet, ImageStage, LayersStage, Recipe, TextStage
 
 States = dict[str, Tensor]
+S = TypeVar("S", bound=AnyStage)
 METADATA_KEY = "emu_video_pocket"
 FOLDER = Path("runs/pocket")
-IMAGE_STAGES = ("autoencoder", "text", "image")
-LAYERS = ("video", "interpolation", "super_resolution")
-STAGES = (*IMAGE_STAGES, "pretraining", *LAYERS)
+EXPORTED = ("video", "interpolation", "super_resolution")
 POCKET = Path(__file__).parent.parent
 WORLD = ("world/vocabulary.py", "world/motions.py", "world/scene.py", "world/render.py")
 CODE = {
@@ -45,7 +44,7 @@ CODE = {
         "stages/geometry.py",
         "stages/word_probe.py",
     ),
-    "layers": ("stages/layers.py",),
+    "layers": ("stages/layers.py", "stages/large_clips.py"),
 }
 """Source files of each stage, below pocket/. The training package is not included, because its loop checks what it can
 resume."""
@@ -64,30 +63,34 @@ class Run:
     @cached_property
     def keys(self) -> dict[str, str]:
         """Cache keys: stage -> key, and "clips" -> key of the code that makes clips."""
-        recipe, keys = self.recipe, {}
-        if self.checkpoint:
-            given = key_of(hashlib.sha256(self.checkpoint.read_bytes()).hexdigest())
-            keys |= dict.fromkeys(IMAGE_STAGES, given)
-        else:
-            keys["autoencoder"] = key_of(recipe.autoencoder, code_of(*WORLD, *CODE["autoencoder"]))
-        keys["clips"] = key_of(keys["autoencoder"], code_of(*WORLD, "stages/clips.py"))
-        if not self.checkpoint:
-            keys["text"] = key_of(recipe.text, keys["clips"], code_of(*CODE["text"]))
-            keys["image"] = key_of(recipe.image, recipe.shape, keys["text"], code_of(*CODE["image"]))
-        layers = keys["clips"], keys["image"], code_of(*CODE["layers"])
-        if recipe.pretraining:
-            keys["pretraining"] = key_of(recipe.pretraining, *layers)
-        keys["video"] = key_of(recipe.video, keys.get(recipe.video.start, ""), *layers)
-        keys["interpolation"] = key_of(recipe.interpolation, keys.get(recipe.interpolation.start, ""), *layers)
-        if large := recipe.super_resolution:
-            code = code_of("stages/large_clips.py")
-            keys["super_resolution"] = key_of(large, keys.get(large.start, ""), code, *layers)
+        keys: dict[str, str] = {}
+        for name, made in self.recipe.stages.items():
+            if self.checkpoint and not isinstance(made, LayersStage):
+                keys[name] = key_of(hashlib.sha256(self.checkpoint.read_bytes()).hexdigest())
+            elif isinstance(made, AutoencoderStage):
+                keys[name] = key_of(made, code_of(*WORLD, *CODE["autoencoder"]))
+            elif isinstance(made, TextStage):
+                keys[name] = key_of(made, keys["clips"], code_of(*CODE["text"]))
+            elif isinstance(made, ImageStage):
+                keys[name] = key_of(made, self.recipe.shape, keys[made.start], code_of(*CODE["image"]))
+            else:
+                start, code = keys.get(made.start, ""), code_of(*CODE["layers"])
+                keys[name] = key_of(made, start, keys["clips"], keys[made.image], code)
+            if isinstance(made, AutoencoderStage):
+                keys["clips"] = key_of(keys[name], code_of(*WORLD, "stages/clips.py"))
         return keys
 
+    def stage(self, name: str, kind: type[S]) -> S:
+        """Return a stage of the recipe, which has to be of this kind."""
+        stage = self.recipe.stages[name]
+        assert isinstance(stage, kind)
+        return stage
+
     @property
-    def stages(self) -> tuple[str, ...]:
-        """Return the stages of the recipe, in the order in which they are trained."""
-        return tuple(stage for stage in STAGES if getattr(self.recipe, stage) is not None)
+    def needed(self) -> tuple[str, ...]:
+        """Return the stages of this run in the order of their training, without those that the checkpoint replaces."""
+        stages = self.recipe.stages
+        return tuple(name for name in stages if not self.checkpoint or isinstance(stages[name], LayersStage))
 
     def name(self, stage: str) -> str:
         """Return the name of the files of a stage, without extension."""
@@ -102,15 +105,16 @@ class Run:
 
     def is_done(self, stage: str) -> bool:
         """Return whether a stage has a result, in the run or in the checkpoint."""
-        if stage in IMAGE_STAGES:
+        made = self.recipe.stages[stage]
+        if not isinstance(made, LayersStage):
             return self.checkpoint is not None or self.path(stage).exists()
         # The trainer writes layers at every checkpoint, not only at the end.
-        path, steps = self.path(stage), getattr(self.recipe, stage).stage.steps
-        return path.exists() and read_info(path).training["steps"] >= steps
+        path = self.path(stage)
+        return path.exists() and read_info(path).training["steps"] >= made.stage.steps
 
     def save(self, stage: str, weights: States) -> None:
         """Write the result of a stage with the part of the recipe that made it."""
-        made = {"stage": stage, "key": self.keys[stage], "recipe": plain(getattr(self.recipe, stage))}
+        made = {"stage": stage, "key": self.keys[stage], "recipe": plain(self.recipe.stages[stage])}
         save_tensors(self.path(stage), weights, made)
 
     def load(self, stage: str) -> States:
@@ -139,10 +143,10 @@ class Run:
         """Return the frozen autoencoder."""
         return load_autoencoder(self.checkpoint) if self.checkpoint else frozen_autoencoder(self.load("autoencoder"))
 
-    def image_model(self) -> Denoiser:
-        """Return the frozen image model, rounded to half precision as it is exported."""
+    def image_model(self, stage: str = "image") -> Denoiser:
+        """Return the frozen image model of a stage, rounded to half precision as it is exported."""
         model = Denoiser(self.recipe.shape)
-        weights = denoiser_weights(load_file(self.checkpoint)) if self.checkpoint else self.load("image")
+        weights = denoiser_weights(load_file(self.checkpoint)) if self.checkpoint else self.load(stage)
         model.load_state_dict({key: tensor.half().float() for key, tensor in weights.items()})
         return model.requires_grad_(False)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...training.loop import train
 from ..model.text_encoder import WIDTH, TextEncoder, Vocabulary
+from ..recipe import TextStage
 from .clips import draw_pictures, latent_clips, step_generator
 from .run import Run
 
@@ -17,9 +18,9 @@ INNER = 512
 NEAR_WEIGHT = 5.0
 
 
-def make(run: Run, **options) -> None:
+def make(run: Run, name: str, **options) -> None:
     """Train the stage and save its result. options: see `training.loop.train`."""
-    stage = run.recipe.text
+    stage = run.stage(name, TextStage)
     batch = stage.settings.batch
     sets = [(latent_clips(run, p.clips), round(p.share * batch), p.has_captions) for p in stage.pictures]
     shape = sets[0][0].latents.shape[2:]
@@ -36,6 +37,6 @@ def make(run: Run, **options) -> None:
         error = (painted - x0).square().mean(1) * torch.where(near, NEAR_WEIGHT, 1.0)
         return error.mean(), {}
 
-    result = train({"text": encoder, "painter": painter}, loss, stage.settings, run.folder, run.name("text"), **options)
+    result = train({"text": encoder, "painter": painter}, loss, stage.settings, run.folder, run.name(name), **options)
     if not result.stopped:
-        run.save("text", result.average["text"])
+        run.save(name, result.average["text"])

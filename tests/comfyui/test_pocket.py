@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+from dataclasses import replace
 from typing import Any
 
 import comfy.utils
@@ -13,8 +14,8 @@ from emu_video.host.pocket import UNET_CONFIG, PocketUNet
 from emu_video.pocket.model.autoencoder import Autoencoder, widen
 from emu_video.pocket.model.denoiser import Denoiser
 from emu_video.pocket.model.text_encoder import TextEncoder, Vocabulary, pad_tokens
-from emu_video.pocket.model.unet import UNet, plain_attention
-from emu_video.pocket.recipe import FIRST, SECOND
+from emu_video.pocket.model.unet import UNet, UNetShape, plain_attention
+from emu_video.pocket.recipe import RECIPE
 from emu_video.pocket.shipped import CHECKPOINT, VIDEO_LAYERS, WEIGHTS
 from emu_video.pocket.stages.export import export
 from emu_video.pocket.stages.layers import new_layers
@@ -23,6 +24,19 @@ from emu_video.temporal_layers.backbones import backbone_of, identify_base
 from emu_video.temporal_layers.files import load_layers
 from emu_video.temporal_layers.info import LayersInfo
 from emu_video.temporal_layers.noise import Discrete
+
+OLD_AUTOENCODER = replace(RECIPE.stages["autoencoder"], latent_channels=4, width=32)
+VERSIONS = {
+    "pocket": replace(
+        RECIPE,
+        name="pocket",
+        base="pocket",
+        shape=UNetShape(),
+        stages={**RECIPE.stages, "autoencoder": OLD_AUTOENCODER},
+    ),
+    "pocket2": RECIPE,
+}
+"""The first version is no longer included, but its files still load."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +66,7 @@ def test_stock_loader_takes_the_file_without_a_warning(pack, caplog):
     with caplog.at_level(logging.WARNING):
         model, clip, vae = load_checkpoint(CHECKPOINT.name)
     assert [r.getMessage() for r in caplog.records] == []
-    assert identify_base(model.model.diffusion_model) == SECOND.base
+    assert identify_base(model.model.diffusion_model) == RECIPE.base
     assert model.get_model_object("model_sampling").zsnr
     assert vae.spacial_compression_encode() == 8 and vae.latent_channels == 16
 
@@ -60,16 +74,16 @@ def test_stock_loader_takes_the_file_without_a_warning(pack, caplog):
 def test_the_files_are_small_and_fit_each_other():
     assert sum(file.stat().st_size for file in WEIGHTS.rglob("*.safetensors")) <= 30e6
     _, info = load_layers(VIDEO_LAYERS)
-    assert (info.base, info.role, info.frames, info.conditioning_channels) == (SECOND.base, "video", 8, 17)
+    assert (info.base, info.role, info.frames, info.conditioning_channels) == (RECIPE.base, "video", 8, 17)
     assert info.prediction == "v" and info.zero_terminal_snr
 
 
-@pytest.mark.parametrize("recipe", [FIRST, SECOND], ids=lambda recipe: recipe.name)
-def test_every_recipe_makes_a_base_that_layers_know(recipe):
+@pytest.mark.parametrize("version", VERSIONS)
+def test_layers_know_both_versions(version):
+    recipe = VERSIONS[version]
     assert identify_base(UNet(recipe.shape)) == recipe.base
-    assert (
-        backbone_of(recipe.base).latent_channels == recipe.shape.latent_channels == recipe.autoencoder.latent_channels
-    )
+    channels = backbone_of(recipe.base).latent_channels
+    assert channels == recipe.shape.latent_channels == recipe.stages["autoencoder"].latent_channels
 
 
 @pytest.mark.parametrize("text", ["", "a red circle moving right", "a big blue star at the top on a white background"])
@@ -102,7 +116,7 @@ def test_unet_is_the_trained_one(loaded, state_dict):
     """ComfyUI's network and the one that was trained: the same keys, and the same output with the same attention."""
     weights = part(state_dict, "model.diffusion_model.")
     weights.pop("emu_video_pocket")
-    unet = UNet(SECOND.shape)
+    unet = UNet(RECIPE.shape)
     unet.load_state_dict(weights)
     generator = torch.Generator().manual_seed(0)
     x, context, y = (torch.randn(s, generator=generator) for s in ((2, 16, 16, 16), (2, 32, 128), (2, 256)))
@@ -152,14 +166,16 @@ def test_a_saved_checkpoint_loads_again(loaded, pack, tmp_path, monkeypatch):
     assert torch.allclose(vae.decode(latents), loaded[2].decode(latents), atol=2e-3)
 
 
-@pytest.mark.parametrize("recipe", [FIRST, SECOND], ids=lambda recipe: recipe.name)
-def test_both_versions_load(recipe, pack, tmp_path, monkeypatch):
+@pytest.mark.parametrize("version", VERSIONS)
+def test_both_versions_load(version, pack, tmp_path, monkeypatch):
     """Random weights: checkpoint and layers in ComfyUI give what torch gives. The first autoencoder is made wider."""
     torch.manual_seed(0)
+    recipe = VERSIONS[version]
+    stage = recipe.stages["autoencoder"]
     channels = recipe.shape.latent_channels
     with torch.inference_mode(False):
         run = Run(tmp_path / "run", recipe)
-        narrow = Autoencoder(recipe.autoencoder.width, recipe.autoencoder.latent_channels)
+        narrow = Autoencoder(stage.width, stage.latent_channels)
         denoiser = Denoiser(recipe.shape)
         torch.nn.init.normal_(denoiser.unet.out[2].weight, std=0.02)
         run.save("autoencoder", narrow.state_dict())
@@ -188,7 +204,7 @@ def test_both_versions_load(recipe, pack, tmp_path, monkeypatch):
     empty = pack_nodes().EmptyLatentImage().generate(128, 128, 1)[0]
     sampled = pack_nodes().KSampler().sample(model, 1, 2, 3.0, "euler", "simple", positive, negative, empty)[0]
     assert sampled["samples"].shape == (1, channels, 16, 16) and sampled["samples"].isfinite().all()
-    layers = new_layers(run, "pretraining" if recipe.pretraining else "video", trained)
+    layers = new_layers(run, "video_pretraining", trained)
     assert layers.conditioning_channels == channels + 1
     info = LayersInfo(
         base=recipe.base, role="video", anchors=layers.anchors, frames=8, fps=8.0, conditioning_channels=channels + 1,

@@ -1,37 +1,36 @@
-"""Checks between stages, on unfinished runs of every recipe."""
+"""Checks between stages, on unfinished runs and on the shipped weights."""
 
 import pytest
 import torch
 from emu_video.pocket.evaluate import gates
-from emu_video.pocket.recipe import FIRST, SECOND
+from emu_video.pocket.recipe import RECIPE
 from emu_video.pocket.shipped import CHECKPOINT
 from emu_video.pocket.stages import autoencoder
 from emu_video.pocket.world.render import coverage
 
-from .tiny import tiny_recipe
+from .tiny import tiny_run
 
 SQUARE_TO_CIRCLE = 0.172  # area between a square and the nearest circle, over that of the square, by integration
 
 
 def test_a_run_that_has_begun_is_checked_and_otherwise_the_shipped_weights(tmp_path):
-    assert gates.run_with(tmp_path, SECOND, "image").checkpoint == CHECKPOINT
-    with pytest.raises(FileNotFoundError, match="no image of the recipe pocket, and the shipped weights are of the"):
-        gates.run_with(tmp_path, FIRST, "image")
+    assert gates.run_with(tmp_path, "image").checkpoint == CHECKPOINT
+    gates.Run(tmp_path, RECIPE).path("image").touch()
+    assert gates.run_with(tmp_path, "image").checkpoint is None
 
 
 @pytest.mark.slow
-def test_the_autoencoder_of_the_second_recipe_is_checked(tmp_path, capsys):
-    recipe = tiny_recipe(steps=3, of=SECOND)
+def test_an_unfinished_autoencoder_is_checked(tmp_path, capsys):
+    run = tiny_run(tmp_path)
     stops = iter([False, True])
-    autoencoder.make(gates.Run(tmp_path, recipe), echo=False, should_stop=lambda: next(stops))  # unfinished
-    run = gates.run_with(tmp_path, recipe, "autoencoder")
+    autoencoder.make(run, "autoencoder", echo=False, should_stop=lambda: next(stops))
     assert not run.path("autoencoder").exists() and gates.decode(run, torch.zeros(1, 16, 4, 4)).shape == (1, 32, 32, 3)
     gates.autoencoder_gate(run, 2)
     assert "psnr" in capsys.readouterr().out
 
 
 def test_shapes_are_bent_by_noise(tmp_path, capsys):
-    run = gates.run_with(tmp_path, SECOND, "image")
+    run = gates.run_with(tmp_path, "image")
     gates.shapes_gate(run, steps=4, scale=2.0, count=6)
     first, *levels = capsys.readouterr().out.splitlines()
     assert first.startswith("autoencoder alone: ") and first.endswith("of the area, median of 6 pictures")
@@ -40,7 +39,7 @@ def test_shapes_are_bent_by_noise(tmp_path, capsys):
 
 
 def test_circles_are_measured_for_both_samplers(tmp_path, capsys, monkeypatch):
-    run = gates.Run(tmp_path, SECOND, CHECKPOINT)
+    run = gates.Run(tmp_path, RECIPE, CHECKPOINT)
 
     def drawn(model, captions, steps, scale, *, seed, eta):
         """Draw circles as the result of DDIM, and squares as that of DDPM."""
@@ -58,6 +57,6 @@ def test_circles_are_measured_for_both_samplers(tmp_path, capsys, monkeypatch):
 
 
 def test_random_samplers_draw_other_pictures(tmp_path):
-    model = gates.Run(tmp_path, SECOND, CHECKPOINT).image_model()
+    model = gates.Run(tmp_path, RECIPE, CHECKPOINT).image_model()
     made = [gates.pictures_from_text(model, ["a red circle"], 4, 3.0, seed=5, eta=eta) for eta in (0.0, 0.0, 1.0)]
     assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], made[2], atol=0.1)

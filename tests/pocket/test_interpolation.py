@@ -8,7 +8,7 @@ import torch
 from emu_video.diffusion.known_frames import add_known_noise, concat_conditioning, mask_with_noise_level
 from emu_video.diffusion.schedule import Schedule
 from emu_video.diffusion.windows import interpolated
-from emu_video.pocket.recipe import FIRST
+from emu_video.pocket.recipe import RECIPE
 from emu_video.pocket.world import ALL, CROSSING, FINE_TIMES, FRAMES, GIVEN, TIMES, render_clips, sample_clips, showing
 from emu_video.pocket.world.vocabulary import MOTIONS
 
@@ -65,7 +65,7 @@ def test_crossing_shapes_cross():
 def test_training_gives_what_the_node_gives(exact):
     """The node's layout, noise and channels, restated for the recipe's interpolation stage."""
     schedule = Schedule.from_betas(zero_terminal_snr=True)
-    known = replace(FIRST.interpolation.stage.known(), exact=exact)
+    known = replace(RECIPE.stages["interpolation"].stage.known(), exact=exact)
     x0 = torch.randn(37, 4, 2, 2, generator=torch.Generator().manual_seed(1))
     layout = interpolated(FRAMES, 4, (4, 4))
     (window,) = layout.windows

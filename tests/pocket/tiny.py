@@ -1,47 +1,50 @@
-"""A recipe of all stages that takes seconds."""
+"""The recipe of all stages, or of some, so small that it takes seconds."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from emu_video.pocket.recipe import FIRST, ClipSet, Recipe
+from emu_video.pocket.recipe import (
+    RECIPE,
+    AnyStage,
+    AutoencoderStage,
+    ClipSet,
+    ImageStage,
+    LargeClips,
+    LayersStage,
+    Recipe,
+)
 from emu_video.pocket.stages.run import Run
 
+FEW = ("autoencoder", "text", "image", "video", "interpolation")
+FRAMES = 13  # of interpolation
+SIDE = 64  # of clips for super-resolution
 
-def tiny_recipe(steps: int = 3, of: Recipe = FIRST, **changes) -> Recipe:
-    def few(clips: ClipSet) -> ClipSet:
-        return replace(clips, count=4)
 
-    def short(stage, batch: int):
-        settings = replace(stage.settings, iterations=steps, batch=batch, save_every=1, log_every=1)
-        return replace(stage, settings=settings)
+def tiny_recipe(steps: int = 3, names: tuple[str, ...] = FEW, **changes: AnyStage) -> Recipe:
+    """Return a recipe of the named stages. A stage whose start is left out starts anew, or from the video layers."""
+    stages = {name: tiny_stage(RECIPE.stages[name], steps, names) for name in names}
+    return replace(RECIPE, shape=replace(RECIPE.shape, channels=32), stages={**stages, **changes})
 
-    def layers(made, batch: int):
-        stage = replace(
-            made.stage, steps=steps, batch=batch, clips_at_once=batch, save_every=1, log_every=1, check_every=2
+
+def tiny_stage(made: AnyStage, steps: int, names: tuple[str, ...]) -> AnyStage:
+    if isinstance(made, LayersStage):
+        fewer = replace(
+            made.stage, steps=steps, batch=2, clips_at_once=2, save_every=1, log_every=1, check_every=2, compile=False
         )
-        return replace(made, clips=tuple(few(c) for c in made.clips), stage=replace(stage, compile=False))
+        if made.stage.role == "interpolation":
+            fewer = replace(fewer, frames=FRAMES)
+        start = made.start if made.start in names else "fresh" if made.stage.role == "video" else "video"
+        return replace(made, clips=tuple(few(c, fewer.frames) for c in made.clips), stage=fewer, start=start)
+    settings = replace(made.settings, iterations=steps, batch=6, save_every=1, log_every=1)
+    if isinstance(made, AutoencoderStage):
+        return replace(made, settings=settings, width=8)
+    made = replace(made, settings=settings, pictures=tuple(replace(p, clips=few(p.clips)) for p in made.pictures))
+    return replace(made, start=made.start if made.start in names else "text") if isinstance(made, ImageStage) else made
 
-    def shorter(made, frames: int):
-        clips = tuple(replace(c, frames=frames) for c in made.clips)
-        return replace(made, clips=clips, stage=replace(made.stage, frames=frames))
 
-    large = of.super_resolution and replace(
-        layers(of.super_resolution, 2),
-        clips=tuple(replace(few(c), size=64) for c in of.super_resolution.clips),  # pyright: ignore[reportCallIssue]
-    )
-    pictures = tuple(replace(p, clips=few(p.clips)) for p in of.image.pictures)
-    recipe = replace(
-        of,
-        shape=replace(of.shape, channels=32),
-        autoencoder=replace(short(of.autoencoder, 2), width=8),
-        text=replace(short(of.text, 4), pictures=pictures[:2]),
-        image=replace(short(of.image, 6), pictures=pictures),
-        pretraining=of.pretraining and layers(of.pretraining, 2),
-        video=layers(of.video, 2),
-        interpolation=shorter(layers(of.interpolation, 1), 13),
-        super_resolution=large,
-    )
-    return replace(recipe, **changes)
+def few(clips: ClipSet, frames: int = 0) -> ClipSet:
+    clips = replace(clips, count=4, frames=frames or clips.frames)
+    return replace(clips, size=SIDE) if isinstance(clips, LargeClips) else clips
 
 
 def tiny_run(folder: Path, **changes) -> Run:
