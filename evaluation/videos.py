@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from av.error import FFmpegError
 
+from ..training.checkpoint import written_whole
+
 SUFFIXES = ".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif"
 MOST_BYTES = 4 * 2**30
 """Bytes of decoded frames above which a video is refused, because they would not fit into memory."""
@@ -78,10 +80,9 @@ def encode(video: Video, container: str, codec: str, pixels: str, options: dict[
 
 
 def _write(path: Path, video: Video, *, container: str, codec: str, pixels: str, options: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(encode(video, container, codec, pixels, options))
-    temporary.replace(path)
+    content = encode(video, container, codec, pixels, options)
+    with written_whole(path) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def in_common(videos: list[Video]) -> list[Video]:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..training.checkpoint import written_whole
 from ..training.clips import Clips, Conds, MemoryClips
 from ..training.log import curves
 from ..training.loop import Progress
@@ -135,9 +136,8 @@ def check_target(file: Path, folder: Path) -> None:
 def publish(trained: Trained, name: str) -> str:
     """Copy the averaged layers to models/temporal_layers; returns the name that loaders list."""
     target = published(name)
-    unfinished = target.with_name(f".{target.name}.part")
-    shutil.copyfile(trained.file, unfinished)
-    unfinished.replace(target)
+    with written_whole(target) as unfinished:
+        shutil.copyfile(trained.file, unfinished)
     return str(target.relative_to(Path(folder_paths.models_dir) / TEMPORAL_LAYERS))
 
 

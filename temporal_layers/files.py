@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .backbones import backbone_of, identify_base
@@ -33,15 +35,28 @@ def save_layers(path: str | os.PathLike, state_dict: Mapping[str, Tensor], info:
     path = Path(path)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state_dict.items()}
     check_tensors(path, tensors, info)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with written_whole(path) as unfinished:
+        save_file(tensors, unfinished, {METADATA_KEY: info.to_json()})
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a name to write to, and rename the file to `path` at the end.
+
+    The file at `path` is the old one or the new one, complete, even after kill -9, a full disk or a power cut. What is
+    unfinished lies in a folder `.NAME.PROCESS.tmp`, because safetensors writes a temporary file beside the name that it
+    is given, and leaves it if the process is killed.
+    """
+    folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    folder.mkdir(exist_ok=True)
     try:
-        # If the process is killed, `save_file` leaves a temporary file of its own beside this one.
-        unfinished.write_bytes(save(tensors, {METADATA_KEY: info.to_json()}))
-        with open(unfinished, "rb+") as file:
+        unfinished = folder / "unfinished"
+        yield unfinished
+        with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_layers(path: str | os.PathLike) -> tuple[dict[str, Tensor], LayersInfo]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,30 +13,24 @@ from typing import Any
 
 import torch
 
+from ..temporal_layers import files
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` to write to, and rename it to `path` at the end.
+    """Yield a name to write to, see `files.written_whole`. Missing folders are made.
 
-    The file at `path` is the old one or the new one, complete, even after kill -9, a full disk or a power cut.
     Raises DiskFull if there is no room for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with disk_full_named(path.parent):
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk_full_named(path.parent), files.written_whole(path) as unfinished:
+        yield unfinished
 
 
 def remove_unfinished(folder: Path, name: str) -> None:
-    """Remove temporary files of a killed process, for files whose names start with `name`."""
-    for file in folder.glob(f".{escape(name)}*.tmp"):
-        file.unlink(missing_ok=True)
+    """Remove what a killed process left unfinished, for files whose names start with `name`."""
+    for unfinished in folder.glob(f".{escape(name)}*.tmp"):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 class DiskFull(RuntimeError):

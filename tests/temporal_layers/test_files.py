@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -194,13 +193,14 @@ def test_a_save_cut_off_leaves_the_earlier_file(path, state_dict, info, monkeypa
     save_layers(path, state_dict, info)
     before = path.read_bytes()
 
-    def cut_off(target, content):
-        with open(target, "wb") as file:
-            file.write(content[: len(content) // 2])
+    def cut_off(tensors, target, metadata):
+        """As safetensors leaves a file if it is killed: half of it, and one of its own beside it."""
+        target.write_bytes(before[: len(before) // 2])
+        target.with_name(".tmpAbCdEf").touch()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", cut_off)
+        patched.setattr(files, "save_file", cut_off)
         with pytest.raises(KeyboardInterrupt):
             save_layers(path, {key: weight + 1 for key, weight in state_dict.items()}, info)
     assert path.read_bytes() == before

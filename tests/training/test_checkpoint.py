@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,6 @@ from emu_video.training.checkpoint import (
     save_checkpoint,
     written_whole,
 )
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def load_checkpoint(path) -> Any:
@@ -45,15 +42,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
 def test_kill_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path):
     program = textwrap.dedent(f"""
-        import importlib.util, sys
         from pathlib import Path
-        spec = importlib.util.spec_from_file_location("checkpoint", {str(ROOT / "training" / "checkpoint.py")!r})
-        module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
         import torch
+        from emu_video.training.checkpoint import save_checkpoint
         step = 0
         while True:
             step += 1
-            module.save_checkpoint(Path({str(tmp_path)!r}) / "x.pt", step=step, a=torch.full((300_000,), float(step)))
+            save_checkpoint(Path({str(tmp_path)!r}) / "x.pt", step=step, a=torch.full((300_000,), float(step)))
             print(step, flush=True)
     """)
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
@@ -87,7 +82,9 @@ def test_errors_of_a_full_disk_become_one_sentence(tmp_path, monkeypatch):
 
 
 def test_unfinished_files_of_a_killed_run_are_removed(tmp_path):
-    for name in (".motion.pt.12.tmp", ".motion_raw.safetensors.12.tmp", ".other.pt.12.tmp", "motion.pt"):
-        (tmp_path / name).touch()
+    (tmp_path / "motion.pt").touch()
+    for name in (".motion.pt.12.tmp", ".motion_raw.safetensors.12.tmp", ".other.pt.12.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "unfinished").touch()
     remove_unfinished(tmp_path, "motion")
     assert {path.name for path in tmp_path.iterdir()} == {".other.pt.12.tmp", "motion.pt"}
