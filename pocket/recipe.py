@@ -11,7 +11,7 @@ from ..training.loop import Settings
 from ..training.recipe import Stage
 from .model.unet import UNetShape
 from .world import ALL, CROSSING, FINE_TIMES, FRAMES, SIZE, TIMES, Scenes, showing
-from .world.vocabulary import MOTIONS
+from .world.vocabulary import DIRECTIONS, MOTIONS
 
 COARSE, FINE = tuple(TIMES.tolist()), tuple(FINE_TIMES.tolist())
 
@@ -48,16 +48,20 @@ class Pictures:
 class AutoencoderStage:
     """Autoencoder training on crops of `crop` x `crop` pixels around shapes.
 
-    width: channels inside; ComfyUI runs 64, narrower weights are padded. latent_noise: standard deviation of noise on
-    the latents before they are decoded. colour_scale: factor on the three latent channels that hold the small picture's
-    colours, so that they have a standard deviation of about 1.
+    start: "fresh", or the stage whose decoder is trained further. The encoder is then frozen, so that latents stay what
+    all other stages are trained on. width: channels inside; ComfyUI runs 64, narrower weights are padded. latent_noise:
+    limits of the standard deviation of noise on the latents before they are decoded, drawn for each picture.
+    colour_scale: factor on the three latent channels that hold the small picture's colours, so that they have a
+    standard deviation of about 1.
     """
 
     seed: int
     settings: Settings
     latent_channels: int
     width: int
-    latent_noise: float
+    latent_noise: tuple[float, float]
+    start: str = "fresh"
+    scenes: Scenes = ALL
     crop: int = 64
     colour_scale: float = 1.5
 
@@ -118,8 +122,8 @@ class Recipe:
     """All stages by name, in the order of their training.
 
     Each stage needs those that it names and the autoencoder, which encodes its clips. The stages that are exported are
-    "autoencoder", "image", "video", "interpolation" and "super_resolution". base: family of the image model, stated in
-    the files of its temporal layers.
+    "decoder" (the autoencoder with it), "image", "video", "interpolation" and "super_resolution". base: family of the
+    image model, stated in the files of its temporal layers.
     """
 
     name: str
@@ -151,7 +155,10 @@ MORE_CLIPS = (
     *CLIPS,
     ClipSet(seed=24, count=2_500, scenes=PAIRS),
     ClipSet(seed=25, count=1_200, scenes=Scenes(dimming=1.0)),
+    ClipSet(seed=26, count=2_000, scenes=showing(*DIRECTIONS, "getting bigger")),
 )
+"""The last set is for balance: SCENES show "getting smaller" twice as often as "getting bigger", and shapes that should
+only move shrank by 4 %."""
 FINE_CLIPS = (
     ClipSet(seed=15, count=900, scenes=SCENES, times=FINE, frames=len(FINE)),
     ClipSet(seed=16, count=500, scenes=showing(*CROSSING), times=FINE, frames=len(FINE)),
@@ -220,7 +227,16 @@ RECIPE = Recipe(
             settings=Settings(5000, batch=16, rate=3e-3, optimiser="muon", ema=0.995),
             latent_channels=16,
             width=64,
-            latent_noise=0.06,
+            latent_noise=(0.06, 0.06),
+        ),
+        "decoder": AutoencoderStage(
+            seed=7,
+            settings=Settings(2_400, batch=16, rate=1e-3, optimiser="muon", ema=0.995),
+            latent_channels=16,
+            width=64,
+            latent_noise=(0.0, 0.25),
+            start="autoencoder",
+            scenes=Scenes(dimming=0.3),
         ),
         "text": TextStage(
             seed=4,
@@ -265,7 +281,7 @@ RECIPE = Recipe(
         "video": LayersStage(
             seed=9,
             clips=MORE_CLIPS,
-            stage=replace(VIDEO, steps=5_000, learning_rate=7e-4),
+            stage=replace(VIDEO, steps=3_000, learning_rate=7e-4),
             start="video_equal_weights",
         ),
         "interpolation_pretraining": LayersStage(
@@ -278,7 +294,7 @@ RECIPE = Recipe(
         "interpolation": LayersStage(
             seed=10,
             clips=FINE_CLIPS,
-            stage=replace(INTERPOLATION, steps=2_000, learning_rate=6e-4),
+            stage=replace(INTERPOLATION, steps=1_200, learning_rate=6e-4),
             start="interpolation_pretraining",
         ),
         "super_resolution_pretraining": LayersStage(
@@ -291,7 +307,7 @@ RECIPE = Recipe(
         "super_resolution": LayersStage(
             seed=20,
             clips=LARGE_CLIPS,
-            stage=replace(SUPER_RESOLUTION, steps=500, learning_rate=5e-4),
+            stage=replace(SUPER_RESOLUTION, steps=400, learning_rate=5e-4),
             start="super_resolution_pretraining",
         ),
     },

@@ -35,7 +35,8 @@ from ..recipe import RECIPE, ClipSet
 from ..shipped import CHECKPOINT, VIDEO_LAYERS
 from ..stages.clips import latent_clips
 from ..stages.run import FOLDER, Run
-from ..world import FRAMES, render_clips, sample_clips
+from ..world import FRAMES, Scenes, render_clips, sample_clips
+from ..world.background import spread
 from ..world.reader import read_clip
 from ..world.roundness import shape_error
 from ..world.vocabulary import COLOURS, MOTIONS, OPPOSITES, PLACES, SHAPES
@@ -54,9 +55,11 @@ def run_with(folder: Path, stage: str) -> Run:
 
 
 def autoencoder(run: Run) -> Autoencoder:
-    """Return the run's autoencoder at its last checkpoint."""
-    is_done = run.checkpoint is not None or run.path("autoencoder").exists()
-    return run.autoencoder() if is_done else frozen_autoencoder(run.so_far("autoencoder", "autoencoder"))
+    """Return the run's autoencoder with its last decoder, or at its last checkpoint."""
+    for stage in ("decoder", "autoencoder"):
+        if run.is_done(stage):
+            return run.autoencoder(stage)
+    return frozen_autoencoder(run.so_far("autoencoder", "autoencoder"))
 
 
 def image_model(run: Run) -> Denoiser:
@@ -152,16 +155,19 @@ def single_shapes() -> list[int]:
 @torch.no_grad()
 def autoencoder_gate(run: Run, count: int) -> None:
     clips = sample_clips(CHECK.seed, CHECK.count)
-    chosen = [clips[i] for i in single_shapes()[:count]]
-    pictures = render_clips(chosen)[0].flatten(0, 1)
-    decoded = decode(run, encode(run, pictures)).reshape(len(chosen), FRAMES, *pictures.shape[2:], 3)
-    truth = pictures.movedim(1, -1).numpy().reshape(decoded.shape)
-    shapes = [read_clip(v).majority("shape") == c.bodies[0].shape for v, c in zip(decoded, chosen, strict=True)]
-    figures = {
-        "psnr": np.mean([psnr(one, other) for one, other in zip(decoded, truth, strict=True)]),
-        "shape": np.mean(shapes),
-    }
-    print({k: round(float(v), 3) for k, v in figures.items()} | {"clips": len(chosen)})
+    steady = [clips[i] for i in single_shapes()[:count]]
+    dimmed = sample_clips(CHECK.seed, len(steady), scenes=Scenes(pairs=0.0, dimming=1.0))
+    for title, chosen in (("steady light", steady), ("changing light", dimmed)):
+        pictures = render_clips(chosen)[0].flatten(0, 1)
+        decoded = decode(run, encode(run, pictures)).reshape(len(chosen), FRAMES, *pictures.shape[2:], 3)
+        truth = pictures.movedim(1, -1).numpy().reshape(decoded.shape)
+        shapes = [read_clip(v).majority("shape") == c.bodies[0].shape for v, c in zip(decoded, chosen, strict=True)]
+        figures = {
+            "psnr": np.mean([psnr(one, other) for one, other in zip(decoded, truth, strict=True)]),
+            "shape": np.mean(shapes),
+            "spread": np.median([spread(frame) for video in decoded for frame in video]),
+        }
+        print(title, {k: round(float(v), 3) for k, v in figures.items()} | {"clips": len(chosen)}, flush=True)
 
 
 def image_gate(run: Run, steps: int, scale: float, count: int) -> None:

@@ -39,7 +39,7 @@ def export_checkpoint(run: Run, path: Path) -> Path:
     for key, tensor in run.image_model().state_dict().items():
         part, _, rest = key.partition(".")
         tensors[DENOISER[part] + rest] = tensor.half()
-    for key, tensor in run.load("autoencoder").items():
+    for key, tensor in run.load("decoder").items():
         tensors[AUTOENCODER + key] = tensor.half()
     tensors[f"{AUTOENCODER}vae_scale"] = torch.tensor(1.0)
     tensors[f"{AUTOENCODER}vae_shift"] = torch.tensor(0.0)

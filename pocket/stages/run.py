@@ -68,7 +68,7 @@ class Run:
             if self.checkpoint and not isinstance(made, LayersStage):
                 keys[name] = key_of(hashlib.sha256(self.checkpoint.read_bytes()).hexdigest())
             elif isinstance(made, AutoencoderStage):
-                keys[name] = key_of(made, code_of(*WORLD, *CODE["autoencoder"]))
+                keys[name] = key_of(made, keys.get(made.start, ""), code_of(*WORLD, *CODE["autoencoder"]))
             elif isinstance(made, TextStage):
                 keys[name] = key_of(made, keys["clips"], code_of(*CODE["text"]))
             elif isinstance(made, ImageStage):
@@ -76,7 +76,7 @@ class Run:
             else:
                 start, code = keys.get(made.start, ""), code_of(*CODE["layers"])
                 keys[name] = key_of(made, start, keys["clips"], keys[made.image], code)
-            if isinstance(made, AutoencoderStage):
+            if name == "autoencoder":
                 keys["clips"] = key_of(keys[name], code_of(*WORLD, "stages/clips.py"))
         return keys
 
@@ -139,9 +139,9 @@ class Run:
         named = {key.partition(".")[2]: v for key, v in state["average"].items() if key.startswith(f"{module}.")}
         return {**state["modules"][module], **named}
 
-    def autoencoder(self) -> Autoencoder:
-        """Return the frozen autoencoder."""
-        return load_autoencoder(self.checkpoint) if self.checkpoint else frozen_autoencoder(self.load("autoencoder"))
+    def autoencoder(self, stage: str = "autoencoder") -> Autoencoder:
+        """Return the frozen autoencoder. Other stages have another decoder."""
+        return load_autoencoder(self.checkpoint) if self.checkpoint else frozen_autoencoder(self.load(stage))
 
     def image_model(self, stage: str = "image") -> Denoiser:
         """Return the frozen image model of a stage, rounded to half precision as it is exported."""

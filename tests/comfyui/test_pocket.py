@@ -178,7 +178,8 @@ def test_both_versions_load(version, pack, tmp_path, monkeypatch):
         narrow = Autoencoder(stage.width, stage.latent_channels)
         denoiser = Denoiser(recipe.shape)
         torch.nn.init.normal_(denoiser.unet.out[2].weight, std=0.02)
-        run.save("autoencoder", narrow.state_dict())
+        for name in ("autoencoder", "decoder"):
+            run.save(name, narrow.state_dict())
         run.save("text", denoiser.text.state_dict())
         run.save("image", denoiser.state_dict())
         (path,) = export(run, tmp_path)

@@ -15,7 +15,7 @@ from emu_video.pocket.recipe import (
 )
 from emu_video.pocket.stages.run import Run
 
-FEW = ("autoencoder", "text", "image", "video", "interpolation")
+FEW = ("autoencoder", "decoder", "text", "image", "video", "interpolation")
 FRAMES = 13  # of interpolation
 SIDE = 64  # of clips for super-resolution
 
