@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..pocket.shipped import SUPER_RESOLUTION_LAYERS, checkpoint_file, layers_file
+from ..pocket.shipped import checkpoint_file, layers_file
 from .templates import Group, Node, Template
 
 POCKET = checkpoint_file()
@@ -128,7 +128,7 @@ class SuperResolutionStep:
         model = pocket_layers(base, "super_resolution")
         texts = {"positive": image.video_text, "negative": image.null}
         inputs = {"model": model, "vae": base["VAE"], "frames": between.joined, **texts}
-        settings = {"factor": 2, "noise_level": 100, "seed": seed + 1}
+        settings = {"factor": 2, "noise_level": 0, "seed": seed + 1}
         conditioning = Node("EmuVideoSuperResolution", inputs | settings, seed="fixed")
         sampled = sampler(model, conditioning, "Sample sharp frames", seed, 8, text_guidance=1.0)
         frames = decode(sampled, base, "Decode sharp frames")
@@ -204,9 +204,8 @@ def extend_three_prompts() -> Template:
 TEMPLATES = [
     text_to_video(),
     text_to_video_cascade(),
+    text_to_video_super_resolution(),
     animate_image(),
     animate_image_interpolated(),
     extend_three_prompts(),
 ]
-if SUPER_RESOLUTION_LAYERS.exists():
-    TEMPLATES.append(text_to_video_super_resolution())

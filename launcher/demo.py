@@ -10,7 +10,7 @@ import random
 from . import comfyui, server
 from .environment import ROOT, LauncherError
 
-WORKFLOW = ROOT / "workflows" / "api" / "text_to_video_cascade_pocket.json"
+WORKFLOW = ROOT / "workflows" / "api" / "text_to_video_super_resolution_pocket.json"
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -24,4 +24,3 @@ CHECKPOINT = WEIGHTS / "checkpoints" / checkpoint_file()
 VIDEO_LAYERS, INTERPOLATION_LAYERS, SUPER_RESOLUTION_LAYERS = (
     WEIGHTS / "temporal_layers" / layers_file(role) for role in ("video", "interpolation", "super_resolution")
 )
-"""Not every recipe has super-resolution layers."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from emu_video.docs.templates import file_name
 from emu_video.docs.ui_to_api import ui_to_api
+from emu_video.evaluation.graph import Graph
 from PIL import Image
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
@@ -92,6 +93,19 @@ def test_only_what_is_saved_is_sampled_with_temporal_layers(file):
     for node in samplers:
         latent = graph[node["inputs"].get("latent_image", node["inputs"].get("latent"))[0]]
         assert came_through(node, LOADER) == (latent["inputs"].get("batch_size") != 1), node["_meta"]["title"]
+
+
+def test_every_stage_of_the_cascade_reads_the_prompt_and_shows_its_settings():
+    graph = Graph.load(WORKFLOWS / "api" / "text_to_video_super_resolution_pocket.json")
+    samplers = [graph.nodes[key] for key in graph.find("EmuVideoSampler")]
+    assert len({node["inputs"]["seed"] for node in samplers}) == 3
+    stages = [graph.nodes[node["inputs"]["positive"][0]] for node in samplers]
+    order = ["EmuVideoFirstFrame", "EmuVideoInterpolation", "EmuVideoSuperResolution"]
+    assert [stage["class_type"] for stage in stages] == order
+    for sampler, stage in zip(samplers, stages, strict=True):
+        assert {"seed", "steps", "text_guidance", "image_guidance"} <= sampler["inputs"].keys()
+        text = graph.nodes[stage["inputs"]["positive"][0]]
+        assert text["inputs"]["text"] == [graph.id("Prompt"), 0]
 
 
 @each_graph

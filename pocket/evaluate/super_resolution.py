@@ -2,15 +2,15 @@
 
 A clip of 8 frames is drawn at 256 pixels and made smaller by 2. A ComfyUI server makes it larger again; bicubic and
 Lanczos interpolation also do, for comparison. The true frames, encoded and decoded, show the error of the autoencoder.
-With several noise levels and corruptions, the table of where noise on the known frames begins to help is printed.
-The pocket's own videos are made larger, too. Interrupted runs continue. Writes
+A part of the clips is also made larger with other noise levels and from corrupted frames: where does noise on the known
+frames begin to help? The pocket's own videos are made larger, too. Interrupted runs continue. Writes
 pocket/evaluate/measured/super_resolution.jsonl and a contact sheet.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -37,11 +37,13 @@ from .text_to_video import ROOT
 
 GRAPH = ROOT / "workflows" / "api" / "animate_image_pocket.json"
 RESULT = Path(__file__).parent / "measured" / "super_resolution.jsonl"
-FILES = (GRAPH, *text_to_video.FILES, SUPER_RESOLUTION_LAYERS, Path(edges.__file__))
+FILES = (GRAPH, super_resolution_own.CASCADE, *text_to_video.FILES, SUPER_RESOLUTION_LAYERS, Path(edges.__file__))
 FACTOR = 2
 FILTERS = {"bicubic": cv2.INTER_CUBIC, "Lanczos": cv2.INTER_LANCZOS4}
 MATCHED = "model, and Match Small Video"
 METHODS = (MODEL, MATCHED, *FILTERS, CEILING)
+LEVELS = (0, 100, 250)
+CORRUPTIONS = (0.0, 6.0)
 GRAIN = 1.5  # pixels: standard deviation of the blur of a corruption's noise
 
 
@@ -50,6 +52,7 @@ def graph(caption: str, seed: int, noise_level: int, frames: int = len(TIMES)) -
     filled = Graph.load(GRAPH).filled(caption, seed=seed)
     filled.remove("LoadImage", "ImageScale")
     filled.inputs("EmuVideoLoadTemporalLayers")["temporal_layers"] = SUPER_RESOLUTION_LAYERS.name
+    filled.inputs("EmuVideoSampler").update(super_resolution_own.shipped_settings())
     batch = filled.add("frame 0", "LoadImage", image=input_name(0))
     for i in range(1, frames):
         image = filled.add(f"frame {i}", "LoadImage", image=input_name(i))
@@ -157,30 +160,33 @@ def crossover(rows: list[dict]) -> str:
     return markdown(("corruption, of 255", *(f"noise level {level}" for level in levels), "bicubic"), lines)
 
 
-def main(
-    *,
-    count: int,
-    own: int,
-    seed: int,
-    levels: list[int],
-    corruptions: list[float],
-    result: Path,
-    servers: list[str] | None,
-) -> None:
-    if not SUPER_RESOLUTION_LAYERS.exists():
-        sys.exit(f"\n{SUPER_RESOLUTION_LAYERS} does not exist: train and export a recipe with super-resolution first.")
+def tables(rows: dict[str, dict]) -> dict[str, str]:
+    """Return the tables of results by name: all methods as shipped, own videos, and the crossover."""
+    clips = [row for row in rows.values() if "methods" in row]
+    shipped = [row for row in clips if (row["corruption"], row["level"]) == (0, super_resolution_own.noise_level())]
+    counts = Counter(row["clip"] for row in clips)
+    grid = [row for row in clips if counts[row["clip"]] == len(LEVELS) * len(CORRUPTIONS)]
+    found = {"super_resolution": table(shipped)} if shipped else {}
+    if grid:
+        found["super_resolution crossover"] = crossover(grid)
+    if own := [row for row in rows.values() if "small" in row]:
+        found["super_resolution own"] = super_resolution_own.table(own)
+    return found
+
+
+def main(*, count: int, grid: int, own: int, seed: int, result: Path, servers: list[str] | None) -> None:
     clips = [clip for _, _, clip in chosen_clips(seed, count, TIMES)]
+    shipped = 0.0, super_resolution_own.noise_level()
+    settings = {(corruption, level) for corruption in CORRUPTIONS for level in LEVELS}
     jobs, found = [], {}
     for i, clip in enumerate(clips):
-        for corruption in corruptions:
+        for corruption, level in sorted(settings if i < grid else {shipped}):
             small = made_smaller(true_frames(clip), corruption, i)
             uploads = {input_name(n): pictures.encode(frame) for n, frame in enumerate(small)}
-            for level in levels:
-                key = f"{i}, noise level {level}, corruption {corruption:g}: {clip.caption}"
-                found[key] = clip, corruption, level, i
-                jobs.append(Job(key, graph(clip.caption, i, level).nodes, uploads))
-
-    own_videos = {key: job for level in levels for key, job in super_resolution_own.jobs(seed, own, level).items()}
+            key = f"{i}, noise level {level}, corruption {corruption:g}: {clip.caption}"
+            found[key] = clip, corruption, level, i
+            jobs.append(Job(key, graph(clip.caption, i, level).nodes, uploads))
+    own_videos = super_resolution_own.jobs(seed, own)
 
     def judge_outputs(key: str, outputs: Outputs) -> tuple[dict, list[np.ndarray]]:
         if key in own_videos:
@@ -190,29 +196,20 @@ def main(
         small = made_smaller(truth, corruption, i)
         row, videos = judge(clip, truth, small, pictures.decode_all(outputs["frames"]))
         strips = [np.concatenate(list(video), 1) for video in videos]
-        return {"level": level, "corruption": corruption} | row, strips
+        return {"clip": i, "level": level, "corruption": corruption} | row, strips
 
     jobs += [job for _, job in own_videos.values()]
-    measured = measure(servers, Results(result, FILES, seed=seed), jobs, judge_outputs)
-    rows = measured[: len(found)]
-    for corruption in corruptions:
-        for level in levels:
-            group = [row for row in rows if (row["corruption"], row["level"]) == (corruption, level)]
-            print(f"\nNoise level {level}, corruption {corruption:g}\n\n{table(group)}")
-    if len(levels) * len(corruptions) > 1:
-        print(f"\n{crossover(rows)}")
-    for number, level in enumerate(levels if own else ()):
-        of_level = measured[len(found) + number * own :][:own]
-        print(f"\nNoise level {level}\n\n{super_resolution_own.table(of_level)}")
+    rows = measure(servers, Results(result, FILES, seed=seed), jobs, judge_outputs)
+    for text in tables({job.key: row for job, row in zip(jobs, rows, strict=True)}).values():
+        print(f"\n{text}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=128)
+    parser.add_argument("--count", type=int, default=128, help="clips with known truth")
+    parser.add_argument("--grid", type=int, default=24, help="how many of them with all noise levels and corruptions")
     parser.add_argument("--own", type=int, default=64, help="videos of the pocket that are made larger")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--levels", type=int, nargs="+", default=[0], help="noise levels of the known frames")
-    parser.add_argument("--corruptions", type=float, nargs="+", default=[0.0], help="of the small video, of 255")
     parser.add_argument("--result", type=Path, default=RESULT)
     add_server_option(parser)
     main(**vars(parser.parse_args()))

@@ -12,13 +12,25 @@ from ...evaluation.tables import markdown
 from ..shipped import SUPER_RESOLUTION_LAYERS
 from ..world.reader import read_clip
 from . import text_to_video
-from .text_to_video import prompts, roundness
+from .text_to_video import ROOT, prompts, roundness
 
+CASCADE = ROOT / "workflows" / "api" / "text_to_video_super_resolution_pocket.json"
 LINKS = ("positive", "image_only", "negative", "latent")
 READ = ("colour", "shape", "motion")
 
 
-def graph(prompt: dict, seed: int, noise_level: int) -> Graph:
+def shipped_settings() -> dict:
+    """Return steps and guidance of the last sampler of the shipped cascade."""
+    inputs = Graph.load(CASCADE).inputs("Sample sharp frames")
+    return {name: inputs[name] for name in ("steps", "text_guidance", "image_guidance")}
+
+
+def noise_level() -> int:
+    """Return the noise level of the shipped cascade."""
+    return Graph.load(CASCADE).inputs("EmuVideoSuperResolution")["noise_level"]
+
+
+def graph(prompt: dict, seed: int) -> Graph:
     """Return the shipped graph followed by super-resolution; small and large frames are saved."""
     filled = text_to_video.graph(prompt, seed)
     small = filled.inputs("frames")["images"]
@@ -30,9 +42,9 @@ def graph(prompt: dict, seed: int, noise_level: int) -> Graph:
     conditioning, _ = filled.add(
         "Large conditioning", "EmuVideoSuperResolution",
         model=model, vae=[checkpoint, 2], frames=small, positive=[prompt_text, 0], negative=[null, 0],
-        factor=2, noise_level=noise_level, seed=seed, window=0, tile=0, initial_noise="each frame",
+        factor=2, noise_level=noise_level(), seed=seed, window=0, tile=0, initial_noise="each frame",
     )  # fmt: skip
-    settings = {**filled.inputs("Emu Video Sampler"), "model": model}
+    settings = {**filled.inputs("Emu Video Sampler"), **shipped_settings(), "model": model}
     links = {name: [conditioning, output] for output, name in enumerate(LINKS)}
     sampled = filled.add("Large sampler", "EmuVideoSampler", **settings | links)
     decoded = filled.add("Large frames", "VAEDecode", samples=sampled, vae=[checkpoint, 2])
@@ -41,12 +53,12 @@ def graph(prompt: dict, seed: int, noise_level: int) -> Graph:
     return filled
 
 
-def jobs(seed: int, count: int, noise_level: int) -> dict[str, tuple[dict, Job]]:
+def jobs(seed: int, count: int) -> dict[str, tuple[dict, Job]]:
     """Return (prompt, job) by key."""
     made = {}
     for i, prompt in enumerate(prompts(seed, count)):
-        key = f"own {i}, noise level {noise_level}: {prompt['text']}"
-        made[key] = prompt, Job(key, graph(prompt, i, noise_level).nodes)
+        key = f"own {i}: {prompt['text']}"
+        made[key] = prompt, Job(key, graph(prompt, i).nodes)
     return made
 
 

@@ -17,6 +17,7 @@ POCKET = [file for file in TEMPLATES if "Pocket" in file.stem]
 VIDEOS = {  # pixels of a side, seconds
     "Text-to-Video-Pocket": (128, 1.0),
     "Text-to-Video-Cascade-Pocket": (128, 37 / 32),
+    "Text-to-Video-Super-Resolution-Pocket": (256, 37 / 32),
     "Animate-Image-Pocket": (128, 1.0),
     "Animate-Image-Interpolated-Pocket": (128, 37 / 32),
     "Extend-Three-Prompts-Pocket": (128, 22 / 8),

@@ -21,13 +21,14 @@ from emu_video.launcher.server import get_json, running
 from emu_video.tests.graphs import shipped
 
 GRAPHS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
-VIDEOS = {  # frames, frames per second
-    "text_to_video_pocket": (8, 8),
-    "animate_image_pocket": (8, 8),
-    "extend_three_prompts_pocket": (22, 8),
-    "text_to_video_cascade_pocket": (37, 32),
-    "animate_image_interpolated_pocket": (37, 32),
-    "train_your_own_motion_pocket": (8, 8),
+VIDEOS = {  # frames, frames per second, pixels of a side
+    "text_to_video_pocket": (8, 8, 128),
+    "animate_image_pocket": (8, 8, 128),
+    "extend_three_prompts_pocket": (22, 8, 128),
+    "text_to_video_cascade_pocket": (37, 32, 128),
+    "text_to_video_super_resolution_pocket": (37, 32, 256),
+    "animate_image_interpolated_pocket": (37, 32, 128),
+    "train_your_own_motion_pocket": (8, 8, 128),
 }
 STEPS = 2
 
@@ -107,7 +108,7 @@ def test_graph_fits_the_nodes(object_info, name):
 
 @pytest.mark.parametrize("name", VIDEOS)
 def test_graph_makes_a_video(server, name):
-    count, rate = VIDEOS[name]
+    count, rate, side = VIDEOS[name]
     reports = []
     workflow = fill(read(name), None, None, seed=10 * list(VIDEOS).index(name))  # of its own: nothing is cached
     outputs = run(server, workflow, lambda *report: reports.append(report))
@@ -116,7 +117,7 @@ def test_graph_makes_a_video(server, name):
         stream = video.streams.video[0]
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
         assert stream.average_rate == rate
-    assert np.shape(frames) == (count, 128, 128, 3)
+    assert np.shape(frames) == (count, side, side, 3)
     samplers = [node["_meta"]["title"] for node in workflow.values() if node["class_type"] == "EmuVideoSampler"]
     assert samplers and {(title, STEPS, STEPS) for title in samplers} <= set(reports)
 

@@ -24,6 +24,8 @@ def test_all_frames_are_given_to_the_layers():
     (node,) = [node for node in graph.values() if node["class_type"] == "EmuVideoSuperResolution"]
     inputs = node["inputs"]
     assert (inputs["factor"], inputs["noise_level"], inputs["window"], inputs["seed"]) == (2, 50, 8, 7)
+    (sampler,) = [node["inputs"] for node in graph.values() if node["class_type"] == "EmuVideoSampler"]
+    assert (sampler["steps"], sampler["text_guidance"]) == (8, 1.0)
     assert "image" not in inputs and inputs["frames"] == ["frames to 7", 0]
     images = [node["inputs"]["image"] for node in graph.values() if node["class_type"] == "LoadImage"]
     assert images == [measured.input_name(i) for i in range(len(TIMES))]
@@ -33,8 +35,9 @@ def test_all_frames_are_given_to_the_layers():
 
 def test_own_videos_go_through_the_shipped_graph_and_then_become_larger():
     (prompt,) = text_to_video.prompts(1, 1)
-    graph = own.graph(prompt, 3, noise_level=70)
+    graph = own.graph(prompt, 3)
     assert graph.inputs("Large conditioning")["frames"] == graph.inputs("frames")["images"]
+    assert graph.inputs("Large sampler")["steps"] == 8 and graph.inputs("Emu Video Sampler")["steps"] == 25
     assert graph.inputs("Large sampler")["latent"] == ["Large conditioning", 3]
     assert graph.inputs("Large sampler")["model"] == graph.inputs("Large conditioning")["model"] == ["Large layers", 0]
     assert graph.inputs("large")["images"] == ["Match", 0]
@@ -92,6 +95,14 @@ def test_scores_of_a_perfect_and_of_a_blurred_video(clip):
     darker, _ = measured.judge(clip, truth, measured.made_smaller(truth, 0, 0), (truth * 0.97).astype(np.uint8))
     plain, after = (darker["methods"][name] for name in (MODEL, measured.MATCHED))
     assert after["psnr"] > plain["psnr"] + 5 and after["edge"] == pytest.approx(perfect["edge"], rel=0.1)
-    rows = [row | {"level": level, "corruption": 0.0} for level in (0, 100)]
-    assert "| 2 clips | PSNR, dB |" in measured.table(rows)
-    assert "| corruption, of 255 | noise level 0 | noise level 100 | bicubic |" in measured.crossover(rows)
+    rows = {
+        f"{clip}, {level}, {corruption}": row | {"clip": clip, "level": level, "corruption": corruption}
+        for clip in (0, 1)
+        for level in measured.LEVELS
+        for corruption in measured.CORRUPTIONS
+        if clip == 0 or (level, corruption) == (own.noise_level(), 0)
+    }
+    tables = measured.tables(rows)
+    assert "| 2 clips | PSNR, dB |" in tables["super_resolution"]
+    grid = tables["super_resolution crossover"]
+    assert "| corruption, of 255 | noise level 0 | noise level 100 | noise level 250 | bicubic |" in grid
