@@ -160,10 +160,12 @@ def text_to_video_super_resolution() -> Template:
     video = VideoStep(image, 2)
     between = InterpolationStep(image, video, 3)
     large = SuperResolutionStep(image, between, 5)
-    steps = [Group("1. First frame", image.columns), Group("2. Video", video.columns)]
-    third = Group("3. Interpolation (temporal super-resolution)", between.columns)
+    # In fewer columns, so that the graph is readable when it opens.
+    before, sampled, (preview, *after) = between.columns
+    steps = [Group("1. First frame", image.columns), Group("2. Video", [*video.columns, [preview]])]
+    third = Group("3. Interpolation (temporal super-resolution)", [before, [*sampled, *after]])
     last = Group("4. Super-resolution", [*large.columns, save(large.frames, 32)])
-    return Template("Text-to-Video-Super-Resolution-Pocket", [steps, [third], [last]])
+    return Template("Text-to-Video-Super-Resolution-Pocket", [steps, [third, last]])
 
 
 def animate_image() -> Template:
