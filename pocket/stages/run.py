@@ -64,9 +64,10 @@ class Run:
     def keys(self) -> dict[str, str]:
         """Cache keys: stage -> key, and "clips" -> key of the code that makes clips."""
         keys: dict[str, str] = {}
+        given = key_of(hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()) if self.checkpoint else ""
         for name, made in self.recipe.stages.items():
-            if self.checkpoint and not isinstance(made, LayersStage):
-                keys[name] = key_of(hashlib.sha256(self.checkpoint.read_bytes()).hexdigest())
+            if given and not isinstance(made, LayersStage):
+                keys[name] = given
             elif isinstance(made, AutoencoderStage):
                 keys[name] = key_of(made, keys.get(made.start, ""), code_of(*WORLD, *CODE["autoencoder"]))
             elif isinstance(made, TextStage):

@@ -77,7 +77,7 @@ def prefixed(weights: dict) -> dict:
 
 
 class Narrow(EmuVideoPocket):
-    """What a narrow checkpoint has of the pocket: its text encoder, and the first version's autoencoder, untrained."""
+    """The pocket's part of a narrow checkpoint: its text encoder, and an untrained autoencoder of 4 channels."""
 
     matches = classmethod(comfy.supported_models_base.BASE.matches.__func__)
     sampling_settings = {}

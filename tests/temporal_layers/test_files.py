@@ -194,7 +194,7 @@ def test_a_save_cut_off_leaves_the_earlier_file(path, state_dict, info, monkeypa
     before = path.read_bytes()
 
     def cut_off(tensors, target, metadata):
-        """As safetensors leaves a file if it is killed: half of it, and one of its own beside it."""
+        """Write what a killed safetensors leaves: half of the file, and a file of its own beside it."""
         target.write_bytes(before[: len(before) // 2])
         target.with_name(".tmpAbCdEf").touch()
         raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from ..checkpoint import disk_full_named, written_whole
+from ..checkpoint import disk_full_named, remove_unfinished, written_whole
 from ..clips import FORMAT_VERSION, INDEX
 from . import report, scenes, sources
 from .choose import choose
@@ -163,7 +163,8 @@ def _finish(
         with written_whole(out / INDEX) as temporary:
             temporary.write_text(json.dumps(index, ensure_ascii=False), "utf-8")
     wanted = {name for shard in shards for name in (shard.file, shard.preview)}
-    for old in [*out.glob("shard-*.safetensors"), *out.glob("shard-*.mp4"), *out.glob("shard-*.tmp")]:
+    for old in [*out.glob("shard-*.safetensors"), *out.glob("shard-*.mp4")]:
         if old.name not in wanted:
             old.unlink()
+    remove_unfinished(out, "")
     return Prepared(out, index, sheet, words)

@@ -307,7 +307,9 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_is_done(folder, tmp_path, monk
         run(folder, tmp_path / "out")
     assert len(list((tmp_path / "out").glob("shard-*.safetensors"))) == 2
     monkeypatch.setattr(shards, "save_file", save_file)
+    (tmp_path / "out" / ".shard-00002.safetensors.12.tmp").mkdir()  # as a killed process leaves it
     run(folder, tmp_path / "out")
+    assert not list((tmp_path / "out").glob(".*"))
     assert len(ShardedClips(tmp_path / "out")) == 13
 
 
