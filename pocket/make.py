@@ -9,12 +9,13 @@ import argparse
 from pathlib import Path
 
 from ..training.log import curves, read_rows, save_picture
-from .recipe import RECIPE, AutoencoderStage, ImageStage, LayersStage, TextStage
-from .stages import autoencoder, image, layers, text
+from .recipe import RECIPE, AutoencoderStage, DecoderStage, ImageStage, LayersStage, TextStage
+from .stages import autoencoder, decoder, image, layers, text
 from .stages.run import FOLDER, Run
 
 MAKERS = {
     AutoencoderStage: autoencoder.make,
+    DecoderStage: decoder.make,
     TextStage: text.make,
     ImageStage: image.make,
     LayersStage: layers.make,

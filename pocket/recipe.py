@@ -48,22 +48,35 @@ class Pictures:
 class AutoencoderStage:
     """Autoencoder training on crops of `crop` x `crop` pixels around shapes.
 
-    start: "fresh", or the stage whose decoder is trained further. The encoder is then frozen, so that latents stay what
-    all other stages are trained on. width: channels inside; ComfyUI runs 64, narrower weights are padded. latent_noise:
-    limits of the standard deviation of noise on the latents before they are decoded, drawn for each picture.
-    colour_scale: factor on the three latent channels that hold the small picture's colours, so that they have a
-    standard deviation of about 1.
+    width: channels inside; ComfyUI runs 64, narrower weights are padded. latent_noise: standard deviation of noise on
+    the latents before they are decoded. colour_scale: factor on the three latent channels that hold the small picture's
+    colours, so that they have a standard deviation of about 1.
     """
 
     seed: int
     settings: Settings
     latent_channels: int
     width: int
-    latent_noise: tuple[float, float]
-    start: str = "fresh"
-    scenes: Scenes = ALL
+    latent_noise: float
     crop: int = 64
     colour_scale: float = 1.5
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """Training of the autoencoder's decoder alone, on latents as sampling leaves them, for the exported autoencoder.
+
+    layers: the stage whose layers sample. most_noise: the highest timestep that sampling starts from. steps: of
+    sampling.
+    """
+
+    seed: int
+    settings: Settings
+    clips: ClipSet
+    layers: str
+    most_noise: int
+    steps: int
+    crop: int = 64
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ class ImageStage:
     training.objective.TIMESTEPS; last_timestep: share of pictures at the last one. drop_text: share of pictures without
     text. near_weight: loss weight of latents near a shape, 1 elsewhere. word_weight: weight of the loss of a linear
     probe that must find the caption's words in the activations, because temporal layers can only use words that the
-    frozen model passes on.
+    frozen model passes on. phrase_weight: that of a probe that must find which words belong to the same shape.
     """
 
     seed: int
@@ -96,6 +109,7 @@ class ImageStage:
     drop_text: float = 0.1
     near_weight: float = 5.0
     word_weight: float = 1.0
+    phrase_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +128,7 @@ class LayersStage:
     near_weight: float = 5.0
 
 
-AnyStage = AutoencoderStage | TextStage | ImageStage | LayersStage
+AnyStage = AutoencoderStage | DecoderStage | TextStage | ImageStage | LayersStage
 
 
 @dataclass(frozen=True)
@@ -227,16 +241,7 @@ RECIPE = Recipe(
             settings=Settings(5000, batch=16, rate=3e-3, optimiser="muon", ema=0.995),
             latent_channels=16,
             width=64,
-            latent_noise=(0.06, 0.06),
-        ),
-        "decoder": AutoencoderStage(
-            seed=7,
-            settings=Settings(2_400, batch=16, rate=1e-3, optimiser="muon", ema=0.995),
-            latent_channels=16,
-            width=64,
-            latent_noise=(0.0, 0.25),
-            start="autoencoder",
-            scenes=Scenes(dimming=0.3),
+            latent_noise=0.06,
         ),
         "text": TextStage(
             seed=4,
@@ -251,6 +256,7 @@ RECIPE = Recipe(
                 Pictures(STARTS, 1 / 2),
                 Pictures(TURNED, 1 / 6, has_captions=False),
             ),
+            phrase_weight=0.0,
         ),
         "image": ImageStage(
             seed=8,
@@ -284,6 +290,14 @@ RECIPE = Recipe(
             stage=replace(VIDEO, steps=3_000, learning_rate=7e-4),
             start="video_equal_weights",
         ),
+        "decoder": DecoderStage(
+            seed=7,
+            settings=Settings(2_400, batch=16, rate=1e-3, optimiser="muon", ema=0.995),
+            clips=ClipSet(seed=27, count=800, scenes=replace(SCENES, dimming=0.4)),
+            layers="video",
+            most_noise=600,
+            steps=5,
+        ),
         "interpolation_pretraining": LayersStage(
             seed=5,
             clips=FINE_CLIPS,
@@ -312,5 +326,5 @@ RECIPE = Recipe(
         ),
     },
 )
-"""Image model and layers were first trained without STARTS_OF_PAIRS and DIMMED; the stages without a second name make
-up for it."""
+"""Image model and layers were first trained without STARTS_OF_PAIRS, DIMMED and the probe of phrases; the stages without
+a second name make up for it."""

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ...diffusion.schedule import Schedule, add_noise, v_target
 from ...temporal_layers.attach import attach
-from ...temporal_layers.backbones import backbone_of, find_anchors
 from ...temporal_layers.files import load_layers, read_info
 from ...temporal_layers.info import LayersInfo
 from ...temporal_layers.layers import TemporalLayers
@@ -29,7 +28,7 @@ from ..model.text_encoder import tokens_of
 from ..recipe import RECIPE
 from ..shipped import CHECKPOINT
 from ..stages.clips import step_generator
-from ..stages.layers import Network
+from ..stages.layers import Network, fresh_layers, layers_of
 from ..stages.run import key_of
 from ..stages.word_probe import WordProbe
 from ..world import FPS, FRAMES
@@ -150,7 +149,7 @@ def train_arm(lab: Lab, arm: Arm, seed: int, should_stop: Stop = None) -> None:
     train_base(lab, arm.base, should_stop)
     model = image_model(lab, arm.base)
     model.unet.requires_grad_(arm.trains_image_model)
-    layers = new_layers(model, seed)
+    layers = fresh_layers(model, RECIPE.base, seed)
     if arm.start:
         layers.load_state_dict(load_layers(lab.layers_path(ARMS[arm.start], seed))[0])
     attach(model.unet, layers, owner=layers)
@@ -198,23 +197,12 @@ def train_arm(lab: Lab, arm: Arm, seed: int, should_stop: Stop = None) -> None:
             model.unet.load_state_dict(result.average["image_model"])
 
 
-def new_layers(model: Denoiser, seed: int) -> TemporalLayers:
-    """Return fresh layers of a seed; their convolution of known frames starts as a copy of the image model's first."""
-    channels = model.unet.shape.latent_channels
-    layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone_of(RECIPE.base))
-    layers.frames = FRAMES
-    layers.load_state_dict(layers.fresh_state_dict(seed))
-    layers.read_known_frames_with(model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight"))
-    return layers
-
-
 def trained(lab: Lab, arm: Arm, seed: int) -> tuple[Denoiser, TemporalLayers]:
     """Return the image model and the attached layers of a trained arm."""
     model = image_model(lab, arm.base)
     path = lab.layers_path(arm, seed)
     if arm.trains_image_model:
         model.unet.load_state_dict(load_file(path.with_name(f"{path.stem}_image_model.safetensors")))
-    layers = new_layers(model, seed)
-    layers.load_state_dict(load_layers(path)[0])
+    layers = layers_of(model, RECIPE.base, load_layers(path)[0])
     attach(model.unet, layers, owner=layers)
     return model.requires_grad_(False), layers

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ...temporal_layers.attach import attach
+from ..recipe import RECIPE
+from ..stages.layers import fresh_layers
 from ..world import FRAMES
-from .arms import PICTURES_OF_A_STEP, Lab, new_layers, shipped_image_model
+from .arms import PICTURES_OF_A_STEP, Lab, shipped_image_model
 from .recipes import HIGH, LOW, Arm, Comparison, sides
 from .videos import video_path
 
@@ -20,7 +22,7 @@ JUDGED = 0.5  # seconds to read and judge a video
 def seconds_per_step(lab: Lab, size: int) -> float:
     """Measure a forward and backward pass of one batch of clips."""
     model = shipped_image_model()
-    layers = new_layers(model, 0)
+    layers = fresh_layers(model, RECIPE.base, 0)
     attach(model.unet, layers, owner=layers)
     context, pooled = model.encode(torch.zeros(lab.scale.batch * FRAMES, 32, dtype=torch.long))
     channels = 2 * model.unet.shape.latent_channels + 1

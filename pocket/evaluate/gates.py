@@ -21,10 +21,7 @@ from ...diffusion.sampler import ddim
 from ...diffusion.schedule import Schedule, add_noise
 from ...evaluation.metrics.fidelity import psnr
 from ...evaluation.pictures import write_sheet
-from ...temporal_layers.attach import attach
-from ...temporal_layers.backbones import backbone_of, find_anchors
 from ...temporal_layers.files import load_layers
-from ...temporal_layers.layers import TemporalLayers
 from ...training.known_frames import first_frames
 from ...training.objective import v_error
 from ..model.autoencoder import Autoencoder
@@ -33,6 +30,7 @@ from ..model.denoiser import Denoiser
 from ..model.text_encoder import tokens_of
 from ..recipe import RECIPE, ClipSet
 from ..shipped import CHECKPOINT, VIDEO_LAYERS
+from ..stages import layers
 from ..stages.clips import latent_clips
 from ..stages.run import FOLDER, Run
 from ..world import FRAMES, Scenes, render_clips, sample_clips
@@ -73,14 +71,9 @@ def image_model(run: Run) -> Denoiser:
 
 def video_model(run: Run) -> Denoiser:
     """Return the image model with the run's video layers at their last checkpoint, or with the shipped layers."""
-    model = run.image_model()
-    channels, backbone = run.recipe.shape.latent_channels, backbone_of(run.recipe.base)
-    layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone)
-    layers.frames = FRAMES
     weights = run.so_far("video", "layers") if run.has_begun("video") else load_layers(VIDEO_LAYERS)[0]
-    layers.load_state_dict({key: tensor.float() for key, tensor in weights.items()})
-    attach(model.unet, layers, owner=model)  # the layers themselves are collected with this call's names
-    return model
+    weights = {key: tensor.float() for key, tensor in weights.items()}
+    return layers.video_model(run.image_model(), run.recipe.base, weights)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ everywhere. As with representation alignment (Yu et al. 2024, REPA), training is
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,17 +39,21 @@ def geometry_of(clips: ClipSet) -> Tensor:
     return torch.from_numpy(geometry)
 
 
-def cell_targets(geometry: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return what the probe must find in `size` x `size` cells.
+class Cells(NamedTuple):
+    """What there is in cells of h x w.
 
-    Args:
-        geometry: [n, BODIES, 5], as of `geometry_of`.
-
-    Returns:
-        Targets [n, TARGETS, size, size]: way to the centre of the nearest shape across and down, logarithm of its
-        radius, cosine and sine of its angle, one number for each kind of shape. Which cells belong to a shape, bool
-        [n, size, size].
+    targets [n, TARGETS, h, w]: way to the centre of the nearest shape across and down, logarithm of its radius, cosine
+    and sine of its angle, one number for each kind of shape. belongs [n, h, w]: whether the cell belongs to this shape.
+    owner [n, h, w]: index of this shape.
     """
+
+    targets: Tensor
+    belongs: Tensor
+    owner: Tensor
+
+
+def cells_of(geometry: Tensor, size: int) -> Cells:
+    """Return what there is in `size` x `size` cells. geometry: [n, BODIES, 5], as of `geometry_of`."""
     places = (torch.arange(size) + 0.5) / size
     x, y, radius, angle, shape = geometry[..., None, None].unbind(2)
     across, down = x - places, y - places[:, None]
@@ -69,7 +74,7 @@ def cell_targets(geometry: Tensor, size: int) -> tuple[Tensor, Tensor]:
         turned.sin() * has_angle,
     )
     kinds = F.one_hot(kind, len(SHAPES)).movedim(-1, 1)
-    return torch.cat([torch.stack(found, 1), kinds], 1), nearest[:, 0] < REACH
+    return Cells(torch.cat([torch.stack(found, 1), kinds], 1), nearest[:, 0] < REACH, owner[:, 0])
 
 
 class GeometryProbe(nn.Module):
@@ -79,11 +84,10 @@ class GeometryProbe(nn.Module):
         super().__init__()
         self.maps = nn.ModuleList(nn.Conv2d(each, TARGETS, 1) for each in channels)
 
-    def error(self, features: list[Tensor], geometry: Tensor) -> Tensor:
+    def error(self, features: list[Tensor], cells: list[Cells]) -> Tensor:
         """Return the mean squared error over all cells that belong to a shape, and over the levels."""
         errors = []
-        for probe, level in zip(self.maps, features, strict=False):
-            wanted, belongs = cell_targets(geometry, level.shape[-1])
-            error = (probe(level.float()) - wanted).square().mean(1)
-            errors.append((error * belongs).sum() / belongs.sum().clamp(min=1))
+        for probe, level, wanted in zip(self.maps, features, cells, strict=False):
+            error = (probe(level.float()) - wanted.targets).square().mean(1)
+            errors.append((error * wanted.belongs).sum() / wanted.belongs.sum().clamp(min=1))
         return torch.stack(errors).mean()

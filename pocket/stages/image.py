@@ -1,7 +1,7 @@
 """Stage 3: text to image. v-prediction with zero terminal SNR; these weights are frozen in all later stages.
 
-Probes must find the caption's words (word_probe.py) and the geometry of the shapes (geometry.py) in the features, and
-timesteps are weighted by their usual error (training/timestep_weights.py).
+Probes must find the caption's words (word_probe.py), the geometry of the shapes (geometry.py) and their phrases
+(phrase_probe.py) in the features, and timesteps are weighted by their usual error (training/timestep_weights.py).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from ..model.denoiser import Denoiser
 from ..model.text_encoder import pad_tokens
 from ..recipe import ImageStage
 from .clips import draw_pictures, latent_clips, step_generator
-from .geometry import GeometryProbe, geometry_of
+from .geometry import GeometryProbe, cells_of, geometry_of
+from .phrase_probe import PhraseProbe
 from .run import Run
 from .word_probe import WordProbe
 
 NOISY = 900  # timesteps above it are logged separately
-PROBED = 3  # output blocks whose features must tell the geometry: those behind the middle of the network
+PROBED = 3  # output blocks whose features must tell geometry and phrases: those behind the middle of the network
 
 
 def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
@@ -37,6 +38,7 @@ def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
     part.load_state_dict(run.load(stage.start))
     words = WordProbe(model.unet.feature_channels)
     geometry = GeometryProbe(model.unet.feature_channels[:PROBED])
+    phrases = PhraseProbe(model.unet.feature_channels[:PROBED])
     network = torch.compile(model.with_features, dynamic=False) if compile_model else model.with_features
     schedule = Schedule.from_betas(zero_terminal_snr=True)
     weights = TimestepWeights(len(schedule))
@@ -60,17 +62,21 @@ def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
         error = (error.mean(1) * torch.where(near, stage.near_weight, 1.0)).mean((1, 2))
         word_loss = words.error(features, tokens)
         bodies = torch.cat([each[index, frame] for each, (index, frame) in zip(geometries, drawn, strict=True)])
-        geometry_error = geometry.error(features, bodies)
+        cells = [cells_of(bodies, level.shape[-1]) for level in features[:PROBED]]
+        geometry_error = geometry.error(features, cells)
+        phrase_error = phrases.error(context, features, tokens, cells)
         is_noisy = t >= NOISY
         figures = {
             "error_noisy": (error[is_noisy].sum().item(), int(is_noisy.sum())),
             "error_clear": (error[~is_noisy].sum().item(), int((~is_noisy).sum())),
             "words": word_loss.item(),
             "geometry": geometry_error.item(),
+            "phrases": phrase_error.item(),
         }
-        return weights(error, t).mean() + stage.word_weight * word_loss + geometry_error, figures
+        probes = stage.word_weight * word_loss + geometry_error + stage.phrase_weight * phrase_error
+        return weights(error, t).mean() + probes, figures
 
-    trained = {"model": model, "words": words, "geometry": geometry, "weights": weights}
+    trained = {"model": model, "words": words, "geometry": geometry, "phrases": phrases, "weights": weights}
     result = train(trained, loss, stage.settings, run.folder, run.name(name), **options)
     if not result.stopped:
         run.save(name, result.average["model"])

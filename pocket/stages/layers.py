@@ -17,10 +17,10 @@ from ...training.clips import Conds, MemoryClips
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import pad_tokens
 from ..recipe import LargeClips, LayersStage
-from ..world import FPS
+from ..world import FPS, FRAMES
 from .clips import latent_clips
 from .large_clips import large_clips
-from .run import Run
+from .run import Run, States
 
 
 def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
@@ -59,16 +59,40 @@ def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
 def new_layers(run: Run, name: str, model: Denoiser) -> TemporalLayers:
     """Return the layers that a stage starts from."""
     made = run.stage(name, LayersStage)
-    channels = run.recipe.shape.latent_channels
-    layers = TemporalLayers(find_anchors(model.unet), channels + 1, backbone=backbone_of(run.recipe.base))
-    layers.frames = made.stage.frames
-    if made.start != "fresh":
-        layers.load_state_dict(run.load(made.start))
-        return layers
-    layers.load_state_dict(layers.fresh_state_dict(made.seed))
-    # The frozen network then sees known frames like its ordinary input.
+    if made.start == "fresh":
+        return fresh_layers(model, run.recipe.base, made.seed, made.stage.frames)
+    return layers_of(model, run.recipe.base, run.load(made.start), made.stage.frames)
+
+
+def layers_of(model: Denoiser, base: str, weights: States, frames: int = FRAMES) -> TemporalLayers:
+    """Return layers for the image model, with these weights."""
+    layers = empty_layers(model, base, frames)
+    layers.load_state_dict(weights)
+    return layers
+
+
+def fresh_layers(model: Denoiser, base: str, seed: int, frames: int = FRAMES) -> TemporalLayers:
+    """Return untrained layers of a seed; their convolution of known frames starts as a copy of the image model's first.
+
+    The frozen network then sees known frames like its ordinary input.
+    """
+    layers = empty_layers(model, base, frames)
+    layers.load_state_dict(layers.fresh_state_dict(seed))
     layers.read_known_frames_with(model.unet.get_parameter(f"{layers.backbone.input_anchor}.weight"))
     return layers
+
+
+def empty_layers(model: Denoiser, base: str, frames: int) -> TemporalLayers:
+    channels = model.unet.shape.latent_channels + 1
+    layers = TemporalLayers(find_anchors(model.unet), channels, backbone=backbone_of(base))
+    layers.frames = frames
+    return layers
+
+
+def video_model(model: Denoiser, base: str, weights: States) -> Denoiser:
+    """Return the image model with video layers of these weights attached."""
+    attach(model.unet, layers_of(model, base, weights), owner=model)
+    return model
 
 
 def training_clips(run: Run, made: LayersStage) -> MemoryClips:

@@ -24,7 +24,7 @@ from ...training.checkpoint import written_whole
 from ..model.autoencoder import Autoencoder
 from ..model.checkpoint import denoiser_weights, frozen_autoencoder, load_autoencoder
 from ..model.denoiser import Denoiser
-from ..recipe import AnyStage, AutoencoderStage, ClipSet, ImageStage, LayersStage, Recipe, TextStage
+from ..recipe import AnyStage, AutoencoderStage, ClipSet, DecoderStage, ImageStage, LayersStage, Recipe, TextStage
 
 States = dict[str, Tensor]
 S = TypeVar("S", bound=AnyStage)
@@ -42,6 +42,7 @@ CODE = {
         "model/denoiser.py",
         "stages/image.py",
         "stages/geometry.py",
+        "stages/phrase_probe.py",
         "stages/word_probe.py",
     ),
     "layers": ("stages/layers.py", "stages/large_clips.py"),
@@ -69,7 +70,9 @@ class Run:
             if given and not isinstance(made, LayersStage):
                 keys[name] = given
             elif isinstance(made, AutoencoderStage):
-                keys[name] = key_of(made, keys.get(made.start, ""), code_of(*WORLD, *CODE["autoencoder"]))
+                keys[name] = key_of(made, code_of(*WORLD, *CODE["autoencoder"]))
+            elif isinstance(made, DecoderStage):
+                keys[name] = key_of(made, keys[made.layers], code_of("stages/decoder.py"))
             elif isinstance(made, TextStage):
                 keys[name] = key_of(made, keys["clips"], code_of(*CODE["text"]))
             elif isinstance(made, ImageStage):

@@ -25,6 +25,8 @@ from emu_video.pocket.ablations.recipes import ARMS, COMPARISONS, HIGH, LOW, Sca
 from emu_video.pocket.ablations.results import compare, measures_table, win_rates, win_table
 from emu_video.pocket.ablations.timing import estimate
 from emu_video.pocket.evaluate.reasons import MEASURES
+from emu_video.pocket.recipe import RECIPE
+from emu_video.pocket.stages.layers import fresh_layers
 from emu_video.temporal_layers.attach import attach
 from PIL import Image
 from safetensors.torch import load_file
@@ -120,7 +122,7 @@ def test_flops_of_both_sizes():
     from torch.utils.flop_counter import FlopCounterMode
 
     model, counts = arms.shipped_image_model(), []
-    layers = arms.new_layers(model, 0)
+    layers = fresh_layers(model, RECIPE.base, 0)
     attach(model.unet, layers, owner=layers)
     context, pooled = model.encode(torch.zeros(8, 32, dtype=torch.long))
     for size in (HIGH, LOW):

@@ -8,6 +8,7 @@ from emu_video.pocket.recipe import (
     AnyStage,
     AutoencoderStage,
     ClipSet,
+    DecoderStage,
     ImageStage,
     LargeClips,
     LayersStage,
@@ -15,7 +16,7 @@ from emu_video.pocket.recipe import (
 )
 from emu_video.pocket.stages.run import Run
 
-FEW = ("autoencoder", "decoder", "text", "image", "video", "interpolation")
+FEW = ("autoencoder", "text", "image", "video", "decoder", "interpolation")
 FRAMES = 13  # of interpolation
 SIDE = 64  # of clips for super-resolution
 
@@ -38,6 +39,8 @@ def tiny_stage(made: AnyStage, steps: int, names: tuple[str, ...]) -> AnyStage:
     settings = replace(made.settings, iterations=steps, batch=6, save_every=1, log_every=1)
     if isinstance(made, AutoencoderStage):
         return replace(made, settings=settings, width=8)
+    if isinstance(made, DecoderStage):
+        return replace(made, settings=settings, clips=few(made.clips), steps=1)
     made = replace(made, settings=settings, pictures=tuple(replace(p, clips=few(p.clips)) for p in made.pictures))
     return replace(made, start=made.start if made.start in names else "text") if isinstance(made, ImageStage) else made
 
