@@ -91,7 +91,7 @@ class VideoStep:
         self.model = model or pocket_layers(base)
         inputs = {"vae": base["VAE"], "image": image.frame, "positive": image.video_text, "negative": image.null}
         self.conditioning = Node("EmuVideoFirstFrame", {"model": self.model, **inputs, "frames": 8})
-        self.sampled = sampler(self.model, self.conditioning, title, seed)
+        self.sampled = sampler(self.model, self.conditioning, title, seed, eta=1.0)
         self.frames = decode(self.sampled, base, "Decode video")
         self.columns = [[*([] if model else [self.model]), self.conditioning], [self.sampled, self.frames]]
 
@@ -112,7 +112,7 @@ class InterpolationStep:
             "seed": seed + 1,
         }
         conditioning = Node("EmuVideoInterpolation", inputs, seed="fixed")
-        sampled = sampler(model, conditioning, "Sample frames between", seed, 8, text_guidance=1.0)
+        sampled = sampler(model, conditioning, "Sample frames between", seed, 8, text_guidance=1.0, eta=1.0)
         frames = decode(sampled, base, "Decode frames")
         joining = {"images": frames, "layout": conditioning["layout"]}
         self.joined = Node("EmuVideoJoin", joining)
@@ -193,7 +193,7 @@ def extend_three_prompts() -> Template:
         texts = {"positive": prompt, "negative": image.null}
         inputs = {"model": video.model, "vae": base["VAE"], "video": frames, **texts, "frames": 8, "known": 1}
         conditioning = Node("EmuVideoExtend", inputs)
-        sampled = sampler(video.model, conditioning, f"Sample clip {number}", number + 1)
+        sampled = sampler(video.model, conditioning, f"Sample clip {number}", number + 1, eta=1.0)
         decoded = decode(sampled, base, f"Decode clip {number}")
         joining = {"images": decoded, "layout": conditioning["layout"], "frames": frames}
         frames = Node("EmuVideoJoin", joining)

@@ -165,9 +165,10 @@ CLIPS = (
     ClipSet(seed=13, count=4_500, scenes=SCENES),
     ClipSet(seed=17, count=2_500, scenes=showing("spinning")),
 )
+CLIPS_OF_PAIRS = ClipSet(seed=24, count=2_500, scenes=PAIRS)
 MORE_CLIPS = (
     *CLIPS,
-    ClipSet(seed=24, count=2_500, scenes=PAIRS),
+    CLIPS_OF_PAIRS,
     ClipSet(seed=25, count=1_200, scenes=Scenes(dimming=1.0)),
     ClipSet(seed=26, count=2_000, scenes=showing(*DIRECTIONS, "getting bigger")),
 )
@@ -284,11 +285,17 @@ RECIPE = Recipe(
             start="video_pretraining",
             image="image_pretraining",
         ),
-        "video": LayersStage(
+        "video_more_scenes": LayersStage(
             seed=9,
             clips=MORE_CLIPS,
             stage=replace(VIDEO, steps=3_000, learning_rate=7e-4),
             start="video_equal_weights",
+        ),
+        "video": LayersStage(
+            seed=28,
+            clips=(*MORE_CLIPS, CLIPS_OF_PAIRS, CLIPS_OF_PAIRS),
+            stage=replace(VIDEO, steps=2_000, learning_rate=6e-4),
+            start="video_more_scenes",
         ),
         "decoder": DecoderStage(
             seed=7,
@@ -326,5 +333,5 @@ RECIPE = Recipe(
         ),
     },
 )
-"""Image model and layers were first trained without STARTS_OF_PAIRS, DIMMED and the probe of phrases; the stages without
-a second name make up for it."""
+"""Image model and layers were first trained without STARTS_OF_PAIRS, DIMMED and the probe of phrases; later stages make
+up for it."""

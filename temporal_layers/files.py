@@ -50,8 +50,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     folder.mkdir(exist_ok=True)
     try:
-        unfinished = folder / "unfinished"
+        unfinished, empty = folder / "unfinished", folder / "empty"
         yield unfinished
+        empty.touch()
+        shutil.copymode(empty, unfinished)  # safetensors lets only the owner read its files
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)

@@ -68,8 +68,8 @@ def opposite_prompts(seed: int, count: int) -> list[dict]:
 def two_shape_prompts(seed: int, count: int) -> list[dict]:
     """Return prompts of two shapes whose colours, shapes and motions differ, in the words that people type."""
     rng = np.random.default_rng(seed)
-    chosen = []
-    for _ in range(count):
+    chosen: list[dict] = []
+    while len(chosen) < count:
         colours, shapes, motions = (
             [str(word) for word in rng.choice(words, 2, replace=False)] for words in (list(COLOURS), SHAPES, PAIRED)
         )
@@ -77,6 +77,8 @@ def two_shape_prompts(seed: int, count: int) -> list[dict]:
             {"colour": colour, "shape": shape, "motion": motion}
             for colour, shape, motion in zip(colours, shapes, motions, strict=True)
         ]
+        if any(body["motion"] == "spinning" and not spins_visibly(body["shape"]) for body in bodies):
+            continue
         parts = [f"a {body['colour']} {body['shape']} {body['motion']}".removesuffix(" still") for body in bodies]
         ground = rng.choice([b for b in BACKGROUNDS if b not in colours])
         chosen.append({"text": f"{' and '.join(parts)} on a {ground} background", "bodies": bodies})

@@ -28,12 +28,12 @@ def crops(seed: int, count: int, side: int) -> tuple[Tensor, Tensor]:
     frames = torch.randint(0, 2, (count,), generator=generator).tolist()
     shifts = (torch.rand(count, 2, generator=generator) * 0.5 - 0.25).tolist()
     windows = [window(clip, i, frames[i], shifts[i], side) for i, clip in enumerate(clips)]
-    shown = [pictures[i, frames[i]][:, *at] for i, at in enumerate(windows)]
+    shown = [pictures[i, frames[i]][(slice(None), *at)] for i, at in enumerate(windows)]
     alpha = [covered[i, frames[i]][at] for i, at in enumerate(windows)]
     return torch.stack(shown).float() / 255, edge_weights(torch.stack(alpha))
 
 
-def window(clip: Clip, which: int, frame: int, shift: list[float], side: int, grid: int = 1) -> Window:
+def window(clip: Clip, which: int, frame: int, shift: list[float], side: int, *, grid: int = 1) -> Window:
     """Return rows and columns of a window of `side` pixels inside the frame, around a shape.
 
     which: number of the shape, counted round. shift: across and down, in units of the frame. grid: the window starts

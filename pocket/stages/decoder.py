@@ -46,7 +46,7 @@ def make(run: Run, name: str, **options) -> None:
         shifts = (torch.rand(count, 2, generator=generator) * 0.5 - 0.25).tolist()
         given, wanted, weight = [], [], []
         for number, (i, frame, shift) in enumerate(zip(index, frames, shifts, strict=True)):
-            rows, columns = window(scenes[i], number, frame, shift, stage.crop, CELL)
+            rows, columns = window(scenes[i], number, frame, shift, stage.crop, grid=CELL)
             given.append(latents[i, frame, :, cells(rows), cells(columns)])
             wanted.append(pictures[i, frame, :, rows, columns])
             weight.append(covered[i, frame, rows, columns])
@@ -90,7 +90,7 @@ def sampled_clips(run: Run, name: str) -> Tensor:
             x0 = exact[start : start + AT_ONCE].float()
             captions = [scene.caption for scene in scenes[start : start + AT_ONCE]]
             if number % 4:
-                x0 = denoised(model, x0, captions, stage, schedule, step_generator(stage.seed, number))
+                x0 = denoised(model, x0, captions, stage, schedule, generator=step_generator(stage.seed, number))
             made.append(x0.half())
             print(f"clips for the decoder: {start + len(x0)} of {len(exact)}", flush=True)
         save_tensors(path, {"latents": torch.cat(made)}, {"stage": name})
@@ -99,7 +99,13 @@ def sampled_clips(run: Run, name: str) -> Tensor:
 
 @torch.no_grad()
 def denoised(
-    model: Denoiser, x0: Tensor, captions: list[str], stage: DecoderStage, schedule: Schedule, generator: torch.Generator
+    model: Denoiser,
+    x0: Tensor,
+    captions: list[str],
+    stage: DecoderStage,
+    schedule: Schedule,
+    *,
+    generator: torch.Generator,
 ) -> Tensor:
     """Add noise of a random level to latents [n, T, C, h, w] and sample back, with the first frame and text known."""
     count, frames = x0.shape[:2]

@@ -7,6 +7,7 @@ from emu_video.pocket.evaluate.text_to_video import LIGHTS, judge, light_prompts
 from emu_video.pocket.model.text_encoder import Vocabulary
 from emu_video.pocket.world import Scenes, render_clips, sample_clips
 from emu_video.pocket.world.background import EVEN
+from emu_video.pocket.world.vocabulary import spins_visibly
 
 
 def true_clips(scenes: Scenes, count: int, seed: int = 8):
@@ -62,6 +63,7 @@ def test_prompts_are_in_the_pockets_words(make):
     for prompt in chosen:
         for body in prompt.get("bodies", ()):
             assert body["colour"] in prompt["text"] and body["shape"] in prompt["text"]
+            assert body["motion"] != "spinning" or spins_visibly(body["shape"])
 
 
 def test_roundness_of_a_clip_rises_when_it_is_melted():

@@ -158,7 +158,9 @@ def test_the_decoder_is_trained_further_and_the_encoder_stays(made):
 
 def test_the_decoder_gets_latents_of_its_pictures_with_the_errors_of_sampling(made):
     """The first batch keeps its latents, the second one does not; the windows show the same part of both."""
-    stage = replace(made.stage("decoder", DecoderStage), clips=ClipSet(seed=5, count=decoder.AT_ONCE + 2), most_noise=999)
+    stage = replace(
+        made.stage("decoder", DecoderStage), clips=ClipSet(seed=5, count=decoder.AT_ONCE + 2), most_noise=999
+    )
     run = Run(made.folder, replace(made.recipe, stages={**made.recipe.stages, "decoder": stage}))
     with torch.no_grad():
         exact = encode_clips(run, stage.clips, echo=False).latents
@@ -166,7 +168,7 @@ def test_the_decoder_gets_latents_of_its_pictures_with_the_errors_of_sampling(ma
     same = [torch.equal(one, other) for one, other in zip(exact, sampled, strict=True)]
     assert same == [True] * decoder.AT_ONCE + [False] * 2 and sampled.isfinite().all()
     scenes = scenes_of(stage.clips)
-    rows, columns = autoencoder.window(scenes[0], 0, 3, [0.2, -0.1], 64, decoder.CELL)
+    rows, columns = autoencoder.window(scenes[0], 0, 3, [0.2, -0.1], 64, grid=decoder.CELL)
     pictures = decoder.drawn(scenes)[0][:1, 3].float() / 255
     colours = made.stage("autoencoder", AutoencoderStage).colour_scale * (2 * avg_pool2d(pictures, decoder.CELL) - 1)
     part = avg_pool2d(pictures[:, :, rows, columns], decoder.CELL) * 2 - 1

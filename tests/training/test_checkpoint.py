@@ -1,6 +1,7 @@
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from emu_video.training.checkpoint import (
     save_checkpoint,
     written_whole,
 )
+from safetensors.torch import save_file
 
 
 def load_checkpoint(path) -> Any:
@@ -38,6 +40,15 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
             raise OSError(28, "No space left on device")
     assert torch.equal(load_checkpoint(tmp_path / "x.pt")["a"], torch.ones(2))
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_a_written_file_has_the_rights_of_any_new_file(tmp_path):
+    """safetensors alone makes files that other users of a computer cannot read."""
+    (tmp_path / "any").touch()
+    with written_whole(tmp_path / "x.safetensors") as temporary:
+        save_file({"a": torch.ones(1)}, temporary)
+    rights = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("any", "x.safetensors")]
+    assert rights[0] == rights[1]
 
 
 def test_kill_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path):
