@@ -89,5 +89,10 @@ class GeometryProbe(nn.Module):
         errors = []
         for probe, level, wanted in zip(self.maps, features, cells, strict=False):
             error = (probe(level.float()) - wanted.targets).square().mean(1)
-            errors.append((error * wanted.belongs).sum() / wanted.belongs.sum().clamp(min=1))
+            errors.append(mean_over(error, wanted.belongs))
         return torch.stack(errors).mean()
+
+
+def mean_over(error: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean of `error` where `counted`, of the same shape, is True; 0 if it is nowhere."""
+    return (error * counted).sum() / counted.sum().clamp(min=1)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model.text_encoder import SPECIAL, WIDTH, Vocabulary
-from .geometry import Cells
+from .geometry import Cells, mean_over
 
 
 class PhraseProbe(nn.Module):
@@ -42,8 +42,7 @@ class PhraseProbe(nn.Module):
 
 def cross_entropy(logits: Tensor, said: Tensor, counted: Tensor) -> Tensor:
     """Return the mean error of logits [n, places, words] over the counted places [n, places]."""
-    error = F.binary_cross_entropy_with_logits(logits, said, reduction="none").mean(2)
-    return (error * counted).sum() / counted.sum().clamp(min=1)
+    return mean_over(F.binary_cross_entropy_with_logits(logits, said, reduction="none").mean(2), counted)
 
 
 def phrase_numbers(tokens: Tensor) -> Tensor:

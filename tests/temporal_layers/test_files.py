@@ -194,7 +194,7 @@ def test_a_save_cut_off_leaves_the_earlier_file(path, state_dict, info, monkeypa
     before = path.read_bytes()
 
     def cut_off(tensors, target, metadata):
-        """Write what a killed safetensors leaves: half of the file, and a file of its own beside it."""
+        """Write half of the file and a temporary file beside it, as safetensors leaves them when it is killed."""
         target.write_bytes(before[: len(before) // 2])
         target.with_name(".tmpAbCdEf").touch()
         raise KeyboardInterrupt
