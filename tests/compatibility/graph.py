@@ -29,7 +29,7 @@ def smoke_graph() -> dict:
     parts = {
         "noise": add("Noise", "RandomNoise", noise_seed=SEED),
         "guider": add("Guider", "EmuVideoGuider", model=model, **conds, **weights),
-        "sampler": add("DDIM", "EmuVideoDDIM", eta=0.0),
+        "sampler": add("DDIM", "EmuVideoDDIM", eta=sampler["eta"]),
         "sigmas": add("Steps", "EmuVideoTrailingSteps", model=model, steps=sampler["steps"]),
     }
     in_parts = add("In parts", "SamplerCustomAdvanced", **parts, latent_image=sampler["latent"])
