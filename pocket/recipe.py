@@ -174,6 +174,11 @@ MORE_CLIPS = (
 )
 """The last set is for balance: SCENES show "getting smaller" twice as often as "getting bigger", and shapes that should
 only move shrank by 4 %."""
+EVEN_CLIPS = (
+    ClipSet(seed=29, count=5_000, scenes=Scenes(pairs=0.1, dimming=0.1)),
+    ClipSet(seed=30, count=5_000, scenes=PAIRS),
+)
+"""New clips, in which all motions of one shape are as frequent."""
 FINE_CLIPS = (
     ClipSet(seed=15, count=900, scenes=SCENES, times=FINE, frames=len(FINE)),
     ClipSet(seed=16, count=500, scenes=showing(*CROSSING), times=FINE, frames=len(FINE)),
@@ -259,7 +264,7 @@ RECIPE = Recipe(
             ),
             phrase_weight=0.0,
         ),
-        "image": ImageStage(
+        "image_pairs": ImageStage(
             seed=8,
             settings=Settings(4_500, batch=33, rate=1.5e-3, optimiser="muon"),
             pictures=(
@@ -270,6 +275,18 @@ RECIPE = Recipe(
                 Pictures(DIMMED, 5 / 33, has_captions=False),
             ),
             start="image_pretraining",
+        ),
+        "image": ImageStage(
+            seed=21,
+            settings=Settings(3_000, batch=33, rate=1e-3, optimiser="muon"),
+            pictures=(
+                Pictures(STILLS, 9 / 33),
+                Pictures(STARTS, 9 / 33),
+                Pictures(TURNED, 3 / 33, has_captions=False),
+                Pictures(STARTS_OF_PAIRS, 10 / 33),
+                Pictures(DIMMED, 2 / 33, has_captions=False),
+            ),
+            start="image_pairs",
         ),
         "video_pretraining": LayersStage(
             seed=3,
@@ -290,16 +307,24 @@ RECIPE = Recipe(
             clips=MORE_CLIPS,
             stage=replace(VIDEO, steps=3_000, learning_rate=7e-4),
             start="video_equal_weights",
+            image="image_pairs",
         ),
-        "video": LayersStage(
+        "video_pairs": LayersStage(
             seed=28,
             clips=(*MORE_CLIPS, CLIPS_OF_PAIRS, CLIPS_OF_PAIRS),
             stage=replace(VIDEO, steps=2_000, learning_rate=6e-4),
             start="video_more_scenes",
+            image="image_pairs",
+        ),
+        "video": LayersStage(
+            seed=31,
+            clips=(*MORE_CLIPS[1:], *EVEN_CLIPS),
+            stage=replace(VIDEO, steps=4_500, learning_rate=6e-4),
+            start="video_pairs",
         ),
         "decoder": DecoderStage(
             seed=7,
-            settings=Settings(2_400, batch=16, rate=1e-3, optimiser="muon", ema=0.995),
+            settings=Settings(4_000, batch=16, rate=1e-3, optimiser="muon", ema=0.995),
             clips=ClipSet(seed=27, count=800, scenes=replace(SCENES, dimming=0.4)),
             layers="video",
             most_noise=600,
@@ -312,11 +337,18 @@ RECIPE = Recipe(
             start="video_equal_weights",
             image="image_pretraining",
         ),
-        "interpolation": LayersStage(
+        "interpolation_pairs": LayersStage(
             seed=10,
             clips=FINE_CLIPS,
             stage=replace(INTERPOLATION, steps=1_200, learning_rate=6e-4),
             start="interpolation_pretraining",
+            image="image_pairs",
+        ),
+        "interpolation": LayersStage(
+            seed=32,
+            clips=FINE_CLIPS,
+            stage=replace(INTERPOLATION, steps=1_500, learning_rate=6e-4),
+            start="interpolation_pairs",
         ),
         "super_resolution_pretraining": LayersStage(
             seed=6,
@@ -325,11 +357,18 @@ RECIPE = Recipe(
             start="video_equal_weights",
             image="image_pretraining",
         ),
-        "super_resolution": LayersStage(
+        "super_resolution_pairs": LayersStage(
             seed=20,
             clips=LARGE_CLIPS,
             stage=replace(SUPER_RESOLUTION, steps=400, learning_rate=5e-4),
             start="super_resolution_pretraining",
+            image="image_pairs",
+        ),
+        "super_resolution": LayersStage(
+            seed=33,
+            clips=LARGE_CLIPS,
+            stage=replace(SUPER_RESOLUTION, steps=500, learning_rate=5e-4),
+            start="super_resolution_pairs",
         ),
     },
 )

@@ -26,6 +26,9 @@ from .layers import video_model
 from .run import Run, save_tensors
 
 CELL = 8  # pixels of a latent
+SHAPES_IN_VIEW, ANYWHERE = 0.25, 1.0
+"""Largest distance between the middles of a crop and of a shape. Half of the crops are anywhere, many of them at the
+sides and in the corners of the frame, where no shape hides blotches."""
 AT_ONCE = 16  # clips sampled together, with the same noise level
 
 
@@ -43,10 +46,11 @@ def make(run: Run, name: str, **options) -> None:
         count = len(positions)
         index = torch.randint(0, len(scenes), (count,), generator=generator).tolist()
         frames = torch.randint(0, stage.clips.frames, (count,), generator=generator).tolist()
-        shifts = (torch.rand(count, 2, generator=generator) * 0.5 - 0.25).tolist()
+        reach = torch.tensor([[SHAPES_IN_VIEW, ANYWHERE][i % 2] for i in range(count)])
+        shifts = ((2 * torch.rand(count, 2, generator=generator) - 1) * reach[:, None]).tolist()
         given, wanted, weight = [], [], []
-        for number, (i, frame, shift) in enumerate(zip(index, frames, shifts, strict=True)):
-            rows, columns = window(scenes[i], number, frame, shift, stage.crop, grid=CELL)
+        for i, frame, shift in zip(index, frames, shifts, strict=True):
+            rows, columns = window(scenes[i], i, frame, shift, stage.crop, grid=CELL)
             given.append(latents[i, frame, :, cells(rows), cells(columns)])
             wanted.append(pictures[i, frame, :, rows, columns])
             weight.append(covered[i, frame, rows, columns])
@@ -76,7 +80,7 @@ def cells(pixels: slice) -> slice:
 def sampled_clips(run: Run, name: str) -> Tensor:
     """Return the latents of the stage's clips after noise and denoising, [n, T, C, h, w] float16, made once for a run.
 
-    All steps of one clip start from the same noise level; every fourth batch has none.
+    All steps of one clip start from the same noise level; every other batch has none.
     """
     path = run.folder / f"{run.name(name)}_clips.safetensors"
     if not path.exists():
@@ -89,7 +93,7 @@ def sampled_clips(run: Run, name: str) -> Tensor:
         for number, start in enumerate(range(0, len(exact), AT_ONCE)):
             x0 = exact[start : start + AT_ONCE].float()
             captions = [scene.caption for scene in scenes[start : start + AT_ONCE]]
-            if number % 4:
+            if number % 2:
                 x0 = denoised(model, x0, captions, stage, schedule, generator=step_generator(stage.seed, number))
             made.append(x0.half())
             print(f"clips for the decoder: {start + len(x0)} of {len(exact)}", flush=True)
