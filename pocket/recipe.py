@@ -178,7 +178,7 @@ EVEN_CLIPS = (
     ClipSet(seed=29, count=5_000, scenes=Scenes(pairs=0.1, dimming=0.1)),
     ClipSet(seed=30, count=5_000, scenes=PAIRS),
 )
-"""New clips, in which all motions of one shape are as frequent."""
+"""New clips: mostly one shape, with all motions equally often, and pairs."""
 FINE_CLIPS = (
     ClipSet(seed=15, count=900, scenes=SCENES, times=FINE, frames=len(FINE)),
     ClipSet(seed=16, count=500, scenes=showing(*CROSSING), times=FINE, frames=len(FINE)),
