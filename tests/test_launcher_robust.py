@@ -144,7 +144,8 @@ time.sleep(600)
 """
 
 LAUNCH = """
-import subprocess, sys
+import signal, subprocess, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
 process = subprocess.Popen([sys.executable, "-I", sys.argv[1], sys.executable, "-c", sys.argv[2]],
                            stdin=subprocess.PIPE, start_new_session=True)
 process.wait()
