@@ -232,7 +232,7 @@ def test_the_recipe_is_complete():
             assert all(c.frames == made.stage.frames for c in made.clips)
             assert made.start == "fresh" or isinstance(RECIPE.stages[made.start], LayersStage)
             assert isinstance(RECIPE.stages[made.image], ImageStage)
-            assert made.image == "image" or name not in EXPORTED
+            assert (made.image == "image") == (name in EXPORTED)
             sets = made.clips
         elif isinstance(made, TextStage | ImageStage):
             assert sum(p.share for p in made.pictures) == pytest.approx(1)
