@@ -3,15 +3,18 @@
     PYTHONPATH=<ComfyUI> python -m emu_video.benchmarks.training_step --sizes 128 256
 
 Weights are random. A step is forward, backward and AdamW of one clip, with the MODEL that the trainer uses, and with
-diffusers' UNetMotionModel on the same shapes; both freeze the image model. Each row runs in a process of its own. On a
-CPU the time is its CPU time and the memory that of the whole process; on a GPU, wall time and allocated memory.
+diffusers' UNetMotionModel on the same shapes; both freeze the image model. On a CPU each row is one step in a process
+of its own, with its CPU time and the memory of the whole process. On a GPU it is the median of five steps after two
+others, in wall time, and the allocated memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -24,6 +27,8 @@ from torch import Tensor, nn
 from ..training.log import memory
 
 TOKENS = 77
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+WARM_UP, STEPS = 2, 5
 HEADER = """\
 | network | pixels | precision | checkpointing | seconds | clips a second | peak, GiB |
 |---|---|---|---|---|---|---|"""
@@ -42,15 +47,16 @@ def ours(base: str, dtype: torch.dtype, checkpointing: bool) -> tuple[nn.Module,
     from ..host.trainable_model import TrainableModel
     from .memory_estimate import UNETS, motion_modules
 
+    comfy.cli_args.args.cpu = not torch.cuda.is_available()  # memory_estimate is for the CPU alone
     kind, config, _ = UNETS[base]
     settings = kind(config | {"dtype": dtype})
     settings.set_inference_dtype(dtype, None)
-    model = settings.get_model({}, device=torch.device("cpu"))
+    device = torch.device(DEVICE)
+    model = settings.get_model({}, device=device)
     fill(model.diffusion_model)
-    layers = motion_modules(model.diffusion_model)
+    layers = motion_modules(model.diffusion_model).to(device)
     fill(layers)
-    cpu = torch.device("cpu")
-    patcher = comfy.model_patcher.ModelPatcher(model, cpu, cpu)
+    patcher = comfy.model_patcher.ModelPatcher(model, device, torch.device("cpu"))
     network = TrainableModel(patcher, layers, dtype=dtype, checkpointing=checkpointing, compiled=False)
     text = {"cross_attn": torch.randn(TOKENS, config["context_dim"])}
     if "adm_in_channels" in config:
@@ -68,7 +74,7 @@ def diffusers(base: str, dtype: torch.dtype, checkpointing: bool) -> tuple[nn.Mo
     with torch.device("meta"):
         image = UNet2DConditionModel(cross_attention_dim=768)
         unet: Any = UNetMotionModel.from_unet2d(image, MotionAdapter(motion_max_seq_length=32))
-    unet.to_empty(device="cuda" if torch.cuda.is_available() else "cpu")
+    unet.to_empty(device=DEVICE)
     fill(unet)
     unet.freeze_unet2d_params()
     trained = nn.ModuleList(m for name, m in unet.named_modules() if name.split(".")[-1] == "motion_modules")
@@ -99,26 +105,25 @@ def fill(module: nn.Module) -> None:
 
 
 def measure(network: str, base: str, *, size: int, frames: int, dtype: torch.dtype, checkpointing: bool) -> dict:
-    """Return seconds and peak memory of one step; on a GPU of the second one, since the first compiles kernels."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    """Return seconds and peak memory of one step."""
     trained, run = NETWORKS[network](base, dtype, checkpointing)
     trained.requires_grad_(True).train()
     optimiser = torch.optim.AdamW(trained.parameters(), lr=1e-4)
-    latents = torch.randn(1, frames, 4, size // 8, size // 8, device=device)
-    taken = 0.0
-    for _ in range(2 if device == "cuda" else 1):
-        started = clock(device)
-        with torch.autocast(device, torch.bfloat16, enabled=dtype != torch.float32):
-            loss = (run(latents, torch.tensor([500], device=device)) - latents).square().mean()
+    latents = torch.randn(1, frames, 4, size // 8, size // 8, device=DEVICE)
+    taken = []
+    for _ in range(1 if DEVICE == "cpu" else WARM_UP + STEPS):
+        started = clock()
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=dtype != torch.float32):
+            loss = (run(latents, torch.tensor([500], device=DEVICE)) - latents).square().mean()
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
-        taken = clock(device) - started
-    return {"seconds": taken, "memory": memory()}
+        taken.append(clock() - started)
+    return {"seconds": statistics.median(taken[-STEPS:]), "memory": memory()}
 
 
-def clock(device: str) -> float:
-    if device == "cpu":
+def clock() -> float:
+    if DEVICE == "cpu":
         return time.process_time()
     torch.cuda.synchronize()
     return time.perf_counter()
@@ -142,13 +147,31 @@ def main() -> None:
         given.sizes, given.precisions, (False, True), given.networks
     ):
         case = {"network": network, "base": given.base, "size": size, "frames": given.frames, "dtype": precision}
-        command = [sys.executable, "-m", __spec__.name, "--case", json.dumps(case | {"checkpointing": checkpointing})]
-        done = subprocess.run(command, capture_output=True, text=True)
-        row = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
-        result = f"{row['seconds']:.1f} | {1 / row['seconds']:.3f} | {row['memory']:.1f}" if row else "failed | |"
+        row = (in_a_process if DEVICE == "cpu" else on_the_gpu)(case | {"checkpointing": checkpointing})
+        result = f"{row['seconds']:.3f} | {1 / row['seconds']:.3f} | {row['memory']:.1f}" if row else "failed | |"
         print(f"| {network} | {size} | {precision} | {'yes' if checkpointing else 'no'} | {result} |", flush=True)
-        if not row:
-            print(done.stderr[-2000:], file=sys.stderr)
+
+
+def in_a_process(case: dict[str, Any]) -> dict | None:
+    done = subprocess.run(
+        [sys.executable, "-m", __spec__.name, "--case", json.dumps(case)], capture_output=True, text=True
+    )
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    print(done.stderr[-2000:], file=sys.stderr)
+    return None
+
+
+def on_the_gpu(case: dict[str, Any]) -> dict | None:
+    """Return the figures of a case in this process, after everything of the case before it was freed."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    try:
+        return measure(**case | {"dtype": getattr(torch, case["dtype"])})
+    except (torch.OutOfMemoryError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return None
 
 
 if __name__ == "__main__":
