@@ -24,7 +24,7 @@ def check(task: Task, numbers: Sequence[int]) -> dict[str, Figure]:
     for place, number in enumerate(numbers):
         clip, t = task.clips[number], int(LEVELS[place % len(LEVELS)] * len(task.objective.schedule))
         for which, each in enumerate((clip, shuffled(clip, number))):
-            _, loss, _ = task.predict([task.draw(each, mixed_seed(number, 1), t)], [clip.conditioning()])
+            loss, _ = task.predict([task.draw(each, mixed_seed(number, 1), t)], [clip.conditioning()])
             sums[which] += loss.item()
     count = len(numbers)
     return {

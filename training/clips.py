@@ -285,9 +285,10 @@ class Batches:
 
     def __getitem__(self, step: int) -> list[int]:
         epoch, position = divmod(step, self.steps)
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._plan(epoch))
-        return self._epoch[1][position]
+        planned = self._epoch  # another thread may replace it
+        if planned[0] != epoch:
+            planned = self._epoch = (epoch, self._plan(epoch))
+        return planned[1][position]
 
     def _plan(self, epoch: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, -1))

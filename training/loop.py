@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .checkpoint import check_same_run, load_checkpoint, remove_unfinished, save_checkpoint
 from .distributed import ALONE, Processes, like, whole
@@ -96,8 +97,8 @@ class Average:
 
     def update(self, parameters: Mapping[str, Tensor], step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in parameters.items():
-            self.values[name].lerp_(parameter.detach(), 1 - decay)
+        present = [parameters[name].detach() for name in self.values]
+        get_ema_multi_avg_fn(decay)(list(self.values.values()), present, None)
 
 
 class Trainee(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 SMALLEST = 32  # rows and columns of a matrix; AdamW updates smaller ones, and vectors
 MOMENTUM = 0.95
@@ -25,17 +26,17 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure=None):
         for group in self.param_groups:
-            same: dict[torch.Size, list[Tensor]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None and is_matrix(parameter):
-                    same.setdefault(parameter.flatten(1).shape, []).append(parameter)
-            for shape, parameters in same.items():
-                updates = orthogonal(torch.stack([self._momentum(each).flatten(1) for each in parameters]))
-                size = group["lr"] * 0.2 * max(shape) ** 0.5
-                for parameter, update in zip(parameters, updates, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(size * update.reshape(parameter.shape))
-                    parameter.grad = None  # AdamW leaves it out
+            parameters = [p for p in group["params"] if p.grad is not None and is_matrix(p)]
+            if not parameters:
+                continue
+            updates = orthogonal_each(
+                [self._momentum(parameter).flatten(1) for parameter in parameters], padded=parameters[0].is_cuda
+            )
+            for parameter, update in zip(parameters, updates, strict=True):
+                size = group["lr"] * 0.2 * max(update.shape) ** 0.5
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.sub_(update.reshape(parameter.shape), alpha=size)
+                parameter.grad = None  # AdamW leaves it out
         return super().step(closure)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
@@ -51,6 +52,25 @@ class Muon(torch.optim.AdamW):
 def is_matrix(parameter: Tensor) -> bool:
     """Return whether Muon updates a parameter."""
     return parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= SMALLEST
+
+
+def orthogonal_each(matrices: list[Tensor], padded: bool = False) -> list[Tensor]:
+    """Return `orthogonal` of matrices of several sizes.
+
+    Those of one size are computed together. padded: also those that share only the shorter side, with zeros at the end
+    of the other one, which do not change the rest. That is faster where operations cost more than their arithmetic.
+    """
+    together: dict[tuple[int, int], list[int]] = {}
+    for number, matrix in enumerate(matrices):
+        short, long = sorted(matrix.shape)
+        together.setdefault((short, 0 if padded else long), []).append(number)
+    results = dict[int, Tensor]()
+    for numbers in together.values():
+        tall = [matrices[i] if matrices[i].shape[0] >= matrices[i].shape[1] else matrices[i].mT for i in numbers]
+        for i, result in zip(numbers, orthogonal(pad_sequence(tall, batch_first=True)), strict=True):
+            rows, columns = matrices[i].shape
+            results[i] = result[:rows] if rows >= columns else result[:columns].mT
+    return [results[i] for i in range(len(matrices))]
 
 
 def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:

@@ -6,7 +6,7 @@ for any number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import torch
@@ -38,8 +38,9 @@ def sample_timesteps(
     count: int, steps: int, generator: torch.Generator, bias: float = 0.45, last: float = 0.05
 ) -> Tensor:
     """Return timesteps [count] in 0..steps-1, drawn as steps * u^bias; a share of `last` is exactly the last one."""
-    t = (steps * torch.rand(count, generator=generator) ** bias).long().clamp(max=steps - 1)
-    is_last = torch.rand(count, generator=generator) < last
+    device = generator.device
+    t = (steps * torch.rand(count, generator=generator, device=device) ** bias).long().clamp(max=steps - 1)
+    is_last = torch.rand(count, generator=generator, device=device) < last
     return torch.where(is_last, steps - 1, t)
 
 
@@ -64,7 +65,7 @@ def v_error(
     known-frame latents and mask, appended to the channels. The noise is independent for every frame (Emu Video,
     section 3.2). Returns the error [n, c, h, w], the prediction and the noisy input x_t.
     """
-    noise = torch.randn(x0.shape, generator=generator)
+    noise = torch.randn(x0.shape, generator=generator, device=x0.device)
     noisy = add_noise(x0, noise, t, schedule)
     inputs = noisy if known is None else torch.cat([noisy, known], 1)
     prediction = denoiser(inputs, t).float()
@@ -76,12 +77,13 @@ class Sample:
     """Network input and target of one clip of a batch.
 
     x0, noisy, target: [T, C, h, w]; conditioning: [T, C + 1, h, w] or None; weight: [T, h, w] or None.
+    Of a whole batch, see `stacked`, all have one more dimension, and t is [n].
     """
 
     x0: Tensor
     noisy: Tensor
     target: Tensor
-    t: int
+    t: int | Tensor
     conditioning: Tensor | None
     weight: Tensor | None
     has_text: bool
@@ -89,6 +91,25 @@ class Sample:
     def to(self, device: torch.device) -> Sample:
         tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
         return replace(self, **{name: value.to(device) for name, value in tensors.items()})  # pyright: ignore
+
+
+def stacked(samples: Sequence[Sample]) -> Sample:
+    """Return a batch as one sample. Its text counts as present; a clip without weights has weight 1."""
+
+    def stack(name: str) -> Tensor | None:
+        values = [value for sample in samples if (value := getattr(sample, name)) is not None]
+        return torch.stack(values) if values else None
+
+    weights = None
+    if any(sample.weight is not None for sample in samples):
+        weights = torch.stack([s.x0.new_ones(s.x0[:, 0].shape) if s.weight is None else s.weight for s in samples])
+    return Sample(
+        *(torch.stack([getattr(sample, name) for sample in samples]) for name in ("x0", "noisy", "target")),
+        t=torch.tensor([sample.t for sample in samples]),
+        conditioning=stack("conditioning"),
+        weight=weights,
+        has_text=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -138,14 +159,14 @@ class Objective:
         return replace(sample, target=output, x0=x0_from_v(sample.noisy, output, sample.t, self.schedule))
 
     def error(self, prediction: Tensor, sample: Sample) -> Tensor:
-        """Return the squared error of one clip, mean over channels and weighted: [T, h, w]."""
-        error = (prediction - sample.target).square().mean(1)
+        """Return the squared error, mean over channels and weighted: [T, h, w], or [n, T, h, w] of a batch."""
+        error = (prediction - sample.target).square().mean(-3)
         return error if sample.weight is None else error * sample.weight
 
     def drift(self, prediction: Tensor, sample: Sample) -> Tensor:
-        """Return the squared error of one clip's x0, averaged over patches first: a scalar."""
+        """Return the squared error of x0, averaged over patches first: a scalar."""
         x0 = x0_from_v(sample.noisy, prediction, sample.t, self.schedule)
-        return F.avg_pool2d(x0 - sample.x0, min(PATCH, *x0.shape[2:])).square().mean()
+        return F.avg_pool2d((x0 - sample.x0).flatten(0, -4), min(PATCH, *x0.shape[-2:])).square().mean()
 
     def band(self, t: int) -> str:
         """Return the name of the noise band of a timestep, for the log."""

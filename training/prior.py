@@ -77,7 +77,7 @@ class Teacher:
         """Return the samples with the teacher's output as target."""
         self._exchange()
         try:
-            samples, outputs = self.task.outputs(samples, texts)
+            outputs = self.task.outputs(samples, texts)[1].cpu()
         finally:
             self._exchange()
             torch.clear_autocast_cache()  # of half-precision copies of the teacher's weights

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .clips import Clip, Clips, Conds
-from .objective import Objective, Sample
+from .objective import Objective, Sample, stacked
 from .timestep_weights import TimestepWeights
 
 Network = Callable[[Tensor, Tensor, "Tensor | None", "list[Conds]"], Tensor]
@@ -38,23 +38,19 @@ class Task:
         """Draw the sample of a clip from `seed`, see `Objective.draw`."""
         return self.objective.draw(clip, torch.Generator().manual_seed(seed), conditioned=self.conditioned, t=t)
 
-    def predict(self, samples: list[Sample], texts: list[Conds]) -> tuple[list[Sample], Tensor, list[Tensor]]:
-        """Run the network on some clips. Returns samples on the device, the loss, and errors [T, h, w]."""
-        samples, outputs = self.outputs(samples, texts)
-        errors = [self.objective.error(out, sample) for out, sample in zip(outputs, samples, strict=True)]
-        losses = torch.stack([error.mean() for error in errors])
+    def predict(self, samples: list[Sample], texts: list[Conds]) -> tuple[Tensor, Tensor]:
+        """Run the network on some clips. Returns the loss, and errors [n, T, h, w]."""
+        batch, outputs = self.outputs(samples, texts)
+        errors = self.objective.error(outputs, batch)
+        losses = errors.mean((1, 2, 3))
         if self.weights:
-            losses = self.weights(losses, torch.tensor([sample.t for sample in samples], device=self.device))
+            losses = self.weights(losses, torch.as_tensor(batch.t))
         loss = losses.mean()
         if self.objective.drift_weight:
-            drifts = [self.objective.drift(out, sample) for out, sample in zip(outputs, samples, strict=True)]
-            loss = loss + self.objective.drift_weight * torch.stack(drifts).mean()
-        return samples, loss, errors
+            loss = loss + self.objective.drift_weight * self.objective.drift(outputs, batch)
+        return loss, errors
 
-    def outputs(self, samples: list[Sample], texts: list[Conds]) -> tuple[list[Sample], Tensor]:
-        """Run the network on some clips. Returns samples on the device, and outputs [n, T, C, h, w]."""
-        samples = [sample.to(self.device) for sample in samples]
-        noisy = torch.stack([sample.noisy for sample in samples])
-        t = torch.tensor([sample.t for sample in samples], device=self.device)
-        given = [sample.conditioning for sample in samples if sample.conditioning is not None]
-        return samples, self.network(noisy, t, torch.stack(given) if given else None, texts)
+    def outputs(self, samples: list[Sample], texts: list[Conds]) -> tuple[Sample, Tensor]:
+        """Run the network on some clips. Returns the batch on the device, and outputs [n, T, C, h, w]."""
+        batch = stacked(samples).to(self.device)
+        return batch, self.network(batch.noisy, torch.as_tensor(batch.t), batch.conditioning, texts)

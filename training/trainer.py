@@ -15,9 +15,10 @@ from ..diffusion.schedule import Schedule
 from ..temporal_layers.files import save_layers
 from ..temporal_layers.info import LayersInfo
 from ..temporal_layers.layers import TemporalLayers
+from .ahead import Ahead
 from .checkpoint import disk_full_named, written_whole
 from .checks import check
-from .clips import Batches, Clips, hold_out, mixed_seed
+from .clips import Batches, Clips, Conds, hold_out, mixed_seed
 from .distributed import ALONE, Processes
 from .log import Figure, curves, save_picture
 from .loop import NotFinite, Progress, Result, States, train
@@ -103,18 +104,25 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
             "and replace the file: move it elsewhere, or choose another run folder."
         )
 
-    def loss(step: int, positions: range) -> tuple[Tensor, Mapping[str, Figure]]:
+    def draw(step: int, positions: range) -> tuple[list[Sample], list[Conds], list[int]]:
         drawn, texts, prior = [], [], []
         for place, position in enumerate(positions):
             clip = clips[batches[step][position]]
             drawn.append(task.draw(clip, mixed_seed(run.seed, step, position)))
             texts.append(clip.conditioning(None if drawn[-1].has_text else clips.null))
             prior += [place] * clip.is_prior
+        return drawn, texts, prior
+
+    ahead = Ahead(draw)
+    inputs = draw if task.device.type == "cpu" else ahead
+
+    def loss(step: int, positions: range) -> tuple[Tensor, Mapping[str, Figure]]:
+        drawn, texts, prior = inputs(step, positions)
         if teacher and prior:
             taught = teacher.taught([drawn[place] for place in prior], [texts[place] for place in prior])
             for place, sample in zip(prior, taught, strict=True):
                 drawn[place] = sample
-        drawn, value, errors = weighted.predict(drawn, texts)
+        value, errors = weighted.predict(drawn, texts)
         figures = _figures(task.objective, drawn, errors)
         if (step + 1) % stage.check_every == 0 and positions == first and (processes.is_first or stage.shard):
             with torch.no_grad():
@@ -177,6 +185,8 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
         positions = error.positions or range(stage.batch)
         captions = "; ".join(f'"{clips.caption(batches[error.step][p])}"' for p in positions)
         raise ValueError(f"{error} Its clips: {captions}. {_advice(path, stage)}") from None
+    finally:
+        ahead.close()
 
 
 def _advice(path: Path, stage: Stage) -> str:
@@ -196,9 +206,9 @@ def _device(layers: TemporalLayers) -> torch.device:
     return next(layers.parameters()).device
 
 
-def _figures(objective: Objective, samples: list[Sample], errors: list[Tensor]) -> dict[str, Figure]:
+def _figures(objective: Objective, samples: list[Sample], errors: Tensor) -> dict[str, Figure]:
     """Return the loss by noise band, and of the given frames."""
-    means = torch.stack([error.detach().mean((1, 2)) for error in errors]).cpu()
+    means = errors.detach().mean((2, 3)).cpu()
     figures: dict[str, tuple[float, float]] = {}
 
     def add(name: str, values: Tensor) -> None:
@@ -206,9 +216,9 @@ def _figures(objective: Objective, samples: list[Sample], errors: list[Tensor]) 
         figures[name] = (total + values.sum().item(), count + values.numel())
 
     for sample, mean in zip(samples, means, strict=True):
-        add(objective.band(sample.t), mean.mean())
+        add(objective.band(int(sample.t)), mean.mean())
         if sample.conditioning is not None:
-            given = sample.conditioning[:, -1].flatten(1).amax(1).cpu() > 0
+            given = sample.conditioning[:, -1].flatten(1).amax(1) > 0
             add("loss_given", mean[given])
     return {name: figure for name, figure in figures.items() if figure[1]}
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from emu_video.training.loop import Settings, train
-from emu_video.training.muon import SMALLEST, Muon, orthogonal
+from emu_video.training.muon import SMALLEST, Muon, orthogonal, orthogonal_each
 from torch import nn
 
 OPTIONS = {"lr": 0.02, "betas": (0.9, 0.99), "weight_decay": 0.1}
@@ -27,6 +27,16 @@ def test_singular_values_become_equal(shape):
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     assert (torch.cosine_similarity((u @ v).flatten(1), made.flatten(1)) > 0.97).all()
     assert not orthogonal(torch.zeros(1, *shape)).any()
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_matrices_of_several_sizes_are_those_of_one(padded):
+    shapes = [(64, 128), (128, 64), (64, 300), (128, 128), (64, 128), (200, 128)]
+    matrices = [parameter.detach() for parameter in parameters(*shapes)]
+    made = orthogonal_each(matrices, padded=padded)
+    for matrix, each in zip(matrices, made, strict=True):
+        alone = orthogonal(matrix[None])[0]
+        assert each.shape == matrix.shape and (each - alone).abs().max() < 0.05 * alone.abs().max()
 
 
 def test_steps_are_those_of_torch():

@@ -5,7 +5,14 @@ import torch
 from emu_video.diffusion.schedule import Schedule
 from emu_video.training.clips import Clip
 from emu_video.training.known_frames import KnownFrames
-from emu_video.training.objective import Dropout, Objective, drop_conditioning, sample_timesteps, v_error
+from emu_video.training.objective import (
+    Dropout,
+    Objective,
+    drop_conditioning,
+    sample_timesteps,
+    stacked,
+    v_error,
+)
 
 SCHEDULE = Schedule.from_betas(zero_terminal_snr=True)
 
@@ -114,6 +121,24 @@ def test_weights_and_drift():
     assert abs(objective.drift(sample.target + 1, sample).item() - 1) < 1e-5
     wave = torch.tensor([1.0, -1.0]).repeat(2)  # a patch of it has no mean
     assert objective.drift(sample.target + wave, sample) < 1e-8
+
+
+def test_the_errors_of_a_batch_are_those_of_its_clips():
+    """A clip without weights counts with weight 1."""
+    objective = Objective(SCHEDULE, drift_weight=1.0)
+    weights = (torch.rand(6, 4, 4), None, torch.rand(6, 4, 4))
+    samples = [
+        objective.draw(clip(weight=weight), torch.Generator().manual_seed(seed)) for seed, weight in enumerate(weights)
+    ]
+    outputs = torch.randn(3, 6, 4, 4, 4)
+    batch = stacked(samples)
+    assert torch.equal(batch.t, torch.tensor([sample.t for sample in samples]))
+    singles = [objective.error(output, sample) for output, sample in zip(outputs, samples, strict=True)]
+    assert torch.allclose(objective.error(outputs, batch), torch.stack(singles))
+    drifts = [objective.drift(output, sample) for output, sample in zip(outputs, samples, strict=True)]
+    assert torch.allclose(objective.drift(outputs, batch), torch.stack(drifts).mean())
+    plain = [objective.draw(clip(), torch.Generator(), conditioned=False)]
+    assert stacked(plain).weight is None and stacked(plain).conditioning is None
 
 
 def test_bands_of_the_log():
