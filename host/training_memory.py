@@ -18,7 +18,9 @@ from .memory import GIB
 
 ACTIVATIONS = 0.61 * 2**20
 """Bytes that the backward pass keeps per latent pixel and frame, measured for SD1.5 with all layers in float32."""
-RECOMPUTE = 0.2  # share of it at the peak with gradient checkpointing
+KEPT = {("float32", False): 1.0, ("float32", True): 0.2, ("bfloat16", False): 0.72, ("bfloat16", True): 0.1}
+"""Share of it by precision and gradient checkpointing, for bfloat16 measured on a GPU."""
+KEPT_BY_SDXL = 1.4  # times that, without gradient checkpointing: up to ten blocks in one transformer
 MOMENTS = {"adamw": 8, "adamw8bit": 2, "muon": 4}  # bytes for each trained weight
 
 
@@ -56,12 +58,18 @@ def memory_estimate(
     frozen = 4 * sum(p.numel() for p in layers.parameters() if not p.requires_grad)
     frozen += 4 * trained * bool(recipe.prior_prompts)  # the layers before training
     each = 4 + 4 + 4 + MOMENTS[stage.optimiser]  # weights, gradients, average, moments
-    half = 0.5 if stage.precision == "bfloat16" else 1.0
-    base = sum(p.numel() for p in model.model.diffusion_model.parameters()) * 4 * half
+    base = sum(p.numel() for p in model.model.diffusion_model.parameters()) * (
+        2 if stage.precision == "bfloat16" else 4
+    )
     frames, _, height, width = max((clips.shape(i) for i in range(len(clips))), key=lambda s: s[2] * s[3])
     wide = next((a.channels for a in info.anchors), 320) / 320
-    activations = ACTIVATIONS * half * wide * frames * height * width * stage.clips_at_once
-    activations *= RECOMPUTE if stage.gradient_checkpointing else 1.0
+    activations = wide * stage.clips_at_once * activations_of(info.base, stage, frames * height * width)
     parts = {"temporal layers and optimiser": trained * each + frozen, "checkpoint": base, "activations": activations}
     text = ", ".join(f"{name} {value / GIB:.1f}" for name, value in parts.items())
     return int(sum(parts.values())), text
+
+
+def activations_of(base: str, stage: Stage, latents: int) -> float:
+    """Return the bytes that one clip of `latents` pixels and frames keeps for the backward pass."""
+    kept = ACTIVATIONS * KEPT[stage.precision, stage.gradient_checkpointing] * latents
+    return kept * KEPT_BY_SDXL if base == "sdxl" and not stage.gradient_checkpointing else kept

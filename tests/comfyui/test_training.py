@@ -9,9 +9,10 @@ import comfy.model_management
 import pytest
 import torch
 from emu_video.host.injection import check_layers, inject
+from emu_video.host.memory import GIB
 from emu_video.host.trainable_model import trainable
 from emu_video.host.training import train_recipe
-from emu_video.host.training_memory import memory_estimate
+from emu_video.host.training_memory import activations_of, memory_estimate
 from emu_video.temporal_layers.backbones import Anchor
 from emu_video.temporal_layers.files import load_layers
 from emu_video.temporal_layers.layers import TemporalLayers
@@ -228,6 +229,16 @@ def test_memory_estimate_falls_with_what_the_message_says(model):
         for c in ({}, {"gradient_checkpointing": True}, {"precision": "bfloat16"}, {"optimiser": "adamw8bit"})
     ]
     assert all(size < sizes[0] for size in sizes[1:])
+
+
+@pytest.mark.parametrize(
+    ("base", "checkpointing", "measured"),
+    [("sd15", False, 28.1), ("sd15", True, 3.6), ("sdxl", False, 38.8), ("sdxl", True, 3.6)],
+)
+def test_the_activations_are_those_of_a_gpu(base, checkpointing, measured):
+    """GiB on an H100: 16 frames of 512 pixels in bfloat16, the peak of docs/training.md without weights and moments."""
+    stage = recipe(precision="bfloat16", gradient_checkpointing=checkpointing).stages[0]
+    assert activations_of(base, stage, 16 * 64 * 64) / GIB == pytest.approx(measured, rel=0.1)
 
 
 def motion_modules(model):
