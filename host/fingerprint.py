@@ -49,7 +49,9 @@ def _add(state: Any, key: str, value: object) -> None:
         return
     state.update(f"{key}{tuple(value.shape)}".encode())
     if value.numel():
-        places = torch.linspace(0, value.numel() - 1, min(SAMPLES, value.numel())).round().long().to(value.device)
+        last = value.numel() - 1
+        places = torch.linspace(0, last, min(SAMPLES, value.numel())).round().long()
+        places = places.clamp(max=last).to(value.device)  # float32 rounds large numbers up
         state.update(value.detach().reshape(-1)[places].to("cpu", torch.float32).numpy().tobytes())
 
 
