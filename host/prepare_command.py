@@ -133,6 +133,8 @@ def _encoders(args: argparse.Namespace):
     from .clip_scores import aesthetic_score, clip_score
 
     vision = comfy.clip_vision.load(headless.find("clip_vision", args.clip_vision))
+    if vision is None:
+        raise ValueError(f"{args.clip_vision} is not an image encoder that ComfyUI knows: give a CLIP vision file.")
     if args.least_matching:
         half = clip
         if args.clip_text:

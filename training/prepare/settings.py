@@ -64,3 +64,12 @@ class Note:
     reason: str
     start: float | None = None  # seconds, if the note is about one clip
     left_out: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", printable(self.source))
+        object.__setattr__(self, "reason", printable(self.reason))
+
+
+def printable(text: str) -> str:
+    """Return the text with ? for what is not Unicode, such as half of an emoji or a file name in another encoding."""
+    return text.encode("utf-8", "replace").decode()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .settings import Note
+from .settings import Note, printable
 
 ANIMATIONS = {".gif", ".webp", ".apng"}
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp"}
@@ -56,16 +56,21 @@ def find(folder: Path, without: Path | None = None, names_as_captions: bool = Fa
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give a folder of videos.")
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _skipped(file, folder, without)]
-    found = sorted([*_videos(files, folder), *_numbered(files, folder)], key=lambda source: source.name)
-    if not found:
+    every = sorted([*_videos(files, folder), *_numbered(files, folder)], key=lambda source: source.name)
+    found = [source for source in every if printable(source.name) == source.name]
+    misnamed = [Note(source.name, "Its name is not UTF-8: rename it.") for source in every if source not in found]
+    if not every:
         kinds = ", ".join(sorted(kind[1:] for kind in VIDEOS | ANIMATIONS))
         raise ValueError(
             f"{folder} contains no video and no folder of numbered frames. Known endings of video files: {kinds}."
         )
+    if not found:
+        raise ValueError(f"The names of all videos in {folder} are not UTF-8: rename them.")
     captions, notes = _captions(files, folder, found)
+    notes = [*misnamed, *notes]
     captioned = []
     for source in found:
-        caption = captions.get(source.name, "").strip()
+        caption = printable(captions.get(source.name, "")).strip()
         if not caption:
             fallback = re.sub(r"[\s_\-.]+", " ", source.path.stem).strip() if names_as_captions else ""
             used = "its file name" if fallback else "the empty text"

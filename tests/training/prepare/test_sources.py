@@ -138,3 +138,20 @@ def test_stamp_changes_with_the_file(tmp_path):
     assert stamp == before.stamp()
     (tmp_path / "a.mp4").write_bytes(b"longer")
     assert before.stamp() != stamp
+
+
+def test_half_an_emoji_and_names_that_are_not_utf8_do_not_reach_the_dataset(tmp_path):
+    name = "caf\udce9.mp4"
+    try:
+        touch(tmp_path, "a.mp4", name)
+    except OSError:
+        pytest.skip("this file system refuses such names")
+    (tmp_path / "captions.jsonl").write_text('{"file_name": "a.mp4", "caption": "a cat \\ud83d"}\n', "utf-8")
+    found, notes = find(tmp_path)
+    assert captions(found) == {"a.mp4": "a cat ?"}
+    assert [(note.source, note.reason) for note in notes if note.left_out] == [
+        ("caf?.mp4", "Its name is not UTF-8: rename it.")
+    ]
+    (tmp_path / "a.mp4").unlink()
+    with pytest.raises(ValueError, match="names of all videos .* are not UTF-8"):
+        find(tmp_path)
