@@ -37,13 +37,21 @@ def main(given: list[str] | None = None) -> None:
     args = arguments(given)
     headless.start()
     from comfy.model_management import InterruptProcessingException
+    from torch import OutOfMemoryError
 
     from ..training.checkpoint import DiskFull
     from ..training.recipe import load_recipe
+    from .training_memory import advice
 
     try:
         recipe = load_recipe(args.recipe, args.set)
-        print(_train(args, recipe))
+        try:
+            print(_train(args, recipe))
+        except OutOfMemoryError:
+            sys.exit(
+                "\nThe GPU has no memory left; other programs may use some of it. The last checkpoint is kept. "
+                f"{advice(recipe.stages[0])}"
+            )
     except (ValueError, OSError, DiskFull) as error:
         sys.exit(f"\n{error}")
     except InterruptProcessingException:  # between the videos of prior_prompts

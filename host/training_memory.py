@@ -36,14 +36,19 @@ def check_memory(
     else:
         free = cast(int, comfy.model_management.get_total_memory(device))  # other models can be offloaded
     if needed > free:
-        advice = "smaller or shorter clips, clips_at_once 1"
-        advice += "" if stage.gradient_checkpointing else ", gradient_checkpointing true"
-        advice += "" if stage.precision == "bfloat16" else ", precision bfloat16"
-        advice += "" if stage.optimiser == "adamw8bit" else ", optimiser adamw8bit"
         raise ValueError(
             f"Training needs about {needed / GIB:.1f} GiB ({parts}), but {device} has {free / GIB:.1f} GiB. "
-            f"Use {advice}, or fewer layers (train attention, or low_rank)."
+            f"{advice(stage)}"
         )
+
+
+def advice(stage: Stage) -> str:
+    """Return what makes a stage need less memory."""
+    ways = "smaller or shorter clips, clips_at_once 1"
+    ways += "" if stage.gradient_checkpointing else ", gradient_checkpointing true"
+    ways += "" if stage.precision == "bfloat16" else ", precision bfloat16"
+    ways += "" if stage.optimiser == "adamw8bit" else ", optimiser adamw8bit"
+    return f"Use {ways}, or fewer layers (train attention, or low_rank)."
 
 
 def memory_estimate(

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..training.checkpoint import written_whole
-from ..training.clips import Clips, Conds, MemoryClips
+from ..training.clips import INDEX, Clips, Conds, MemoryClips
 from ..training.log import curves
 from ..training.loop import Progress
 from ..training.recipe import Recipe, Stage, load_recipe, names
@@ -185,8 +185,7 @@ def session_clips(
     if dataset.strip() and latents:
         raise ValueError("Both a dataset and latents are given: empty dataset, or disconnect latents.")
     if dataset.strip():
-        path = Path(dataset.strip().strip('"')).expanduser()
-        return path if path.is_absolute() else dataset_folder(dataset)
+        return _folder_of(dataset)
     if not latents or not conditioning:
         raise ValueError(
             "There are no clips: write the name of a dataset that Prepare Clips made, or connect latents and "
@@ -195,6 +194,25 @@ def session_clips(
     if clip is None:
         raise ValueError("Connected latents need a CLIP to encode the empty text for guidance: connect clip.")
     return listed_clips(model, latents, conditioning, encoded(clip, ""), fps)
+
+
+def dataset_stamp(dataset: str) -> tuple[int, int] | None:
+    """Return modification time and size of a dataset's index, which change when it is prepared again."""
+    if not dataset.strip():
+        return None
+    try:
+        index = _folder_of(dataset) / INDEX
+    except ValueError:  # the node itself says what is wrong
+        return None
+    if not index.is_file():
+        return None
+    return index.stat().st_mtime_ns, index.stat().st_size
+
+
+def _folder_of(dataset: str) -> Path:
+    """Return the folder of a dataset by name or path."""
+    path = Path(dataset.strip().strip('"')).expanduser()
+    return path if path.is_absolute() else dataset_folder(dataset)
 
 
 def listed_clips(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.training_session import recipe_names, session_clips, session_recipe, train_in_session
+from ..host.training_session import dataset_stamp, recipe_names, session_clips, session_recipe, train_in_session
 from .base import Node
 
 
@@ -81,6 +81,10 @@ class TrainTemporalLayers(Node):
                 io.Image.Output("samples", tooltip="The last sample videos, one per row."),
             ],
         )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, dataset: list[str | None] | None = None, **_: object) -> tuple[int, int] | None:
+        return dataset_stamp(dataset[0]) if dataset and dataset[0] is not None else None
 
     @classmethod
     def execute(cls, **inputs: list) -> io.NodeOutput:

@@ -26,6 +26,7 @@ else:
 
 TEXTS = ("prompts", "prior_prompts")
 SHIPPED = Path(__file__).parent / "recipes"
+ENDINGS = ("", "_raw", "_lora", "_image_model")  # of the files of a stage
 
 
 def _number(default: float, low: float, high: float = float("inf")) -> Any:
@@ -209,8 +210,12 @@ def parse(values: Mapping[str, Any]) -> Recipe:
             raise ValueError(
                 f"stage {number} ({stage.name}): {error}" if len(recipe.stages) > 1 else str(error)
             ) from None
-    if len({stage.name for stage in recipe.stages}) < len(recipe.stages):
-        raise ValueError("Two stages have the same name, so their files would have the same names: rename one stage.")
+    names = [stage.name.casefold() for stage in recipe.stages]
+    if len({name + suffix for name in names for suffix in ENDINGS}) < len(names) * len(ENDINGS):
+        raise ValueError(
+            "Two stages have the same name, or one of them the other's with _raw, _lora or _image_model, so their "
+            "files would have the same names: rename one stage."
+        )
     if recipe.low_rank and recipe.start == "fresh":
         raise ValueError("low_rank needs existing layers: set start to given, or low_rank to 0.")
     if recipe.low_rank and len(recipe.stages) > 1:

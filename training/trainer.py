@@ -143,15 +143,16 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
 
     def save(step: int, averaged: States, raw: States) -> None:
         done = replace(info, training={**info.training, "steps": step})
-        for file, weights in ((path, averaged["layers"]), (raw_path, raw["layers"])):
-            with disk_full_named(run.folder):
-                save_layers(file, saved(weights), done)
+        with disk_full_named(run.folder):
+            save_layers(raw_path, saved(raw["layers"]), done)
         if lora := motion_lora(averaged["layers"], info):
             with written_whole(path.with_name(f"{stage.name}_lora.safetensors")) as temporary:
                 save_file(lora, temporary)
         if image_model is not None:
             with written_whole(path.with_name(f"{stage.name}_image_model.safetensors")) as temporary:
                 save_file({key: weight.contiguous() for key, weight in averaged["image_model"].items()}, temporary)
+        with disk_full_named(run.folder):
+            save_layers(path, saved(averaged["layers"]), done)  # last: with it, all files of this step are there
         if sampling and on_samples and step % sampling.every == 0:
             own = {key: weight.clone() for key, weight in raw["layers"].items()}  # raw are views of the weights
             layers.load_state_dict(averaged["layers"])

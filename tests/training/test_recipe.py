@@ -64,6 +64,8 @@ def test_changes_on_the_command_line(tmp_path):
             "do not fit an interpolation",
         ),
         ('[[stage]]\nname = "a"\n[[stage]]\nname = "a"', "Two stages have the same name"),
+        ('[[stage]]\nname = "a"\n[[stage]]\nname = "A"', "Two stages have the same name"),
+        ('[[stage]]\nname = "a"\n[[stage]]\nname = "a_raw"', "Two stages have the same name"),
         ('[[stage]]\nname = "a"\n[[stage]]\nname = "b"\ndrift_weight = 2', r"stage 2 \(b\): drift_weight needs"),
         ("low_rank = 4", "set start to given"),
         (
