@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ...evaluation.intervals import FEW_PROMPTS
 from ...launcher.environment import LauncherError
+from ...training.checkpoint import DiskFull
 from .arms import Lab, train_arm
 from .colours import colour_table, kept_colours, plot
 from .data import judged_scenes, shows_unseen
@@ -105,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"About {sum(left.values()) / 3600:.1f} hours are left: {parts}.", flush=True)
         if not args.estimate:
             print(run(lab, comparisons, seeds).read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, OSError, DiskFull) as error:
         raise LauncherError(str(error)) from error
     except KeyboardInterrupt:
         print("\nStopped. The same command continues.")

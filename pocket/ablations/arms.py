@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...diffusion.schedule import Schedule, add_noise, v_target
+from ...evaluation.results import digest
 from ...temporal_layers.attach import attach
 from ...temporal_layers.files import load_layers, read_info
 from ...temporal_layers.info import LayersInfo
@@ -45,14 +46,18 @@ class Lab:
     """The folder of a run: encoded clips, trained weights and videos.
 
     Raises:
-        ValueError: the folder holds a run of another scale or of other recipes.
+        ValueError: the folder holds a run of another scale, of other recipes or of another pocket, or the scale is
+            empty.
     """
 
     def __init__(self, folder: Path, scale: Scale):
         self.folder, self.scale = folder, scale
+        if scale.steps < 1 or scale.prompts < 1:
+            raise ValueError("Ablations need at least one step and one prompt. Use more of both for a result.")
         folder.mkdir(parents=True, exist_ok=True)
         recipes = {"stage": asdict(STAGE), "arms": [asdict(arm) for arm in ARMS.values()]}
-        about = json.dumps({"scale": asdict(scale), "recipes": key_of(recipes)}, sort_keys=True)
+        identity = {"scale": asdict(scale), "recipes": key_of(recipes), "pocket": digest(CHECKPOINT)[:12]}
+        about = json.dumps(identity, sort_keys=True)
         path = folder / "run.json"
         before = path.read_text("utf-8") if path.exists() else about
         if before != about:
@@ -60,7 +65,8 @@ class Lab:
                 f"{folder} holds ablations with other settings ({before}), not {about}. Choose another --folder, or "
                 "the settings of before."
             )
-        path.write_text(about, "utf-8")
+        with written_whole(path) as temporary:
+            temporary.write_text(about, "utf-8")
 
     @cached_property
     def autoencoder(self):

@@ -9,22 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
+from ...evaluation import videos
 from ...evaluation.intervals import FEW_PROMPTS, bootstrap, share_over_prompts
 from ...evaluation.juice.questions import QUESTIONS
 from ...evaluation.juice.store import TIE, Answer
-from ...evaluation.results import Results
+from ...evaluation.results import Results, digest
 from ...evaluation.tables import markdown
 from ...evaluation.videos import read
-from ..evaluate import judge, reasons, watched
+from ..evaluate import caption, judge, reasons, watched
 from ..evaluate.caption import read_caption
 from ..evaluate.judge import Measured, measured, verdict
 from ..evaluate.reasons import MEASURES
+from ..world import reader, roundness
 from .arms import Lab
 from .data import judged_scenes
 from .recipes import COMPARISONS, Comparison, Side, sides
 from .videos import video_path
 
-SCORERS = tuple(Path(str(module.__file__)) for module in (judge, reasons, watched))
+SCORERS = tuple(Path(str(module.__file__)) for module in (judge, reasons, watched, caption, reader, roundness, videos))
 REPRODUCED, CONTRADICTED, NOT_RESOLVED = "reproduced", "contradicted", "not resolved"
 
 Found = Mapping[tuple[Side, int, int], Measured]
@@ -61,7 +63,7 @@ def measure_videos(lab: Lab, seeds: Sequence[int], comparisons: Sequence[Compari
         for seed in seeds:
             for prompt, scene in enumerate(scenes):
                 path = video_path(lab, side, prompt, seed)
-                key = path.relative_to(lab.folder).as_posix()
+                key = f"{path.relative_to(lab.folder).as_posix()} {digest(path)[:16]}"
                 if key not in results:
                     values = measured(read(path).frames, read_caption(scene.caption))
                     results.add(key, {each: None if math.isnan(v) else v for each, v in values.items()})

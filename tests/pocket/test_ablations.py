@@ -98,6 +98,21 @@ def test_another_scale_needs_another_folder(tmp_path):
         Lab(tmp_path, Scale(steps=3))
 
 
+def test_another_pocket_needs_another_folder(tmp_path, monkeypatch):
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"other weights")
+    Lab(tmp_path / "run", TINY)
+    monkeypatch.setattr("emu_video.pocket.ablations.arms.CHECKPOINT", other)
+    with pytest.raises(ValueError, match="other settings"):
+        Lab(tmp_path / "run", TINY)
+
+
+@pytest.mark.parametrize("empty", [{"steps": 0}, {"prompts": 0}])
+def test_nothing_to_train_or_judge_is_refused(tmp_path, empty):
+    with pytest.raises(ValueError, match="at least one step and one prompt"):
+        Lab(tmp_path, Scale(**empty))
+
+
 def test_equal_is_equal():
     scale = Scale(steps=1000)
 
