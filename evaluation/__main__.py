@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ..host.encoders import load_clip, load_image_encoder, load_video_encoder
 from ..launcher.environment import LauncherError
+from ..training.checkpoint import DiskFull
 from .command import evaluate, read_arm
 from .measure import add_server_option
 from .score import Encoders
@@ -68,7 +69,7 @@ def main() -> int:
             encoders=encoders,
             notes=notes,
         )
-    except (ValueError, OSError, LauncherError) as error:
+    except (ValueError, OSError, DiskFull, LauncherError) as error:
         print(f"\nrun.py evaluate: {error}", file=sys.stderr)
         return 1
     print(report)

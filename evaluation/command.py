@@ -77,7 +77,8 @@ def evaluate(
     names = [arm.name for arm in arms]
     if len(names) < 2:
         raise ValueError("A comparison needs at least two arms. Give --arm twice.")
-    if twice := [name for name in names if names.count(name) > 1]:
+    folded = [name.casefold() for name in names]  # some file systems ignore case
+    if twice := [name for name in names if folded.count(name.casefold()) > 1]:
         raise ValueError(f"Two arms are named {twice[0]!r}. Give each its own name.")
     texts = read_prompts(prompts) if prompts else []
     graphs = [arm for arm in arms if isinstance(arm, GraphArm)]

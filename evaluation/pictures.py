@@ -35,4 +35,4 @@ def write_sheet(path: Path, strips: Sequence[np.ndarray]) -> None:
     """Write strips, each [height, width, 3], below each other; narrower ones are padded with black."""
     width = max(strip.shape[1] for strip in strips)
     padded = [np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips]
-    cv2.imwrite(str(path), np.concatenate(padded)[:, :, ::-1])
+    path.write_bytes(encode(np.concatenate(padded)))

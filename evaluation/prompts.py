@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -46,9 +47,9 @@ def read_prompts(path: Path) -> list[Prompt]:
 def _rows(path: Path, text: str) -> list[dict]:
     try:
         if path.suffix.lower() == ".csv":
-            return list(csv.DictReader(text.splitlines()))
+            return list(csv.DictReader(io.StringIO(text, newline="")))
         if path.suffix.lower() == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
     except (csv.Error, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a list of prompts: {error}.") from error
     lines = [line.strip() for line in text.splitlines()]
@@ -60,4 +61,4 @@ def _prompt(path: Path, number: int, row: dict) -> Prompt:
         raise ValueError(f"{path}: entry {number} has no prompt. CSV needs a column named prompt, JSON lines that key.")
     given = row.get("id")
     key = f"{number:03d}" if given is None or given == "" else str(given)
-    return Prompt(key, row["prompt"].strip(), row.get("image_prompt") or None)
+    return Prompt(key, " ".join(row["prompt"].split()), row.get("image_prompt") or None)

@@ -28,7 +28,7 @@ def summarise(matched: Sequence[Sequence[Clip]], scores: Mapping[tuple[str, str]
     arms = [clip.arm for clip in matched[0]]
     summary: dict[str, Any] = {}
     for metric in METRICS:
-        grids = {arm: _grid([row[i] for row in matched], scores, metric) for i, arm in enumerate(arms)}
+        grids = {arm: _grid(matched, i, scores, metric) for i, arm in enumerate(arms)}
         if all(np.isnan(grid).all() for grid in grids.values()):
             continue
         summary[metric] = {}
@@ -61,14 +61,19 @@ def set_distances(matched: Sequence[Sequence[Clip]], scores: Mapping[tuple[str, 
     }
 
 
-def _grid(clips: Sequence[Clip], scores: Mapping[tuple[str, str], dict], metric: str) -> np.ndarray:
-    """Return values [prompts, seeds], NaN where there is none."""
-    groups = sorted({clip.group for clip in clips})
-    seeds = sorted({clip.seed for clip in clips})
+def _grid(
+    matched: Sequence[Sequence[Clip]], number: int, scores: Mapping[tuple[str, str], dict], metric: str
+) -> np.ndarray:
+    """Return values [prompts, seeds] of one arm, NaN where there is none.
+
+    Prompt and seed are those of the first arm, because folders with other files may group their names differently.
+    """
+    groups = sorted({row[0].group for row in matched})
+    seeds = sorted({row[0].seed for row in matched})
     grid = np.full((len(groups), len(seeds)), math.nan)
-    for clip in clips:
-        value = scores.get((clip.arm, clip.name), {}).get("metrics", {}).get(metric)
-        grid[groups.index(clip.group), seeds.index(clip.seed)] = math.nan if value is None else value
+    for row in matched:
+        value = scores.get((row[number].arm, row[number].name), {}).get("metrics", {}).get(metric)
+        grid[groups.index(row[0].group), seeds.index(row[0].seed)] = math.nan if value is None else value
     return grid
 
 

@@ -62,9 +62,7 @@ def read_lines(path: Path) -> list[dict]:
     """
     if not path.exists():
         return []
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        del lines[-1]
+    *lines, _ = path.read_text("utf-8").split("\n")  # the last line is empty, or was cut off
     try:
         return [json.loads(line) for line in lines]
     except ValueError as error:

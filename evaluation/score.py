@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from ..optical_flow import between, flow, warp
+from ..training.checkpoint import disk_full_named
 from . import pictures, videos
 from .metrics import embeddings, fidelity, motion, stability
 from .results import Results, digest
@@ -192,7 +194,9 @@ METRICS = {
     ),
 }
 
-SCORERS = tuple(Path(str(module.__file__)) for module in (embeddings, fidelity, motion, stability, videos))
+SCORERS = tuple(
+    Path(str(module.__file__)) for module in (embeddings, fidelity, motion, stability, videos, between, flow, warp)
+)
 
 
 NEEDS = {
@@ -250,6 +254,7 @@ def score_all(matched: Sequence[Sequence[Clip]], folder: Path, encoders: Encoder
         unreadable. file: path of the mp4 in `folder`. Its name has the key of the scores, because the common form of a
         video changes with the arms that it is compared with.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     results = Results(folder / "scores.jsonl", [*SCORERS, Path(__file__)], encoders=encoders.key)
     scores, unreadable = {}, {}
     for number, clips in enumerate(matched, 1):
@@ -257,7 +262,8 @@ def score_all(matched: Sequence[Sequence[Clip]], folder: Path, encoders: Encoder
             key = hashlib.sha256("".join(map(_stamp, clips)).encode()).hexdigest()[:16]
             shown = [folder / "report" / clip.arm / f"{clip.name}.{key}.mp4" for clip in clips]
             if key not in results or not all(path.exists() for path in shown):
-                results.add(key, _score_clips(clips, shown, encoders))
+                with disk_full_named(folder):
+                    results.add(key, _score_clips(clips, shown, encoders))
                 print(f"{number} of {len(matched)} scored", flush=True)
         except (ValueError, OSError) as error:
             unreadable[clips[0].name] = str(error)

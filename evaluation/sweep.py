@@ -198,11 +198,16 @@ def _sizes(stamp: list) -> list[int]:
 
 
 async def _offered(servers: Iterable[str]) -> dict[str, dict[str, list]]:
-    """Return host -> model files. A server that does not list them is left out, with a warning."""
+    """Return host -> model files. A server that does not list them is left out, with a warning.
+
+    Servers of one host that list other files, as through SSH tunnels, are told apart by their ports.
+    """
     found = {}
     for server in servers:
         try:
-            found[urlparse(server).hostname or server] = await model_files(server)
+            files, address = await model_files(server), urlparse(server)
+            host = address.hostname or server
+            found[host if found.get(host, files) == files else address.netloc] = files
         except ConnectionLost as error:
             print(f"Changes of its model files cannot be detected: {error}", flush=True)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 
 from ...launcher.environment import LauncherError
+from ...training.checkpoint import DiskFull
 from ..prompts import read_prompts
 from .server import make_app, rater_path, results_path
 from .session import Session
@@ -53,10 +55,10 @@ def main(argv: list[str]) -> int:
     try:
         listening = listen("0.0.0.0" if args.lan else "127.0.0.1", args.port)
         session = open_session(args)
-    except ValueError as error:
+    except (ValueError, DiskFull) as error:
         raise LauncherError(str(error)) from error
     app = make_app(session, on_lan=args.lan)
-    host = f"http://{socket.gethostname() if args.lan else '127.0.0.1'}:{args.port}"
+    host = f"http://{socket.gethostname() if args.lan else '127.0.0.1'}:{listening.getsockname()[1]}"
     print(f"{len(session.pairs)} pairs. Raters open {host}{rater_path(app)}")
     print(f"Results: {host}{results_path(app)}\nCtrl-C stops the server; no vote is lost.", flush=True)
     web.run_app(app, sock=listening, print=None)
@@ -67,9 +69,11 @@ def main(argv: list[str]) -> int:
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on `port`. Raises ValueError if the port is taken."""
     result = socket.socket()
-    result.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name != "nt":  # there it would share a port that is taken
+        result.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         result.bind((host, port))
+        result.listen()
     except (OSError, OverflowError) as error:
         result.close()
         reason = getattr(error, "strerror", None) or error

@@ -81,14 +81,16 @@ async def _guard(request: web.Request, handler: Any) -> web.StreamResponse:
     tokens = request.app[TOKENS]
     if not tokens:
         return await handler(request)
-    given = request.query.get("token") or request.cookies.get(COOKIE, "")
-    is_owner = secrets.compare_digest(given.encode(), tokens["owner"].encode())
+    cookie = f"{COOKIE}_{request.url.port}"  # cookies do not tell the ports of a host apart
+    kept = request.cookies.get(cookie, "")
+    given = request.query.get("token") or kept
+    is_owner = any(secrets.compare_digest(each.encode(), tokens["owner"].encode()) for each in (given, kept))
     is_rater = is_owner or secrets.compare_digest(given.encode(), tokens["rater"].encode())
     if not is_rater or (request.path in OWNER_PATHS and not is_owner):
         return web.Response(status=403, text="Open the address with the token that the command has printed.")
     response = await handler(request)
     if "token" in request.query:
-        response.set_cookie(COOKIE, given, httponly=True, samesite="Strict")
+        response.set_cookie(cookie, tokens["owner"] if is_owner else given, httponly=True, samesite="Strict")
     return response
 
 

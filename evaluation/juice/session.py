@@ -142,11 +142,14 @@ class Session:
 
     def _file(self, name: str, which: str) -> Path:
         """Return the path of a prepared video. A replaced file is prepared again."""
-        key = hashlib.sha256(repr((name, self.files[name])).encode()).hexdigest()[:16]
-        return self.folder / "videos" / f"{key}_{which}.mp4"
+        return self.folder / "videos" / f"{self._key(name)}_{which}.mp4"
+
+    def _key(self, name: str) -> str:
+        return hashlib.sha256(repr((name, self.files[name])).encode()).hexdigest()[:16]
 
     def _example(self, fault: str) -> Path:
-        return self.folder / "examples" / f"{fault}.mp4"
+        """Return the path of an example with this fault, made from the first pair."""
+        return self.folder / "examples" / f"{self._key(next(iter(self.pairs)))}_{fault}.mp4"
 
 
 def find_pairs(first: Path, second: Path, prompts: Mapping[str, str]) -> tuple[dict[str, Pair], list[str]]:

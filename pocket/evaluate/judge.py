@@ -20,6 +20,7 @@ from ...evaluation.juice.store import READER, TIE, Answer
 from ...evaluation.tables import markdown
 from ...evaluation.videos import read
 from ...launcher.environment import LauncherError
+from ...training.checkpoint import DiskFull
 from .caption import Wanted, read_caption
 from .reasons import MEASURES
 from .watched import Watched
@@ -110,7 +111,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         session = open_session(parser.parse_args(argv))
         judge(session)
-    except ValueError as error:
+    except (ValueError, DiskFull) as error:
         raise LauncherError(str(error)) from error
     people, own = people_and_reader(session.store.votes())
     print(outcome_table(outcomes(own, session.groups), session.arms))

@@ -78,3 +78,17 @@ def test_distances_are_to_the_first_arm():
     distances = set_distances(matched, scores)
     assert list(distances) == ["b"] and distances["b"]["frechet_distance"] > 5
     assert set_distances(*comparison(5, 1)) == {}
+
+
+def test_arms_whose_names_are_grouped_differently_are_still_paired():
+    """One folder has more files than the other, so their names are read as other prompts and seeds."""
+    names = ("cat_1", "cat_2")
+    of_a = {"cat_1": ("cat", 1), "cat_2": ("cat", 2)}
+    of_b = {"cat_1": ("cat_1", 0), "cat_2": ("cat_2", 0)}
+    matched, scores = [], {}
+    for name in names:
+        matched.append([Clip(arm, name, "", *of[name], Path(name), None) for arm, of in (("a", of_a), ("b", of_b))])
+        scores["a", name] = {"metrics": {"psnr": 10.0 * len(matched)}}
+        scores["b", name] = {"metrics": {"psnr": 10.0 * len(matched) + 1}}
+    difference = summarise(matched, scores)["psnr"]["b"]["difference"]
+    assert difference["mean"] == difference["low"] == difference["high"] == 1

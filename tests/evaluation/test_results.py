@@ -65,3 +65,9 @@ def test_digest_of_source_is_of_what_it_does(tmp_path):
     assert digest(file) == first
     file.write_text("def f(x):\n    return x + 2\n")
     assert digest(file) != first
+
+
+def test_unicode_line_separators_are_part_of_a_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    Results(path).add("a", {"prompt": "a cat\u2028runs\u0085"})
+    assert read_rows(path) == {"a": {"prompt": "a cat\u2028runs\u0085"}}

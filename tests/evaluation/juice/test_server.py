@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from emu_video.evaluation.juice.__main__ import listen
 from emu_video.evaluation.juice.questions import QUESTIONS
 from emu_video.evaluation.juice.server import make_app, rater_path, results_path
 from emu_video.evaluation.juice.session import Session, find_pairs
@@ -172,6 +173,22 @@ def test_on_a_lan_raters_need_a_token_and_results_another_one(session):
     assert outside == [403, 403, 403]
     assert rater == [200, 200, 403, 403]
     assert owner == [200, 200]
+
+
+def test_the_owner_may_vote_in_the_same_browser(session):
+    async def ask(client, app):
+        for path in (results_path(app), rater_path(app)):
+            assert (await client.get(path)).status == 200
+        return (await client.get("/api/votes.csv")).status
+
+    assert with_client(session, ask, on_lan=True) == 200
+
+
+def test_a_port_that_is_taken_is_said_at_once():
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ValueError, match=f"Port {port} cannot be used .*--port"):
+            listen("127.0.0.1", port)
 
 
 def test_spreadsheets_get_no_formulas(session):
