@@ -171,3 +171,14 @@ def test_shipped_recipes_are_choices(pack):
     inputs = {entry.id: entry for entry in pack["EmuVideoTrainTemporalLayers"].GET_SCHEMA().inputs}
     assert {"emu_video_paper", "motion_sd15_12gb", "motion_pocket"} <= set(inputs["recipe"].options)
     assert Path(VIDEO_LAYERS).is_file()
+
+
+def test_a_dataset_that_is_prepared_again_is_trained_on_again(pack, tmp_path):
+    node = pack["EmuVideoTrainTemporalLayers"]
+    assert node.fingerprint_inputs(dataset=[str(tmp_path)]) == node.fingerprint_inputs(dataset=[None]) is None
+    (tmp_path / "index.json").write_text("{}")
+    before = node.fingerprint_inputs(dataset=[str(tmp_path)], steps=[0])
+    assert before == node.fingerprint_inputs(dataset=[str(tmp_path)], steps=[0]) is not None
+    (tmp_path / "index.json").write_text("{ }")
+    assert node.fingerprint_inputs(dataset=[str(tmp_path)]) != before
+    assert node.fingerprint_inputs(dataset=["../outside"]) is None  # the node itself says what is wrong

@@ -127,6 +127,15 @@ def test_a_file_that_the_last_step_could_not_write_is_made_by_the_next_run(tmp_p
     assert all(torch.equal(averaged[key], result.average["layers"][key]) for key in averaged)
 
 
+def test_the_layers_are_written_after_all_other_files(tmp_path, monkeypatch):
+    """They say how far a run came, so a kill in between leaves those of the step before."""
+    written = []
+    monkeypatch.setattr(trainer, "save_layers", lambda path, *_: written.append(path.name))
+    run(tmp_path)
+    assert set(written) == {"motion.safetensors", "motion_raw.safetensors"}
+    assert written[1::2] == ["motion.safetensors"] * (len(written) // 2)
+
+
 def test_a_run_is_not_continued_with_other_layers(tmp_path):
     run(tmp_path, settings={"layers": "a"})
     with pytest.raises(ValueError, match="belongs to another run: layers was 'a' and is 'b'"):
