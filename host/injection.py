@@ -16,7 +16,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import torch
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ..temporal_layers.attach import attach, detach
 from ..temporal_layers.files import check_fits
@@ -90,6 +90,7 @@ def without_layers(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patch
     clone.remove_additional_models(KEY)
     for attachment in (KEY, FRAMES, CHECKPOINT_PREDICTS_V, STRENGTH, VALUES, SCHEDULE):
         clone.remove_attachments(attachment)
+    clone.remove_callbacks_with_key(CallbacksMP.ON_LOAD, SCHEDULE)
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, KEY)
     unguard(clone)
     return clone

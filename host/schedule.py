@@ -8,11 +8,13 @@ and ComfyUI's samplers for flow models solve it unchanged; Euler's step is DDIM'
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import comfy.model_patcher
 import comfy.model_sampling
 import torch
+from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
 from ..diffusion.schedule import Schedule
@@ -125,6 +127,32 @@ def set_schedule(
         sampling = model_sampling(schedule, prediction)
     model.add_object_patch("model_sampling", sampling)
     model.set_attachments(SCHEDULE, Stated(sampling, betas))
+    model.remove_callbacks_with_key(CallbacksMP.ON_LOAD, SCHEDULE)
+    model.add_callback_with_key(CallbacksMP.ON_LOAD, SCHEDULE, own_sigmas_of(sampling))
+
+
+def own_sigmas_of(sampling: Any) -> Callable[..., None]:
+    """Return a callback that gives `sampling` its sigmas again when its MODEL was loaded.
+
+    With dynamic VRAM, ComfyUI keeps the buffers of the model that was loaded before by their names, and writes them
+    into whatever has these names now: an image MODEL's sigmas into those of the video MODEL of the same checkpoint.
+    """
+    own = {name: buffer.clone() for name, buffer in sampling.named_buffers()}
+
+    def restore(patcher: comfy.model_patcher.ModelPatcher, *_: Any) -> None:
+        kept: dict[str, Tensor] = getattr(patcher, "backup_buffers", {})  # ComfyUI before dynamic VRAM has none
+        names = [name for name in kept if name.startswith("model_sampling.")]
+        if not names or patcher.model.model_sampling is not sampling:
+            return
+        for name in names:
+            del kept[name]
+        for name in list(sampling._buffers):
+            if name in own:
+                setattr(sampling, name, own[name].to(patcher.load_device))
+            else:
+                delattr(sampling, name)
+
+    return restore
 
 
 def predicts_v(model: comfy.model_patcher.ModelPatcher) -> bool:
