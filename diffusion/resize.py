@@ -54,7 +54,8 @@ def matched(images: Tensor, small: Tensor, strength: float = 1.0) -> Tensor:
 
 
 def _matched(image: Tensor, small: Tensor, strength: float) -> Tensor:
-    before, wanted = image.movedim(-1, 1), small.movedim(-1, 1)
+    dtype = torch.promote_types(image.dtype, small.dtype)
+    before, wanted = (each.movedim(-1, 1).to(dtype) for each in (image, small))
     after = before
     for _ in range(ROUNDS):
         missing = wanted - F.interpolate(after, size=wanted.shape[2:], mode="area")

@@ -122,7 +122,7 @@ def pre_with_noise_over_signal(function: Callable) -> Callable:
 
 def noise_over_signal(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """Return (x0 + sigma eps, sigma) for x = (1 - s) x0 + s eps, in float64 where the device has it."""
-    dtype = torch.float32 if x.device.type == "mps" else torch.float64
+    dtype = torch.float64 if x.device.type in ("cpu", "cuda") else torch.float32
     s = s.to(dtype)
     sigma = (s / (1 - s).clamp_min(1e-12)).clamp_max(LARGEST)
     return x.to(dtype) * (1 + sigma).reshape(-1, *(1,) * (x.ndim - 1)), sigma

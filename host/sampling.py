@@ -64,9 +64,9 @@ def ddim_sampler(eta: float) -> comfy.samplers.KSAMPLER:
 
 
 def trailing_sigmas(model: comfy.model_patcher.ModelPatcher, steps: int) -> Tensor:
-    """Return the MODEL's sigmas at `steps` trailing timesteps and a final 0, [steps + 1]."""
+    """Return the MODEL's sigmas at `steps` trailing timesteps and a final 0, [steps + 1], on the CPU."""
     sampling: Any = model.get_model_object("model_sampling")
-    table = sampling.sigmas
+    table = sampling.sigmas.cpu()  # a loaded MODEL has them on its device
     return torch.cat((table[trailing_timesteps(len(table), steps)], table.new_zeros(1)))
 
 

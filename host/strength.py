@@ -80,7 +80,7 @@ class Setting:
                 f"per_frame has {len(numbers)} numbers, but the video has {frames} frames: give one number for each "
                 "frame."
             )
-        each = torch.tensor(numbers)
+        each = torch.tensor(numbers, device=None if self.mask is None else self.mask.device)
         if self.mask is None:
             return each
         mask = masks(self.mask)

@@ -55,3 +55,10 @@ def test_a_matched_video_has_the_colours_of_the_small_one_and_the_edges_of_its_o
 def test_only_the_same_video_is_matched(shape):
     with pytest.raises(ValueError, match="use the same video before and after it was upscaled, with all of its frames"):
         matched(torch.zeros(2, 64, 64, 3), torch.zeros(shape))
+
+
+def test_frames_of_another_precision_are_matched():
+    images, small = torch.rand(2, 8, 8, 3), torch.rand(2, 4, 4, 3)
+    exact = matched(images.half().float(), small)
+    for one, other in ((images.half(), small), (images.half().float(), small.double())):
+        assert torch.allclose(matched(one, other).float(), exact, atol=1e-5)
