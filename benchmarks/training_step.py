@@ -3,9 +3,9 @@
     PYTHONPATH=<ComfyUI> python -m emu_video.benchmarks.training_step --sizes 128 256
 
 Weights are random. A step is forward, backward and AdamW of one clip, with the MODEL that the trainer uses, and with
-diffusers' UNetMotionModel on the same shapes; both freeze the image model. On a CPU each row is one step in a process
-of its own, with its CPU time and the memory of the whole process. On a GPU it is the median of five steps after two
-others, in wall time, and the allocated memory.
+diffusers' UNetMotionModel on the same shapes; both freeze the image model. On a CPU each row is one step in a separate
+process: its CPU time and the memory of this process. On a GPU each row is the median wall time of five steps, after
+two that are not counted, and the allocated memory.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def _sizes(stamp: list) -> list[int]:
 async def _offered(servers: Iterable[str]) -> dict[str, dict[str, list]]:
     """Return host -> model files. A server that does not list them is left out, with a warning.
 
-    Servers of one host that list other files, as through SSH tunnels, are told apart by their ports.
+    Several servers of one host may list different files, for example through SSH tunnels; then their names have ports.
     """
     found = {}
     for server in servers:

@@ -47,8 +47,8 @@ def load_clip(folder: Path) -> tuple[Embed, Callable[[str], Tensor]]:
     return image, text
 
 
-def load_image_encoder(file: Path) -> Embed:
-    """Load a file of models/clip_vision, such as DINOv2, as ComfyUI does; return its encoder of frames.
+def load_vision(file: Path | str) -> Any:
+    """Load a file of models/clip_vision, such as DINOv2, as ComfyUI does.
 
     Raises:
         ValueError: ComfyUI does not know the file.
@@ -61,6 +61,12 @@ def load_image_encoder(file: Path) -> Embed:
         raise ValueError(f"{file} cannot be loaded as an image encoder: {error}") from error
     if model is None:
         raise ValueError(f"{file} is not an image encoder that ComfyUI knows: give a CLIP vision or DINOv2 file.")
+    return model
+
+
+def load_image_encoder(file: Path) -> Embed:
+    """Return the encoder of frames of a file, see `load_vision`."""
+    model = load_vision(file)
 
     def image(frames: np.ndarray) -> Tensor:
         pixels = torch.from_numpy(frames).float() / 255

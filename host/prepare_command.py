@@ -127,14 +127,11 @@ def _encoders(args: argparse.Namespace):
     if not args.clip_vision:
         return encoders
     assert clip is not None
-    import comfy.clip_vision
-
     from ..temporal_layers.reader import read
     from .clip_scores import aesthetic_score, clip_score
+    from .encoders import load_vision
 
-    vision = comfy.clip_vision.load(headless.find("clip_vision", args.clip_vision))
-    if vision is None:
-        raise ValueError(f"{args.clip_vision} is not an image encoder that ComfyUI knows: give a CLIP vision file.")
+    vision = load_vision(headless.find("clip_vision", args.clip_vision))
     if args.least_matching:
         half = clip
         if args.clip_text:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Ahead(Generic[T]):
-    """A function of (step, positions) that also begins the call for the next step, on a thread of its own.
+    """A function of (step, positions). Each call also starts the one of the next step on a second thread.
 
     make: a pure function.
     """
