@@ -5,7 +5,8 @@ temporal layer. No module, hook, parameter or buffer is added to the UNet, so it
 weight patches stay as they are, and torch.compile sees the change. Other packs may swap `forward` too, before or after,
 and undo it in any order: a swap that is no longer the outermost one passes calls through.
 
-Swaps and their wrappers are created once and reused, because torch.compile traces again for every new object.
+Swaps are created once and reused, because torch.compile traces again for every new object. The layers store them: a
+module that stored its own swap would be a reference cycle, and a dropped checkpoint would stay in memory.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import nn
 from .layers import Call, TemporalLayers
 
 ATTRIBUTE = "_emu_video_attachment"
-SWAP = "_emu_video_swap"
+SWAPS = "_emu_video_swaps"
 
 
 def attach(unet: nn.Module, layers: TemporalLayers, owner: Any) -> None:
@@ -34,17 +35,21 @@ def attach(unet: nn.Module, layers: TemporalLayers, owner: Any) -> None:
     Raises ValueError, with nothing attached, when an anchor is missing.
     """
     modules = dict(layers.backbone.modules(unet))
-    attached = _attached(layers)
-    for name in attached:
+    wraps = _wraps(layers)
+    for name in wraps:
         if name not in modules:
             raise ValueError(f"The model has no module {name}; load temporal layers made for this base model.")
     _release(unet)
-    swaps = []
-    for name, wrapped in attached.items():
-        swap = _swap(modules[name])
-        swap.attached = wrapped
-        swaps.append(swap)
-    unet.__dict__[ATTRIBUTE] = _Attachment(owner, swaps)
+    swaps: dict[str, _Swap] = layers.__dict__.setdefault(SWAPS, {})
+    for name, wrapped in wraps.items():
+        module, swap = modules[name], swaps.get(name)
+        uncovered = module.__dict__.get("forward")
+        if isinstance(uncovered, _Swap):  # the other pack has removed its forward since
+            uncovered.release()
+        if swap is None or swap.module is not module or swap.is_covered:
+            swap = swaps[name] = _Swap(module, wrapped)
+        swap.attach()
+    unet.__dict__[ATTRIBUTE] = _Attachment(owner, list(swaps.values()))
 
 
 def detach(unet: nn.Module, owner: Any) -> None:
@@ -66,44 +71,47 @@ class _Attachment:
 
 
 class _Swap:
-    """Replacement of a module's `forward`. It calls the original while no layer is attached."""
+    """Replacement of a module's `forward`: `wrapped` around the original, or the original alone while detached."""
 
-    def __init__(self, module: nn.Module):
-        self.module = module
+    def __init__(self, module: nn.Module, wrapped: Callable[..., Any]):
+        self.module, self.wrapped = module, wrapped
         self.replaced: Callable[..., Any] | None = None
         self.original: Callable[..., Any] = module.forward
-        self.attached: Callable[..., Any] | None = None
+        self.is_attached = False
+        self.is_covered = False  # another pack's forward calls this swap, so it cannot be removed or used again
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.attached is None:
-            return self.original(*args, **kwargs)
-        return self.attached(self.original, *args, **kwargs)
+        if self.is_attached:
+            return self.wrapped(self.original, *args, **kwargs)
+        return self.original(*args, **kwargs)
 
-    def cover(self) -> None:
+    def attach(self) -> None:
         """Replace the module's current `forward`."""
         self.replaced = self.module.__dict__.get("forward")
         if self.original != self.module.forward:
             self.original = self.module.forward
         self.module.__dict__["forward"] = self
+        self.is_attached = True
 
     def release(self) -> None:
-        self.attached = None
+        self.is_attached = False
         if self.module.__dict__.get("forward") is not self:
-            self.module.__dict__.pop(SWAP, None)  # below another pack's forward, so it cannot be removed
-        elif self.replaced is None:
+            self.is_covered = True
+            return
+        self.is_covered = False
+        if self.replaced is None:
             del self.module.__dict__["forward"]
         else:
             self.module.__dict__["forward"] = self.replaced
 
 
-def _attached(layers: TemporalLayers) -> dict[str, Callable[..., Any]]:
+def _wraps(layers: TemporalLayers) -> dict[str, Callable[..., Any]]:
     """Return anchor name -> the function that replaces forward(*args); its first argument is `forward`."""
-    attached: dict[str, Callable[..., Any]] = layers.__dict__.setdefault(ATTRIBUTE, {})
-    if not attached:
-        for name, module in layers.wrappers():
-            wrapped = partial(_wrap, layers.call, name, module.wrap)
-            attached[name] = partial(_nest, wrapped, attached[name]) if name in attached else wrapped
-    return attached
+    wraps: dict[str, Callable[..., Any]] = {}
+    for name, module in layers.wrappers():
+        wrapped = partial(_wrap, layers.call, name, module.wrap)
+        wraps[name] = partial(_nest, wrapped, wraps[name]) if name in wraps else wrapped
+    return wraps
 
 
 def _wrap(call: Call, name: str, wrap: Callable, forward: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -119,16 +127,6 @@ def _wrap(call: Call, name: str, wrap: Callable, forward: Callable, *args: Any, 
 
 def _nest(outer: Callable, inner: Callable, forward: Callable, *args: Any, **kwargs: Any) -> Any:
     return outer(partial(inner, forward), *args, **kwargs)
-
-
-def _swap(module: nn.Module) -> _Swap:
-    """Return the module's swap, made outermost. A swap that an earlier detach left is reused."""
-    forward = module.__dict__.get("forward")
-    if isinstance(forward, _Swap):
-        return forward
-    swap = module.__dict__.setdefault(SWAP, _Swap(module))
-    swap.cover()
-    return swap
 
 
 def _release(unet: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """Hanging layers on a UNet: what they change, and that taking them off in any order leaves no trace."""
 
 import gc
+import weakref
 
 import pytest
 import torch
@@ -162,6 +163,38 @@ def test_layers_come_off_when_their_owner_dies_in_a_cycle(unet):
     del owner
     gc.collect()
     assert torch.equal(unet(clips()), plain)
+    assert own_forwards(unet) == []
+
+
+def test_a_dropped_unet_leaves_memory_at_once():
+    """Without waiting for Python's collector: on a card, the next checkpoint needs the room."""
+    unet = UNet()
+    layers, owner = trained_layers(unet), Owner()
+    gc.collect()
+    gc.disable()
+    try:
+        attach(unet, layers, owner)
+        unet(clips())
+        detach(unet, owner)
+        modules = [weakref.ref(module) for module in unet.modules()]
+        del unet, layers
+        assert [module for module in modules if module() is not None] == []
+    finally:
+        gc.enable()
+
+
+def test_a_swap_that_another_pack_has_uncovered_is_used_again(unet):
+    layers, owner, module = trained_layers(unet), Owner(), unet.out[1]
+    foreign = Foreign(module)
+    attach(unet, layers, owner)
+    swap = vars(module)["forward"]
+    foreign.inject()
+    detach(unet, owner)
+    foreign.eject()
+    attach(unet, layers, owner)
+    assert vars(module)["forward"] is swap
+    assert torch.equal(unet(clips()), with_layers(layers, clips()))
+    detach(unet, owner)
     assert own_forwards(unet) == []
 
 

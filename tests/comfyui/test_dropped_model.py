@@ -1,0 +1,25 @@
+"""A MODEL that is no longer used leaves memory at once, without waiting for Python's garbage collector."""
+
+import gc
+import weakref
+
+import comfy.model_management
+import torch
+from emu_video.tests.comfyui import tiny
+
+
+def test_a_dropped_model_with_layers_leaves_memory():
+    image = tiny.checkpoint()
+    video = tiny.with_temporal_layers(image)
+    gc.collect()
+    gc.disable()
+    try:
+        tiny.sample(video)
+        modules = [weakref.ref(module) for module in image.model.diffusion_model.modules()]
+        del image, video
+        comfy.model_management.cleanup_models()
+        left = [type(module()).__name__ for module in modules if module() is not None]
+        assert left == []
+    finally:
+        gc.enable()
+        gc.collect()
