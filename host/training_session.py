@@ -134,10 +134,19 @@ def check_target(file: Path, folder: Path) -> None:
 
 
 def publish(trained: Trained, name: str) -> str:
-    """Copy the averaged layers to models/temporal_layers; returns the name that loaders list."""
+    """Copy the averaged layers to models/temporal_layers; returns the name that loaders list.
+
+    Raises ValueError if the file of an earlier run is in use: Windows does not replace a file that a MODEL reads from.
+    """
     target = published(name)
-    with written_whole(target) as unfinished:
-        shutil.copyfile(trained.file, unfinished)
+    try:
+        with written_whole(target) as unfinished:
+            shutil.copyfile(trained.file, unfinished)
+    except PermissionError:
+        raise ValueError(
+            f"The layers are trained and are in {trained.file}, but {target} is in use or read-only. Unload models and "
+            "clear the node cache (Edit menu), or restart ComfyUI, then queue again: nothing is trained twice."
+        ) from None
     return str(target.relative_to(Path(folder_paths.models_dir) / TEMPORAL_LAYERS))
 
 

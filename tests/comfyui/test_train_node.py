@@ -167,6 +167,21 @@ def test_a_folder_that_cannot_be_written_is_found_before_training(pack, loaded, 
         train(pack, with_layers(pack, loaded[0]), clips, loaded[1])
 
 
+def test_layers_in_use_are_not_lost(pack, loaded, clips, tmp_path, monkeypatch):
+    """Windows does not replace a file from which a loaded MODEL reads."""
+
+    def in_use(source, target):
+        raise PermissionError(13, "in use")
+
+    model, settings = with_layers(pack, loaded[0]), FEW.replace("save_every = 2", "save_every = 1")
+    with monkeypatch.context() as windows:
+        windows.setattr("emu_video.host.training_session.shutil.copyfile", in_use)
+        with pytest.raises(ValueError, match=r"are in .*safetensors, but .*mine.safetensors is in use or read-only"):
+            train(pack, model, clips, loaded[1], steps=1, settings=settings)
+    train(pack, model, clips, loaded[1], steps=1, settings=settings)
+    assert load_layers(tmp_path / "models" / "temporal_layers" / "mine.safetensors")[1].training["steps"] == 1
+
+
 def test_shipped_recipes_are_choices(pack):
     inputs = {entry.id: entry for entry in pack["EmuVideoTrainTemporalLayers"].GET_SCHEMA().inputs}
     assert {"emu_video_paper", "motion_sd15_12gb", "motion_pocket"} <= set(inputs["recipe"].options)
