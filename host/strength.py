@@ -64,32 +64,36 @@ class Setting:
         window = options.get("context_window")
         indices = list(range(frames)) if window is None else window_frames(window)
         video = frames if window is None else options.get(SAMPLED, batch)
-        factors = self.factors(video)[indices]
+        factors = self._factors_of_frames(video)[indices]
         if self.mask is not None:
-            factors = F.interpolate(factors, size=tuple(size), mode="area")
+            mask = self._mask_of(video, indices).float()[:, None]
+            mask = F.interpolate(mask, size=tuple(size), mode="area")
+            factors = factors.to(mask.device)[:, None, None, None] * mask
         return {
             kind: factors * value
             for kind, value in strengths(attention=self.attention, convolution=self.convolution).items()
         }
 
-    def factors(self, frames: int) -> Tensor:
-        """Return the factors of a whole video, [frames] or [frames, 1, h, w]."""
+    def _factors_of_frames(self, frames: int) -> Tensor:
+        """Return `per_frame` as [frames], 1 where it is empty."""
         numbers = self.per_frame or (1.0,) * frames
         if len(numbers) != frames:
             raise ValueError(
                 f"per_frame has {len(numbers)} numbers, but the video has {frames} frames: give one number for each "
                 "frame."
             )
-        each = torch.tensor(numbers, device=None if self.mask is None else self.mask.device)
-        if self.mask is None:
-            return each
+        return torch.tensor(numbers)
+
+    def _mask_of(self, frames: int, indices: Sequence[int]) -> Tensor:
+        """Return the masks of some frames of a video, [1 or len(indices), h, w]."""
+        assert self.mask is not None
         mask = masks(self.mask)
         if len(mask) not in (1, frames):
             raise ValueError(
                 f"There are {len(mask)} masks, but the video has {frames} frames: connect one mask, or one for "
                 "each frame."
             )
-        return each[:, None, None, None] * mask.float()[:, None]
+        return mask if len(mask) == 1 else mask[list(indices)]
 
 
 def active_setting(settings: Sequence[Setting], sampling: Any, options: Mapping[str, Any]) -> Setting:
