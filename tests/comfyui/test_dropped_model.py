@@ -4,7 +4,6 @@ import gc
 import weakref
 
 import comfy.model_management
-import torch
 from emu_video.tests.comfyui import tiny
 
 
