@@ -90,6 +90,7 @@ LOAD = textwrap.dedent("""
                             seen[f"{name}.{key}.{attribute}"] = id(member)
         return seen
 
+    sys.modules["cv2"] = None  # as where OpenCV is not installed: nodes that do not need it must appear
     modules = set(sys.modules)
     before, registered = snapshot(), set(nodes.NODE_CLASS_MAPPINGS)
     models = list(comfy.supported_models.models)

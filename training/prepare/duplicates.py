@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import cv2
 import numpy as np
 
 CELLS = 8  # cells along each side of a frame
@@ -14,6 +13,8 @@ NEAR = 12  # difference, of 255, up to which cells are equal; another size or en
 
 def look(image: np.ndarray) -> np.ndarray:
     """Return the mean colours of an 8x8 grid over a frame, uint8 [8, 8, 3]; image: uint8 RGB [h, w, 3]."""
+    import cv2
+
     return cv2.resize(np.ascontiguousarray(image), (CELLS, CELLS), interpolation=cv2.INTER_AREA)
 
 

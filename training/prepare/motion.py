@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import cv2
 import numpy as np
 
 from .decode import Frame
@@ -24,6 +23,8 @@ class Motion:
     """Measurement of motion, to which frames are passed one by one."""
 
     def __init__(self):
+        import cv2
+
         self._times: list[float] = []
         self._kinds: list[str] = []
         self._past: list[float] = []  # mean length of vectors to earlier frames, in diagonals; nan without vectors
@@ -61,6 +62,8 @@ class Motion:
 
     def _flow_to(self, image: np.ndarray) -> float:
         """Return the mean displacement since the previous frame, in diagonals."""
+        import cv2
+
         scale = SMALL / max(image.shape[:2])
         size = tuple(max(16, round(side * scale)) for side in (image.shape[1], image.shape[0]))
         grey = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
