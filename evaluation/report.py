@@ -112,6 +112,7 @@ def write_report(
     ]
     content = {
         "arms": dict(arms),
+        "order": list(arms),  # JavaScript sorts the keys of an object if they are numbers
         "notes": list(notes),
         "metrics": {name: METRICS[name]._asdict() | {"measure": None} for name in summary},
         "summary": summary,

@@ -9,16 +9,16 @@ from emu_video.evaluation.report import FEW_PROMPTS, set_distances, summarise, s
 from emu_video.evaluation.sweep import Clip
 
 
-def comparison(prompts=20, seeds=3, gain=0.5):
-    """Arm b is better by `gain` of every video, far less than prompts differ."""
+def comparison(prompts=20, seeds=3, gain=0.5, arms=("a", "b")):
+    """The second arm is better by `gain` of every video, far less than prompts differ."""
     rng = np.random.default_rng(0)
     matched, scores = [], {}
     for prompt in range(prompts):
         base = rng.normal(30, 5)
         for seed in range(seeds):
             name = f"{prompt}_{seed}"
-            matched.append([Clip(arm, name, "text", str(prompt), seed, Path(name), None) for arm in ("a", "b")])
-            for arm, value in (("a", base), ("b", base + gain + rng.normal(0, 0.2))):
+            matched.append([Clip(arm, name, "text", str(prompt), seed, Path(name), None) for arm in arms])
+            for arm, value in zip(arms, (base, base + gain + rng.normal(0, 0.2)), strict=True):
                 scores[arm, name] = {"metrics": {"psnr": value}, "form": "f", "measured as": "f", "file": "a.mp4"}
     return matched, scores
 
@@ -57,6 +57,13 @@ def test_few_prompts_are_said_and_not_judged(tmp_path, prompts, coloured):
     matched, scores = comparison(prompts)
     page = write_report(tmp_path, matched, scores, arms={"a": "", "b": ""}, notes=[]).read_text()
     assert ('class="better"' in page) is coloured and ("intervals are too narrow" in page) is not coloured
+
+
+def test_arms_named_by_numbers_keep_their_order(tmp_path):
+    """JavaScript sorts keys that are numbers, and videos would be under the wrong name of the table."""
+    matched, scores = comparison(4, 1, arms=("10", "9"))
+    page = write_report(tmp_path, matched, scores, arms={"10": "", "9": ""}, notes=[]).read_text()
+    assert '"order": ["10", "9"]' in page and "arms = data.order" in page
 
 
 def test_plot_is_in_scale():
