@@ -58,12 +58,22 @@ def main(argv: list[str]) -> int:
     except (ValueError, DiskFull) as error:
         raise LauncherError(str(error)) from error
     app = make_app(session, on_lan=args.lan)
-    host = f"http://{socket.gethostname() if args.lan else '127.0.0.1'}:{listening.getsockname()[1]}"
+    host = f"http://{lan_address() if args.lan else '127.0.0.1'}:{listening.getsockname()[1]}"
     print(f"{len(session.pairs)} pairs. Raters open {host}{rater_path(app)}")
     print(f"Results: {host}{results_path(app)}\nCtrl-C stops the server; no vote is lost.", flush=True)
     web.run_app(app, sock=listening, print=None)
     session.store.close()
     return 0
+
+
+def lan_address() -> str:
+    """Return this computer's address on the network, or its name if it has none. Phones may not know the name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a documentation address; UDP sends nothing
+            return probe.getsockname()[0]
+        except OSError:
+            return socket.gethostname()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -6,12 +6,13 @@ import asyncio
 import csv
 import io
 import shutil
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from emu_video.evaluation.juice.__main__ import listen
+from emu_video.evaluation.juice.__main__ import lan_address, listen
 from emu_video.evaluation.juice.questions import QUESTIONS
 from emu_video.evaluation.juice.server import make_app, rater_path, results_path
 from emu_video.evaluation.juice.session import Session, find_pairs
@@ -245,3 +246,16 @@ def test_a_replaced_video_is_prepared_again_while_there_are_no_votes(folders, tm
     assert len(Session(*folders, tmp_path / "session", **options).pairs) == 3
     with pytest.raises(ValueError, match="--check-every is -1: use 0 for none"):
         Session(*folders, tmp_path / "session", check_every=-1)
+
+
+def test_the_printed_address_is_of_the_network(monkeypatch):
+    """Phones do not know the names of computers."""
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: None)
+    monkeypatch.setattr(socket.socket, "getsockname", lambda _: ("192.168.0.7", 50000))
+    assert lan_address() == "192.168.0.7"
+
+    def unreachable(*_):
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    assert lan_address() == socket.gethostname()
