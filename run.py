@@ -17,7 +17,7 @@ def main() -> int:
     name, arguments = commands.split(sys.argv[1:])
     commands.check(name, arguments)
     environment.ensure(commands.COMMANDS[name].packages, comfyui)
-    return environment.reexec_in_venv([*name.split(), *arguments])
+    return environment.reexec_in_venv([*name.split(), *arguments], comfyui)
 
 
 if __name__ == "__main__":

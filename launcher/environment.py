@@ -25,11 +25,16 @@ INSTALLER_TMP = WORK_DIR / "tmp" / "install"
 
 LOCK = WORK_DIR / "lock"
 
+ISOLATED = ("-I", "-X", "utf8")
+"""Options for a Python in isolated mode, which ignores PYTHONUTF8."""
+
 REQUIREMENTS = ROOT / "launcher"
 """Folder of the pinned packages: `requirements.txt` for all commands, `requirements-<set>.txt` for some commands."""
 
 PROJECT = ROOT / "pyproject.toml"
 TORCH = ("torch", "torchvision", "torchaudio")
+TORCH_INDEX = "TORCH_INDEX_URL"
+"""Variable that names the package index of PyTorch. The stamp keeps it for later runs that do not set it."""
 
 
 def run(command: list, what: str, advice: str, env: dict[str, str]) -> None:
@@ -80,12 +85,13 @@ def installer_environment() -> dict[str, str]:
     return caches | os.environ | {name: str(INSTALLER_TMP) for name in ("TMPDIR", "TEMP", "TMP")}
 
 
-def reexec_in_venv(arguments: list[str]) -> int:
-    """Run `emu_video.launcher` with these arguments in `.venv`.
+def reexec_in_venv(arguments: list[str], comfyui: Path | None = None) -> int:
+    """Run `emu_video.launcher` with these arguments in `.venv`. Write no bytecode if the user's own `comfyui` is used.
 
     Python's isolated mode keeps this folder off sys.path, where `nodes` would hide ComfyUI's module of the same name.
     """
-    command = [str(PYTHON), "-I", "-u", "-m", "emu_video.launcher", *arguments]
+    options = [*ISOLATED, "-u", *(["-B"] if comfyui else [])]
+    command = [str(PYTHON), *options, "-m", "emu_video.launcher", *arguments]
     if os.name != "nt":
         os.execv(PYTHON, command)
     return subprocess.call(command)
@@ -101,11 +107,11 @@ def ensure(packages: tuple[str, ...] = (), comfyui: Path | None = None) -> None:
     base = _pinned("requirements")
     files = [*base, *(file for name in packages for file in _pinned(f"requirements-{name}"))]
     wanted = {file.name: _digest(file) for file in files}
-    if comfyui:
-        files.append(comfyui / "requirements.txt")
-        wanted["comfyui"] = _digest(files[-1])
-    wanted["emu_video"] = _digest(PROJECT)
-    must_match = {file.name: wanted[file.name] for file in base} | {"python": _version()}
+    own = [comfyui / "requirements.txt"] if comfyui else []
+    wanted["comfyui"] = "".join(map(_digest, own))
+    wanted["emu_video"] = _digest(PROJECT, str(ROOT))  # the installed pack is a link to this folder
+    wanted[TORCH_INDEX] = os.environ.get(TORCH_INDEX) or _made().get(TORCH_INDEX, "")
+    must_match = {name: wanted[name] for name in (*(file.name for file in base), TORCH_INDEX)} | {"python": _version()}
     if not _missing(wanted, must_match):
         return
     if inside():
@@ -115,7 +121,7 @@ def ensure(packages: tuple[str, ...] = (), comfyui: Path | None = None) -> None:
     with locked(LOCK):
         missing = _missing(wanted, must_match)  # another run.py may have made it meanwhile
         if missing:
-            _make(files, wanted, missing)
+            _make([*files, *own], wanted, missing)
 
 
 def _pinned(name: str) -> list[Path]:
@@ -127,19 +133,20 @@ def _pinned(name: str) -> list[Path]:
 def _missing(wanted: dict[str, str], must_match: dict[str, str]) -> set[str]:
     """Return the names whose digest in the stamp differs; all names if `.venv` has to be made again."""
     made = _made()
-    if any(made.get(name) != value for name, value in must_match.items()):
+    if any(made.get(name, "") != value for name, value in must_match.items()):
         return set(wanted)
-    return {name for name, digest in wanted.items() if made.get(name) != digest}
+    return {name for name, digest in wanted.items() if made.get(name, "") != digest}
 
 
 def _make(files: list[Path], wanted: dict[str, str], missing: set[str]) -> None:
-    kept = {} if missing == set(wanted) else _made()
+    # Packages of another ComfyUI replaced pinned ones, of any set: those that this command lacks are checked later.
+    kept = {} if "comfyui" in missing else _made()
     shutil.rmtree(INSTALLER_TMP, ignore_errors=True)
-    if not kept:
+    if missing == set(wanted):
         _create()
     STAMP.unlink(missing_ok=True)
     if missing != {"emu_video"}:
-        _install(files)
+        _install(files, wanted[TORCH_INDEX])
     _install_pack()
     shutil.rmtree(INSTALLER_TMP, ignore_errors=True)
     lines = {**kept, **wanted, "python": _version()}
@@ -163,15 +170,17 @@ def _create() -> None:
     run(command, "Making .venv", advice, installer_environment())
 
 
-def _install(files: list[Path]) -> None:
+def _install(files: list[Path], index: str) -> None:
     advice = (
-        f"Check the network connection and the free disk space (about {NEEDED_GB} GB), then run the same command again."
+        f"Check the network connection and the free disk space (about {NEEDED_GB} GB), then run the same command "
+        "again. If no version of a package is found, it has none for this platform: run.py supports Windows and Linux "
+        "on x86-64, Linux on ARM64, and macOS 14 or newer on Apple silicon. Elsewhere, install the pack in your own "
+        "ComfyUI (README.md, Install)."
     )
-    index = os.environ.get("TORCH_INDEX_URL")
     if index:
         lines = (REQUIREMENTS / "requirements.txt").read_text("utf-8").splitlines()
         pins = [line.strip() for line in lines if line.split("==")[0] in TORCH]
-        _pip([*pins, "--index-url", index], "Installing PyTorch from TORCH_INDEX_URL", advice)
+        _pip([*pins, "--index-url", index], f"Installing PyTorch from {TORCH_INDEX}", advice)
     for file in files:
         hashes = ["--require-hashes", "--no-deps"] if file.stem.endswith("-hashed") else []
         _pip([*hashes, "--requirement", file], f"Installing the packages of {file.name}", advice)
@@ -196,9 +205,8 @@ def _made() -> dict[str, str]:
     return {name: value for name, _, value in (line.partition(" ") for line in lines)}
 
 
-def _digest(file: Path) -> str:
-    index = os.environ.get("TORCH_INDEX_URL", "") if file.parent == REQUIREMENTS else ""
-    return hashlib.sha256(file.read_bytes() + index.encode()).hexdigest()
+def _digest(file: Path, more: str = "") -> str:
+    return hashlib.sha256(file.read_bytes() + more.encode()).hexdigest()
 
 
 def _version() -> str:
