@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 
 def start() -> None:
-    """Set up ComfyUI's modules, on the CPU if there is no GPU, and register the pack's models and folders.
+    """Set up ComfyUI's modules as its server does: on the CPU if there is no GPU, and with all folders of models.
 
-    Call it before anything else imports a module of ComfyUI.
+    COMFYUI_MODELS names the folder of models; the default is that of ComfyUI. Call this before anything else imports
+    a module of ComfyUI.
     """
     import comfy.cli_args
     import torch
 
     if not any(kind.is_available() for kind in (torch.cuda, torch.backends.mps, torch.xpu)):
         comfy.cli_args.args.cpu = True
+    comfy.cli_args.args.models_directory = os.environ.get("COMFYUI_MODELS")
+    import folder_paths
+    from utils.extra_config import load_extra_path_config
+
     from . import folders, pocket
 
+    extra = Path(folder_paths.__file__).with_name("extra_model_paths.yaml")
+    if extra.is_file():
+        load_extra_path_config(str(extra))
     folders.register()
     pocket.register()
 
@@ -61,5 +70,9 @@ def find(folder: str, name: str) -> str:
     path = folder_paths.get_full_path(folder, name)
     if path is None:
         known = ", ".join(folder_paths.get_filename_list(folder)) or "no file"
-        raise ValueError(f"{name} is neither a file nor a name in models/{folder}, which contains {known}.")
+        place = folder_paths.get_folder_paths(folder)[0]
+        raise ValueError(
+            f"{name} is neither a file nor a name in models/{folder}, which contains {known}. "
+            f"Choose one of them, or put the file into {place}."
+        )
     return path

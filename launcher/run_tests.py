@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from . import comfyui
-from .environment import ROOT, child_environment
+from .environment import ROOT
 
 HELP = """usage: run.py test [FILE ...] [pytest arguments]
 
@@ -28,5 +28,5 @@ def main(argv: list[str]) -> int:
     """Run pytest in the repository; return its exit code."""
     arguments = parse(argv) or ["-n", str(min(os.cpu_count() or 1, PROCESSES)), *BY_FILE]
     # Several processes with several threads each wait for one another most of the time.
-    env = {"OMP_NUM_THREADS": "1"} | child_environment() | {"COMFYUI_PATH": str(comfyui.locate())}
+    env = {"OMP_NUM_THREADS": "1"} | comfyui.variables(comfyui.locate())
     return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=env)

