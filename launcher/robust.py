@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,3 +85,10 @@ def remove_stale(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if now - entry.lstat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def keep_newest(files: Iterable[Path], count: int) -> None:
+    """Remove all but the `count` files that were changed last."""
+    with contextlib.suppress(OSError):  # another run.py removes the same ones, or Windows holds an open one
+        for file in sorted(files, key=lambda file: file.stat().st_mtime)[:-count]:
+            file.unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 import webbrowser
 
 from . import comfyui, server
@@ -15,7 +14,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """Read the arguments. Print help or an error and exit if necessary."""
     parser = argparse.ArgumentParser(prog="run.py serve", description="Open the text-to-video graph in the browser.")
     parser.add_argument("--port", type=int, default=8188, help="port of the server (default: 8188)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not 0 <= args.port < 2**16:
+        parser.error(f"--port {args.port} is not a port. Choose a number from 1 to 65535, usually above 1023.")
+    return args
 
 
 def main(argv: list[str]) -> int:
@@ -27,5 +29,4 @@ def main(argv: list[str]) -> int:
         url = f"{running.url}/?template={TEMPLATE}&source={comfyui.PACK}"
         print(f"Open {url}\nCtrl-C stops it.", flush=True)
         webbrowser.open(url)
-        while True:
-            time.sleep(3600)
+        running.wait()

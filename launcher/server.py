@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,14 +13,23 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from . import supervise
-from .comfyui import BASE, OUTPUT
-from .environment import WORK_DIR, LauncherError, child_environment
+from .comfyui import BASE, OUTPUT, models, variables
+from .environment import ISOLATED, WORK_DIR, LauncherError
+from .robust import keep_newest
 
 START_SECONDS = 600
 STOP_SECONDS = 40
 """Time to wait for the supervisor in seconds: longer than launcher.supervise needs."""
+
+FIND_GPU = """
+import sys, torch
+sys.exit(not any(kind.is_available() for kind in (torch.cuda, torch.backends.mps, torch.xpu)))
+"""
+
+KEPT_LOGS = 50
 
 PACK_MARK = "Emu Video: "
 """Start of every log message of the pack."""
@@ -32,6 +40,18 @@ class Server:
     url: str
     output: Path
     log: Path
+    process: subprocess.Popen
+
+    def wait(self) -> NoReturn:
+        """Wait until Ctrl-C. Raises LauncherError with the end of the log if ComfyUI ends before."""
+        while True:
+            self.check("ComfyUI stopped")
+            time.sleep(1)  # process.wait() would not react to Ctrl-C on Windows
+
+    def check(self, problem: str) -> None:
+        """Raise LauncherError with this problem and the end of the log if ComfyUI is not running."""
+        if self.process.poll() is not None:
+            raise LauncherError(f"{problem} (exit code {self.process.returncode}). {_end_of(self.log)}")
 
     def warnings(self) -> list[str]:
         """Return the pack's own warnings so far, such as words that the pocket model does not know."""
@@ -40,9 +60,9 @@ class Server:
         return list(dict.fromkeys(text for _, mark, text in marked if mark))
 
 
-def has_nvidia_card() -> bool:
-    tool = shutil.which("nvidia-smi")
-    return tool is not None and subprocess.run([tool, "-L"], capture_output=True).stdout.startswith(b"GPU")
+def has_gpu() -> bool:
+    """Return whether the installed PyTorch finds a GPU. Asked in another process, which gives the memory back."""
+    return subprocess.call([sys.executable, *ISOLATED, "-c", FIND_GPU], stderr=subprocess.DEVNULL) == 0
 
 
 def free_port() -> int:
@@ -71,54 +91,47 @@ def running(comfyui: Path, base: Path = BASE, output: Path = OUTPUT, port: int |
     temp = base / "temp" / str(port)  # a server deletes its temp folder when it starts
     folders = ["--base-directory", base, "--output-directory", output, "--temp-directory", temp]
     folders += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]
-    own = not comfyui.is_relative_to(WORK_DIR)
-    if own and "--models-directory" in (comfyui / "comfy" / "cli_args.py").read_text("utf-8"):  # since ComfyUI 0.27
-        folders += ["--models-directory", comfyui / "models"]
-    device = [] if has_nvidia_card() or sys.platform == "darwin" else ["--cpu"]
+    if "--models-directory" in (comfyui / "comfy" / "cli_args.py").read_text("utf-8"):  # since ComfyUI 0.27
+        folders += ["--models-directory", models(comfyui, base)]
+    device = [] if has_gpu() else ["--cpu"]
     launch = [sys.executable, "-m", "comfy_cli", "--skip-prompt", "--no-json", "--workspace", comfyui, "launch", "--"]
     address = ["--listen", "127.0.0.1", "--port", port, "--disable-auto-launch", "--preview-method", "auto"]
     command = [str(part) for part in (*launch, *address, *folders, *device)]
 
-    env = child_environment()
-    if own:
-        env["PYTHONDONTWRITEBYTECODE"] = "1"
     log = base / "user" / f"server_{port}.log"
-    supervised = [sys.executable, "-I", str(Path(supervise.__file__).resolve()), *command]
+    keep_newest(log.parent.glob("server_*.log"), KEPT_LOGS)
+    supervised = [sys.executable, *ISOLATED, str(Path(supervise.__file__).resolve()), str(temp), *command]
     with log.open("wb") as file:
         process = subprocess.Popen(
             supervised,
             stdin=subprocess.PIPE,  # ends when this process does, however that happens
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=env,
+            env=variables(comfyui),
             cwd=WORK_DIR,
             start_new_session=True,
         )
     try:
-        server = Server(f"http://127.0.0.1:{port}", output, log)
-        _wait(server, process)
+        server = Server(f"http://127.0.0.1:{port}", output, log, process)
+        _wait(server)
         yield server
     finally:
         _stop(process)
-        shutil.rmtree(temp, ignore_errors=True)
 
 
-def _wait(server: Server, process: subprocess.Popen) -> None:
+def _wait(server: Server) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             if get_json(server.url + "/system_stats"):
                 return
-        if process.poll() is not None:
-            raise LauncherError(
-                f"ComfyUI stopped while starting (exit code {process.returncode}). {_end_of(server.log)}"
-            )
+        server.check("ComfyUI stopped while starting")
         time.sleep(0.2)
     raise LauncherError(f"ComfyUI did not answer within {START_SECONDS} seconds. {_end_of(server.log)}")
 
 
 def _end_of(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()[-30:]
+    lines = log.read_text("utf-8", "replace").splitlines()[-30:]
     return f"The end of its log {log}:\n" + "\n".join(lines)
 
 
@@ -134,5 +147,7 @@ def _stop(process: subprocess.Popen) -> None:
 
 
 def get_json(url: str):
-    with urllib.request.urlopen(url, timeout=60) as answer:
+    """Return the JSON that a server on this machine answers. A proxy would not reach it."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(url, timeout=60) as answer:
         return json.load(answer)

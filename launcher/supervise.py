@@ -1,4 +1,4 @@
-"""Run a program until standard input ends: `python supervise.py PROGRAM ...`.
+"""Run a program until standard input ends: `python supervise.py TEMP PROGRAM ...`, then remove the folder TEMP.
 
 The launcher holds the other end of that pipe, so the program and its children also end when the launcher is killed.
 Standard library only; runs as a script, without the pack.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ PATIENCE_SECONDS = 10
 """Time for a program to end after each signal, in seconds."""
 
 
-def main(command: list[str]) -> int:
+def main(temp: str, *command: str) -> int:
     """Return the program's exit code, or 0 after it was stopped because standard input ended."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         with contextlib.suppress(AttributeError, ValueError):
@@ -32,6 +33,7 @@ def main(command: list[str]) -> int:
         ended.wait(0.2)
     code = process.poll()
     stop(process)
+    shutil.rmtree(temp, ignore_errors=True)
     return 0 if code is None else code
 
 
@@ -72,4 +74,4 @@ def _is_group_alive(process: subprocess.Popen) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

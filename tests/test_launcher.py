@@ -176,6 +176,7 @@ def test_help_lists_every_command_with_one_line():
         (("demo", "--help"), 0, "--image-prompt"),
         (("demo",), 2, "required: prompt"),
         (("serve", "--port", "x"), 2, "invalid int value: 'x'"),
+        (("serve", "--port", "70000"), 2, "--port 70000 is not a port. Choose a number from 1 to 65535"),
         (("test", "--help"), 0, "pytest"),
         (("demo", "red", "--comfyui"), 2, "--comfyui needs a folder"),
         (("demo", "red", "--comfyui", "/nowhere"), 1, "/nowhere is not a ComfyUI folder"),

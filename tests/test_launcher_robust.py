@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -11,11 +12,14 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from emu_video.launcher import comfyui, environment, robust, supervise
+import torch
+from emu_video.launcher import comfyui, environment, robust, serve, server, supervise
 from emu_video.launcher.robust import LauncherError
 from emu_video.launcher.server import Server
 
@@ -132,7 +136,67 @@ def test_warnings_are_those_that_the_pack_marks(tmp_path):
     log.write_text(
         f"[INFO] Emu Video: 8 frames\n\x1b[33m[WARNING]\x1b[0m {word}\n[WARNING] another pack\n[WARNING] {word}\n"
     )
-    assert Server("", tmp_path, log).warnings() == ["the pocket model does not know the word(s): dog"]
+    running = Server("", tmp_path, log, ended_process())
+    assert running.warnings() == ["the pocket model does not know the word(s): dog"]
+
+
+def ended_process() -> subprocess.Popen:
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    process.wait()
+    return process
+
+
+def test_serve_says_that_comfyui_ended(tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    log.write_text("out of memory\n", "utf-8")
+
+    @contextlib.contextmanager
+    def running(*_, **__):
+        yield Server("", tmp_path, log, ended_process())
+
+    monkeypatch.setattr(server, "running", running)
+    monkeypatch.setattr(serve.comfyui, "make_base", lambda: tmp_path)
+    monkeypatch.setattr(serve.comfyui, "locate", lambda: tmp_path)
+    monkeypatch.setattr(serve.webbrowser, "open", lambda _: True)
+    with pytest.raises(LauncherError, match=r"ComfyUI stopped \(exit code 3\)(.|\n)*out of memory"):
+        serve.main([])
+
+
+def test_pytorch_and_not_the_driver_decides_on_the_gpu(tmp_path, monkeypatch):
+    """A card beside a PyTorch that cannot use it."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho GPU 0: a card\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert server.has_gpu() == any(kind.is_available() for kind in (torch.cuda, torch.backends.mps, torch.xpu))
+
+
+def test_proxy_is_not_asked_for_this_machine(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.free_port()}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"[1]")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as answering:
+        threading.Thread(target=answering.handle_request, daemon=True).start()
+        assert server.get_json(f"http://127.0.0.1:{answering.server_port}") == [1]
+
+
+def test_newest_logs_are_kept(tmp_path):
+    for age, name in enumerate("cab"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    robust.keep_newest(tmp_path.iterdir(), 2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "c"]
 
 
 STUBBORN = """
@@ -146,7 +210,7 @@ time.sleep(600)
 LAUNCH = """
 import signal, subprocess, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
-process = subprocess.Popen([sys.executable, "-I", sys.argv[1], sys.executable, "-c", sys.argv[2]],
+process = subprocess.Popen([sys.executable, "-I", *sys.argv[1:3], sys.executable, "-c", sys.argv[3]],
                            stdin=subprocess.PIPE, start_new_session=True)
 process.wait()
 """
@@ -159,19 +223,21 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the state of processes from /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
-def test_program_and_its_children_end_with_the_launcher(number):
+def test_program_and_its_children_end_with_the_launcher(number, tmp_path):
     """The program ignores Ctrl-C, and the launcher does not handle the signal: only the pipe ends."""
-    command = [sys.executable, "-c", LAUNCH, supervise.__file__, STUBBORN]
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    command = [sys.executable, "-c", LAUNCH, supervise.__file__, temp, STUBBORN]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
         assert launcher.stdout is not None
         pids = [int(pid) for pid in launcher.stdout.readline().split()]
         assert len(pids) == 2 and all(map(is_alive, pids))
         launcher.send_signal(number)
-    while any(map(is_alive, pids)):
+    while any(map(is_alive, pids)) or temp.exists():
         time.sleep(0.05)
 
 
-def test_program_that_ends_gives_its_exit_code():
-    command = [sys.executable, "-I", supervise.__file__, sys.executable, "-c", "raise SystemExit(7)"]
+def test_program_that_ends_gives_its_exit_code(tmp_path):
+    command = [sys.executable, "-I", supervise.__file__, tmp_path, sys.executable, "-c", "raise SystemExit(7)"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.wait() == 7
