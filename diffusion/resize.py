@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,11 +37,14 @@ def upsampled(images: Tensor, factor: int) -> Tensor:
     return resized(downscaled(images, factor), *images.shape[1:3])
 
 
-def matched(images: Tensor, small: Tensor, strength: float = 1.0) -> Tensor:
-    """Return images [n, H, W, 3] in 0..1 that equal `small` [n, h, w, 3] when they are scaled down.
+def matched(
+    images: Tensor, small: Tensor, strength: float = 1.0, on_frame: Callable[[], None] = lambda: None
+) -> Tensor:
+    """Return images [n, H, W, 3] in 0..1 that nearly equal `small` [n, h, w, 3] when they are scaled down.
 
     Back-projection (Irani and Peleg 1991): the difference to the small images is resized and added. Detail that is
-    finer than a pixel of the small images stays. strength: the share of the difference that is added.
+    finer than a pixel of the small images stays. strength: the share of the difference that is added. on_frame: called
+    after each frame.
 
     Raises:
         ValueError: the images are not larger than `small`, or their number or aspect ratio differs.
@@ -50,7 +55,11 @@ def matched(images: Tensor, small: Tensor, strength: float = 1.0) -> Tensor:
             f"{count} frames of {width}x{height} cannot be matched to {frames} frames of {narrow}x{low}: use the same "
             "video before and after it was upscaled, with all of its frames."
         )
-    return torch.cat([_matched(*each, strength) for each in zip(images.split(1), small.split(1), strict=True)])
+    done = []
+    for image, wanted in zip(images.split(1), small.split(1), strict=True):
+        done.append(_matched(image, wanted, strength))
+        on_frame()
+    return torch.cat(done)
 
 
 def _matched(image: Tensor, small: Tensor, strength: float) -> Tensor:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
+import comfy.utils
 from torch import Tensor
 
 from ..diffusion.resize import matched
@@ -148,4 +150,10 @@ def match_small_video(images: Tensor, small: Tensor, strength: float) -> Tensor:
     Raises:
         ValueError: see `matched`.
     """
-    return matched(rgb(images), rgb(small), strength)
+    progress = comfy.utils.ProgressBar(len(images))
+
+    def on_frame() -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        progress.update(1)
+
+    return matched(rgb(images), rgb(small), strength, on_frame)

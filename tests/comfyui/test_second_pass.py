@@ -9,6 +9,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import comfy.model_management
+import comfy.utils
 import execution  # pyright: ignore[reportMissingImports]
 import pytest
 import torch
@@ -311,6 +313,23 @@ def test_an_upscaled_video_is_matched_to_the_small_one():
     assert (again - small[..., :3]).abs().mean() < 0.02
     with pytest.raises(ValueError, match="2 frames of 48x32 cannot be matched to 3 frames of 24x16"):
         MatchSmallVideo.execute(large[:2], small, 1.0)
+
+
+def test_matching_shows_progress_and_can_be_cancelled(monkeypatch):
+    small, large, seen = torch.rand(3, 16, 24, 3), torch.rand(3, 32, 48, 3), []
+
+    class Bar:
+        def __init__(self, total):
+            seen.append(total)
+
+        def update(self, frames):
+            seen.append(frames)
+            comfy.model_management.interrupt_current_processing(len(seen) == 3)
+
+    monkeypatch.setattr(comfy.utils, "ProgressBar", Bar)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        MatchSmallVideo.execute(large, small, 1.0)
+    assert seen == [3, 1, 1]
 
 
 def test_conditionings_without_known_frames_are_refused(video_model, sharp_model, vae):
