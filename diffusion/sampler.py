@@ -17,12 +17,13 @@ def ddim_step(
     next_alpha_cumprod: float,
     *,
     eta: float = 0.0,
-    generator: torch.Generator | None = None,
+    draw: Callable[[Tensor], Tensor] = torch.randn_like,
 ) -> Tensor:
     """Return x at the next noise level from estimates at the current one (Song et al. 2021, equations 12 and 16).
 
-    eta 0 is deterministic and works in both directions, 1 is as random as DDPM. Noise is drawn on the generator's
-    device. Raises ValueError for a step towards more noise (DDIM inversion) with eta above 0, which is undefined.
+    eta 0 is deterministic and works in both directions, 1 is as random as DDPM. draw: returns unit Gaussian noise of
+    the shape of its argument. Raises ValueError for a step towards more noise (DDIM inversion) with eta above 0, which
+    is undefined.
     """
     if eta and next_alpha_cumprod < alpha_cumprod:
         raise ValueError(f"DDIM with eta {eta:g} cannot step towards more noise: use eta 0.")
@@ -31,8 +32,7 @@ def ddim_step(
     x = next_alpha_cumprod**0.5 * x0 + (noise_variance * (1 - fresh_share)) ** 0.5 * eps
     fresh = (noise_variance * fresh_share) ** 0.5
     if fresh:
-        device = generator.device if generator is not None else x.device
-        x = x + fresh * torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
+        x = x + fresh * draw(x).to(x.device)
     return x
 
 
@@ -53,6 +53,11 @@ def ddim(
     `model(x_t, t)` returns v or eps after guidance. `timesteps` descend; the last step leads to x0.
     `callback(step, x0, x_t)` is called with the estimate of each step.
     """
+
+    def draw(x: Tensor) -> Tensor:
+        device = x.device if generator is None else generator.device
+        return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype)
+
     levels = [schedule.alphas_cumprod[t].item() for t in timesteps] + [1.0]
     for step, t in enumerate(timesteps):
         output = model(x, t)
@@ -64,5 +69,5 @@ def ddim(
             raise ValueError(f"Unknown prediction '{prediction}': use 'v' or 'eps'.")
         if callback is not None:
             callback(step, x0, x)
-        x = ddim_step(x0, eps, levels[step], levels[step + 1], eta=eta, generator=generator)
+        x = ddim_step(x0, eps, levels[step], levels[step + 1], eta=eta, draw=draw)
     return x

@@ -21,7 +21,9 @@ from .strength import STRENGTH, Setting
 from .videos import (
     FRAMES,
     LAYERS,
+    PART,
     SAMPLED,
+    SIZE,
     check_conditionings,
     check_frame_count,
     cut_masks,
@@ -79,8 +81,8 @@ def check_order(model: comfy.model_patcher.ModelPatcher) -> None:
 def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args, **kwargs):
     """Check the graph, then sample. An OUTER_SAMPLE wrapper.
 
-    The frame count of the whole latent is stored in the transformer options, because one call of the model may contain
-    only a window of the frames, or several tiles of each.
+    Frame count and size of the whole latent are stored in the transformer options, because one call of the model may
+    contain only a window of the frames, or several tiles of each.
     """
     guider = executor.class_obj
     model = guider.model_patcher
@@ -100,10 +102,11 @@ def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: 
         frames = frames_per_video(len(noise), model.get_attachment(FRAMES))
         check_frame_count(len(noise), frames)
         check_context_windows(guider.model_options.get("context_handler"), info, videos=len(noise) // frames)
-        check_masks(model.get_attachment(STRENGTH) or (), guider.conds)
         check_conditionings(guider.conds, info, noise.shape, frames)
-        guider.model_options.setdefault("transformer_options", {})[SAMPLED] = len(noise)
+        options = guider.model_options.setdefault("transformer_options", {})
+        options[SAMPLED], options[SIZE] = len(noise), tuple(noise.shape[2:])
         part = sampled_part(guider.conds)
+        options[PART] = part
         if part is not None:
             check_tile(part, model.get_attachment(STRENGTH) or (), guider.conds)
             cut_masks(guider.conds, part)
@@ -218,17 +221,6 @@ def check_latent(noise: Tensor, latent_format: Any) -> None:
         raise ValueError(
             f"The latents have {noise.shape[1]} channels, but the model works on {latent_format.latent_channels}: "
             "encode the images with the VAE of this checkpoint."
-        )
-
-
-def check_masks(settings: Sequence[Setting], conds: dict[str, list]) -> None:
-    """Refuse a strength mask beside Set Area, because the model is then called with a part of the picture."""
-    if any(setting.mask is not None for setting in settings) and any(
-        "area" in entry for entries in conds.values() for entry in entries
-    ):
-        raise ValueError(
-            "The mask of Temporal Layer Strength does not work with Conditioning (Set Area): use Conditioning (Set "
-            "Mask) instead, or remove the mask."
         )
 
 

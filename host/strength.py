@@ -14,7 +14,7 @@ from ..temporal_layers.kinds import strengths
 from ..temporal_layers.modules.base import Strength
 from .given_frames import masks
 from .values import check_finite
-from .videos import SAMPLED, window_frames
+from .videos import SAMPLED, SIZE, window_frames
 
 STRENGTH = "emu_video_strength"  # attachment of a MODEL: its settings
 
@@ -66,6 +66,12 @@ class Setting:
         video = frames if window is None else options.get(SAMPLED, batch)
         factors = self._factors_of_frames(video)[indices]
         if self.mask is not None:
+            if options.get(SIZE, tuple(size)) != tuple(size):
+                raise ValueError(
+                    "The mask of Temporal Layer Strength is for the whole picture, but the model is called with a part "
+                    "of it, by Conditioning (Set Area), the mask bounds of Conditioning (Set Mask), or tiled "
+                    "diffusion: use Conditioning (Set Mask) with set_cond_area default, or remove the mask."
+                )
             mask = self._mask_of(video, indices).float()[:, None]
             mask = F.interpolate(mask, size=tuple(size), mode="area")
             factors = factors.to(mask.device)[:, None, None, None] * mask

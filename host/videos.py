@@ -16,6 +16,8 @@ from .spans import VideoPart
 LAYERS = "emu_video"  # attachment of a MODEL with temporal layers: their LayersInfo
 FRAMES = "emu_video_frames"  # attachment of a MODEL with temporal layers: frames of one video, 0 = the whole batch
 SAMPLED = "emu_video_sampled"  # transformer option while sampling: frames of the whole latent
+SIZE = "emu_video_size"  # transformer option while sampling: height and width of the whole latent
+PART = "emu_video_part"  # transformer option while sampling: the VideoPart that is sampled, or None
 WINDOW = "ad_params"  # transformer option that AnimateDiff-Evolved made common, see `with_window`
 PURPOSE = "emu_video_purpose"  # key of a conditioning's options, beside noise_concat
 
@@ -60,8 +62,13 @@ def cut_masks(conds: Mapping[str, Sequence[dict[str, Any]]], part: VideoPart) ->
     """Replace the masks of a guider's `conds`, in place, by their part for the window and tile that is sampled."""
     for entry in (entry for entries in conds.values() for entry in entries):
         if entry.get("mask") is not None:
-            mask = part.of_window(masks(entry["mask"]), "masks")
-            entry["mask"] = part.of_tile(mask[:, None], 1, "bilinear", "none")[:, 0]
+            entry["mask"] = cut_mask(entry["mask"], part)
+
+
+def cut_mask(mask: torch.Tensor, part: VideoPart) -> torch.Tensor:
+    """Return the part of masks of the whole video for a window and tile, [n, h, w]."""
+    of_frames = part.of_window(masks(mask), "masks")
+    return part.of_tile(of_frames[:, None], 1, "bilinear", "none")[:, 0]
 
 
 def check_parts(conditionings: Mapping[str, list], info: LayersInfo) -> None:
@@ -203,17 +210,19 @@ def window_frames(window: Any) -> list[int]:
 
 
 def with_window(transformer_options: dict[str, Any]) -> dict[str, Any]:
-    """Return transformer options that also list the frames of a context window as AnimateDiff-Evolved does.
+    """Return transformer options that also list the frames of a window as AnimateDiff-Evolved does.
 
     Packs of image prompts (IP-Adapter) with one image per frame read this entry. Without it, every window gets the
-    images of the first frames.
+    images of the first frames. The window is one of Context Windows, one of a conditioning node, or both.
     """
-    window = transformer_options.get("context_window")
-    if window is None or WINDOW in transformer_options:
+    window, part = transformer_options.get("context_window"), transformer_options.get(PART)
+    if (window is None and part is None) or WINDOW in transformer_options:
         return transformer_options
-    frames = window_frames(window)
-    entry = {"sub_idxs": frames, "context_length": len(frames), "full_length": transformer_options[SAMPLED]}
-    return {**transformer_options, WINDOW: entry}
+    total = transformer_options[SAMPLED]
+    frames = list(range(total)) if window is None else window_frames(window)
+    if part is not None:
+        frames, total = [part.frames.start + frame for frame in frames], part.frames.total
+    return {**transformer_options, WINDOW: {"sub_idxs": frames, "context_length": len(frames), "full_length": total}}
 
 
 def frames_per_video(batch: int, frames: int) -> int:

@@ -11,11 +11,10 @@ import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from emu_video.diffusion.schedule import Schedule
-from emu_video.host.guards import check_context_windows, check_masks
+from emu_video.host.guards import check_context_windows
 from emu_video.host.guider import share_control
 from emu_video.host.injection import check_layers, inject
 from emu_video.host.schedule import ZeroSNRFlow, native_sigmas
-from emu_video.host.strength import Setting
 from emu_video.host.videos import PURPOSE, Purpose
 from emu_video.nodes.sampling import EmuVideoGuider, EmuVideoSampler, ZeroTerminalSNRSchedule
 from emu_video.temporal_layers.noise import Discrete
@@ -247,14 +246,6 @@ def test_different_controls_of_the_parts_are_not_shared(caplog):
     assert share_control(conds) == conds
     assert any("different ControlNets, so image_only gets none" in message for message in caplog.messages)
     assert share_control({**conds, "positive": [parts[0]] * 2})["image_only"][0][1]["control"] is first
-
-
-def test_a_strength_mask_beside_an_area_is_refused():
-    areas, whole = {"positive": [{"area": (4, 4, 0, 0)}]}, {"positive": [{}]}
-    check_masks([Setting()], areas)
-    check_masks([Setting(mask=torch.ones(1, 8, 8))], whole)
-    with pytest.raises(ValueError, match="does not work with Conditioning .Set Area.: use Conditioning .Set Mask."):
-        check_masks([Setting(), Setting(mask=torch.ones(1, 8, 8))], areas)
 
 
 def test_latents_of_another_autoencoder_are_refused(video_model):

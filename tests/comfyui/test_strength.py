@@ -1,8 +1,10 @@
 """Temporal Layer Strength over steps, frames and places."""
 
 import gc
+import importlib
 import logging
 import weakref
+from typing import Any
 
 import comfy.model_management
 import pytest
@@ -16,6 +18,8 @@ from emu_video.temporal_layers.modules.base import blend, resized
 from emu_video.temporal_layers.modules.transformer import TemporalTransformer
 from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.tiny import FRAMES, sample
+
+nodes: Any = importlib.import_module("nodes")  # ComfyUI's, not the pack's
 
 
 def strength(model, attention=1.0, convolution=1.0, **more):
@@ -40,6 +44,22 @@ def test_frames_of_windows_keep_their_numbers(video_model):
     model.add_wrapper("diffusion_model", lambda executor, *args: (seen.append(layers.strength), executor(*args))[1])
     sample(model, frames=7, steps=1)
     assert [[round(x, 3) for x in each["attention"].tolist()] for each in seen] == [numbers[:4], numbers[3:]]
+
+
+@pytest.mark.parametrize("part", ["area", "mask bounds"])
+def test_a_mask_is_not_squeezed_into_a_part_of_the_picture(video_model, part):
+    masked, noise = strength(video_model, mask=torch.ones(16, 16)), torch.randn(FRAMES, 4, 16, 16)
+    left = torch.zeros(1, 16, 16)
+    left[..., :8] = 1.0
+    if part == "area":
+        (positive,) = nodes.ConditioningSetArea().append(tiny.text(1), 64, 128, 0, 0, 1.0)
+    else:
+        (positive,) = nodes.ConditioningSetMask().append(tiny.text(1), left, part, 1.0)
+    with pytest.raises(ValueError, match="is for the whole picture, but the model is called with a part of it, by"):
+        sample(masked, positive=positive, noise=noise)
+    assert sample(video_model, positive=positive, noise=noise).isfinite().all()
+    (positive,) = nodes.ConditioningSetMask().append(tiny.text(1), left, "default", 1.0)
+    assert sample(masked, positive=positive, noise=noise).isfinite().all()
 
 
 def test_a_mask_acts_where_it_is():

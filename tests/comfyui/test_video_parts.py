@@ -12,6 +12,7 @@ from emu_video.host.layer_settings import with_strength
 from emu_video.host.spans import Span, VideoPart
 from emu_video.host.videos import PURPOSE
 from emu_video.nodes.conditioning import ExtendVideoConditioning, FirstFrameConditioning, InterpolationConditioning
+from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.nodes.second_pass import SuperResolutionConditioning
 from emu_video.tests.comfyui import tiny
 
@@ -138,6 +139,56 @@ def test_the_number_of_masks_and_hints(sharp_model, vae, count, is_right):
         else:
             with pytest.raises(ValueError, match=f"are {count} {name}, but the video has 7 frames: connect one, or"):
                 sampled(sharp_model, second)
+
+
+def test_image_prompts_of_every_window(sharp_model, vae):
+    """IP-Adapter picks its images by this entry of the options."""
+    seen = []
+
+    def noted(n, context, value, extra):
+        seen.append(extra["ad_params"])
+        return n, context, value
+
+    def frames_seen(model, part):
+        seen.clear()
+        patched = model.clone()
+        patched.set_model_attn2_patch(noted)
+        sampled(patched, part)
+        assert all(each["full_length"] == FRAMES for each in seen)
+        return {tuple(each["sub_idxs"]) for each in seen}
+
+    each = parts(sharp_model, vae, lambda *texts: texts)
+    assert [frames_seen(sharp_model, part) for part in each] == [{(0, 1, 2, 3)}, {(3, 4, 5, 6)}]
+    second = parts(sharp_model, vae, lambda *texts: texts, window=6)[1]  # 1 to 6
+    inside = tiny.in_windows(sharp_model, 4, 2, "", causal=False)
+    assert frames_seen(inside, second) == {(1, 2, 3, 4), (3, 4, 5, 6)}
+
+
+def test_a_noise_mask_of_the_whole_video(sharp_model, vae):
+    """Frames from number 3 on are sampled: the last of the first window, and the whole second window."""
+    mask = (torch.arange(FRAMES) >= 3).float()[:, None, None].expand(-1, 8, 8)
+    first, second = parts(sharp_model, vae, lambda *texts: texts)
+    for part, kept in ((first, 3), (second, 0)):
+        latent = {**part[3], "samples": torch.ones_like(part[3]["samples"]), "noise_mask": mask}
+        video = sampled(sharp_model, [*part[:3], latent])
+        assert [bool((frame == 1).all()) for frame in video] == [True] * kept + [False] * (4 - kept)
+
+
+def test_fresh_noise_of_a_frame_is_the_same_in_all_windows(model, vae):
+    """Layers without an effect make every frame by itself, so a frame differs between windows only by its noise."""
+    plain = tiny.with_temporal_layers(model, role="super_resolution", fresh=True)
+    conds, still = (tiny.text(1), tiny.text(2)), torch.rand(1, 32, 32, 3).expand(FRAMES, -1, -1, -1)
+
+    def video(part, steps=3):
+        return EmuVideoSampler.execute(plain, *part, 0, steps, 1.0, 1.0, 0.0, 1.0).args[0]["samples"]
+
+    first, second = parts(plain, vae, lambda *texts: texts)
+    assert torch.equal(video(first)[3], video(second)[0]) and not torch.equal(video(first)[2], video(second)[0])
+    *made, _ = SuperResolutionConditioning.execute(
+        plain, vae, still, *conds, 2, 0, 0, initial_noise="same for all frames"
+    ).args
+    frames = video(next(zip(*made, strict=True)))
+    assert torch.equal(frames[0], frames[3])
 
 
 def test_windows_of_the_other_layouts(video_model, interpolation_model, vae):
