@@ -13,8 +13,9 @@ from torch import Tensor
 from ..temporal_layers.kinds import strengths
 from ..temporal_layers.modules.base import Strength
 from .given_frames import masks
+from .spans import VideoPart
 from .values import check_finite
-from .videos import SAMPLED, SIZE, window_frames
+from .videos import PART, SAMPLED, SIZE, window_frames
 
 STRENGTH = "emu_video_strength"  # attachment of a MODEL: its settings
 
@@ -64,7 +65,8 @@ class Setting:
         window = options.get("context_window")
         indices = list(range(frames)) if window is None else window_frames(window)
         video = frames if window is None else options.get(SAMPLED, batch)
-        factors = self._factors_of_frames(video)[indices]
+        part = options.get(PART)
+        factors = self._factors_of_frames(video, part)[indices]
         if self.mask is not None:
             if options.get(SIZE, tuple(size)) != tuple(size):
                 raise ValueError(
@@ -72,7 +74,7 @@ class Setting:
                     "of it, by Conditioning (Set Area), the mask bounds of Conditioning (Set Mask), or tiled "
                     "diffusion: use Conditioning (Set Mask) with set_cond_area default, or remove the mask."
                 )
-            mask = self._mask_of(video, indices).float()[:, None]
+            mask = self._mask_of(video, part, indices).float()[:, None]
             mask = F.interpolate(mask, size=tuple(size), mode="area")
             factors = factors.to(mask.device)[:, None, None, None] * mask
         return {
@@ -80,20 +82,24 @@ class Setting:
             for kind, value in strengths(attention=self.attention, convolution=self.convolution).items()
         }
 
-    def _factors_of_frames(self, frames: int) -> Tensor:
-        """Return `per_frame` as [frames], 1 where it is empty."""
-        numbers = self.per_frame or (1.0,) * frames
+    def _factors_of_frames(self, frames: int, part: VideoPart | None) -> Tensor:
+        """Return `per_frame` as [frames], 1 where it is empty. part: of a longer video, that the frames are."""
+        numbers = torch.tensor(self.per_frame or (1.0,) * frames)
+        if part is not None:
+            numbers = part.of_window(numbers, "numbers in per_frame")
         if len(numbers) != frames:
             raise ValueError(
                 f"per_frame has {len(numbers)} numbers, but the video has {frames} frames: give one number for each "
                 "frame."
             )
-        return torch.tensor(numbers)
+        return numbers
 
-    def _mask_of(self, frames: int, indices: Sequence[int]) -> Tensor:
+    def _mask_of(self, frames: int, part: VideoPart | None, indices: Sequence[int]) -> Tensor:
         """Return the masks of some frames of a video, [1 or len(indices), h, w]."""
         assert self.mask is not None
         mask = masks(self.mask)
+        if part is not None:
+            mask = part.of_window(mask, "masks")
         if len(mask) not in (1, frames):
             raise ValueError(
                 f"There are {len(mask)} masks, but the video has {frames} frames: connect one mask, or one for "

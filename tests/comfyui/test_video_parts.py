@@ -174,6 +174,17 @@ def test_a_noise_mask_of_the_whole_video(sharp_model, vae):
         assert [bool((frame == 1).all()) for frame in video] == [True] * kept + [False] * (4 - kept)
 
 
+def test_strength_of_every_window(sharp_model, vae):
+    """Numbers and masks of the whole video: each window gets its part, the same as numbers of the window alone."""
+    numbers = [0.1 * frame for frame in range(FRAMES)]
+    of_video = with_strength(sharp_model, 1.0, 1.0, per_frame=numbers)
+    by_mask = with_strength(sharp_model, 1.0, 1.0, mask=numbered())
+    for part, window in zip(parts(sharp_model, vae, lambda *texts: texts), (slice(0, 4), slice(3, 7)), strict=True):
+        expected = sampled(with_strength(sharp_model, 1.0, 1.0, per_frame=numbers[window]), part)
+        assert torch.equal(sampled(of_video, part), expected)
+        torch.testing.assert_close(sampled(by_mask, part), expected)
+
+
 def test_fresh_noise_of_a_frame_is_the_same_in_all_windows(model, vae):
     """Layers without an effect make every frame by itself, so a frame differs between windows only by its noise."""
     plain = tiny.with_temporal_layers(model, role="super_resolution", fresh=True)
