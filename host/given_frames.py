@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
+import comfy.model_management
 import comfy.sd
 import torch
 from torch import Tensor
@@ -60,11 +61,15 @@ class GivenFrames:
 
 
 def rgb(images: Tensor) -> Tensor:
-    """Return images [n, H, W, C] as RGB: alpha is dropped, grey is repeated."""
+    """Return images [n, H, W, C] as RGB on ComfyUI's device for images: alpha is dropped, grey is repeated.
+
+    With --gpu-only, decoded frames are on the GPU, but those of a video file are not.
+    """
     channels = images.shape[-1]
     if channels not in (1, 3, 4):
         raise ValueError(f"The image has {channels} channels: connect one with 1 (grey), 3 (RGB) or 4 (RGBA).")
-    return images.expand(*images.shape[:-1], 3) if channels == 1 else images[..., :3]
+    three = images.expand(*images.shape[:-1], 3) if channels == 1 else images[..., :3]
+    return three.to(comfy.model_management.intermediate_device())
 
 
 def masks(mask: Tensor) -> Tensor:

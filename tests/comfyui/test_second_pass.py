@@ -18,7 +18,7 @@ from comfy.sample import prepare_noise
 from comfy_execution.graph_utils import ExecutionBlocker
 from emu_video.diffusion.schedule import Schedule
 from emu_video.host.conditioning import KNOWN_NOISE
-from emu_video.host.given_frames import GivenFrames
+from emu_video.host.given_frames import GivenFrames, rgb
 from emu_video.host.videos import purposes
 from emu_video.launcher.environment import ROOT
 from emu_video.nodes.conditioning import (
@@ -313,6 +313,12 @@ def test_an_upscaled_video_is_matched_to_the_small_one():
     assert (again - small[..., :3]).abs().mean() < 0.02
     with pytest.raises(ValueError, match="2 frames of 48x32 cannot be matched to 3 frames of 24x16"):
         MatchSmallVideo.execute(large[:2], small, 1.0)
+
+
+def test_frames_of_a_file_and_decoded_frames_meet_on_one_device(monkeypatch):
+    """With --gpu-only, decoded frames are on the GPU. The meta device stands for it."""
+    monkeypatch.setattr(comfy.model_management, "intermediate_device", lambda: torch.device("meta"))
+    assert {rgb(torch.rand(3, 16, 24, channels)).device.type for channels in (1, 3, 4)} == {"meta"}
 
 
 def test_matching_shows_progress_and_can_be_cancelled(monkeypatch):
