@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -200,7 +201,10 @@ def make_guider(
     """
     info = check_layers(model)
     if as_trained:
-        text_guidance, image_guidance = trained_guidance(info, text_guidance, image_guidance)
+        given = text_guidance, image_guidance
+        text_guidance, image_guidance = trained_guidance(info, *given)
+        if (text_guidance, image_guidance) != given:
+            logging.info(f"Emu Video: guidance as trained, text {text_guidance:g} and image {image_guidance:g}")
     check_parts({"positive": positive, "image_only": image_only, "negative": negative}, info)
     hook: Any = model.model_options.get(CFG)
     if node_of(hook) == "PerpNeg":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from types import SimpleNamespace
 
 import comfy.cldm.cldm
@@ -273,7 +274,7 @@ def test_weights_that_a_file_states(model):
     assert (guider.cfg, guider.image_guidance) == (4.0, 1.5)
 
 
-def test_weights_as_trained(video_model):
+def test_weights_as_trained(video_model, caplog):
     """Only weights at their defaults follow the layers; the small test model has the base of the pocket."""
     conds = conditionings()
 
@@ -284,4 +285,7 @@ def test_weights_as_trained(video_model):
     assert weights(7.5, 2.0) == (7.5, 2.0)  # an API prompt without the input
     assert weights(7.5, 2.0, guidance="as trained") == (2.0, 1.0)
     assert weights(5.0, 2.0, guidance="as trained") == (5.0, 1.0)
+    with caplog.at_level(logging.INFO):  # a sweep over 2.0 shows what was used
+        weights(5.0, 2.0, guidance="as trained")
+    assert caplog.messages == ["Emu Video: guidance as trained, text 5 and image 1"]
     assert weights(7.5, 2.0, guidance="as set") == (7.5, 2.0)
