@@ -51,7 +51,7 @@ def find() -> Path | None:
 
 def is_own(folder: Path) -> bool:
     """Return whether a ComfyUI is the user's own: run.py uses its models and writes nothing into it."""
-    return not folder.is_relative_to(WORK_DIR)
+    return folder.parent != WORK_DIR
 
 
 def models(folder: Path, base: Path = BASE) -> Path:
