@@ -6,7 +6,7 @@ every window. The windows and tiles of a layout are latents of their own, for wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -30,6 +30,7 @@ def hints_follow_windows(
     with ExitStack() as stack:
         for control in _controls(conds):
             is_own = type(control).__module__ == "comfy.controlnet"
+            stack.enter_context(_new_clones(control))
             if part is not None:
                 stack.enter_context(_cut(control, part, is_own))
             if is_own and len(control.cond_hint_original) > 1:
@@ -68,9 +69,47 @@ def _cut(control: Any, part: VideoPart, is_own: bool) -> Iterator[None]:
 
 
 @contextmanager
+def _new_clones(control: Any) -> Iterator[None]:
+    """Drop the copies of a control for other GPUs, which ComfyUI keeps with the hints that it had at first."""
+    clones = getattr(control, "multigpu_clones", {})
+    clones.clear()
+    try:
+        yield
+    finally:
+        clones.clear()
+
+
+@contextmanager
 def _picking(control: Any) -> Iterator[None]:
-    """Pick the hints of each context window. Other packs' classes (Advanced-ControlNet) read the window themselves."""
-    get_control, hints, replaced = control.get_control, control.cond_hint_original, vars(control).get("get_control")
+    """Pick the hints of each context window, also in the copies for other GPUs.
+
+    Other packs' classes (Advanced-ControlNet) read the window themselves.
+    """
+    hints, before = control.cond_hint_original, dict(vars(control))
+    instance_for = getattr(control, "get_instance_for_device", None)
+
+    def for_device(device):
+        assert instance_for is not None
+        instance = instance_for(device)
+        if "get_control" not in vars(instance):
+            instance.get_control = _of_window(instance)
+        return instance
+
+    replaced = {"get_control": _of_window(control)} | ({"get_instance_for_device": for_device} if instance_for else {})
+    vars(control).update(replaced)
+    try:
+        yield
+    finally:
+        for name in replaced:
+            del vars(control)[name]
+            if name in before:
+                vars(control)[name] = before[name]
+        control.cond_hint_original, control.cond_hint = hints, None
+
+
+def _of_window(control: Any) -> Callable[..., Any]:
+    """Return the control's get_control with the hints of the context window of each call."""
+    get_control, hints = control.get_control, control.cond_hint_original
 
     def of_window(x_noisy, t, cond, batched_number, transformer_options):
         window = transformer_options.get("context_window")
@@ -79,11 +118,4 @@ def _picking(control: Any) -> Iterator[None]:
             control.cond_hint = None  # made of the hints of another window
         return get_control(x_noisy, t, cond, batched_number, transformer_options)
 
-    control.get_control = of_window
-    try:
-        yield
-    finally:
-        del control.get_control
-        if replaced is not None:
-            control.get_control = replaced
-        control.cond_hint_original, control.cond_hint = hints, None
+    return of_window

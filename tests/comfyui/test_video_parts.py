@@ -8,9 +8,10 @@ import comfy.controlnet
 import comfy.samplers
 import pytest
 import torch
+from emu_video.host.control_hints import hints_follow_windows
 from emu_video.host.layer_settings import with_strength
 from emu_video.host.spans import Span, VideoPart
-from emu_video.host.videos import PURPOSE
+from emu_video.host.videos import PURPOSE, sampled_part
 from emu_video.nodes.conditioning import ExtendVideoConditioning, FirstFrameConditioning, InterpolationConditioning
 from emu_video.nodes.sampling import EmuVideoSampler
 from emu_video.nodes.second_pass import SuperResolutionConditioning
@@ -114,6 +115,26 @@ def test_hints_of_context_windows_inside_a_window(sharp_model, vae):
     sampled(model, second)
     seen = {tuple(round(float(value) * 10) for value in hint[:4, 0, 0, 0]) for hint in net.hints}
     assert seen == {(1, 2, 3, 4), (3, 4, 5, 6)}
+
+
+def test_hints_on_another_gpu(sharp_model, vae):
+    """ComfyUI copies a control for each other GPU and keeps the copy: it must have the hints of its own window."""
+    net, apply = control_net(numbered(height=64, width=64)[..., None].expand(-1, -1, -1, 3))
+    other, seen = torch.device("cpu", 1), []
+    for part in parts(sharp_model, vae, apply):
+        conds = {"positive": [part[0][0][1]]}
+        control = conds["positive"][0]["control"]
+        with hints_follow_windows(conds, sampled_part(conds)):
+            copy = control.get_instance_for_device(other)
+            assert copy is control  # none is left of the window before
+            control.deepclone_multigpu(other, autoregister=True)
+            copy = control.get_instance_for_device(other)
+            copy.pre_run(sharp_model.model, sharp_model.model.model_sampling.percent_to_sigma)
+            options = {"context_window": SimpleNamespace(index_list=[1, 3])}
+            call = {"c_crossattn": torch.zeros(2, 4, 8)}
+            copy.get_control(torch.zeros(2, 4, 8, 8), torch.ones(2), call, 1, options)
+            seen.append([round(float(hint) * 10) for hint in copy.control_model.hints[-1][:, 0, 0, 0]])
+    assert seen == [[1, 3], [4, 6]]
 
 
 @pytest.mark.parametrize("is_before", [True, False])
