@@ -22,6 +22,7 @@ from .layers import Call, TemporalLayers
 
 ATTRIBUTE = "_emu_video_attachment"
 SWAPS = "_emu_video_swaps"
+WRAPS = "_emu_video_wraps"
 
 
 def attach(unet: nn.Module, layers: TemporalLayers, owner: Any) -> None:
@@ -107,10 +108,11 @@ class _Swap:
 
 def _wraps(layers: TemporalLayers) -> dict[str, Callable[..., Any]]:
     """Return anchor name -> the function that replaces forward(*args); its first argument is `forward`."""
-    wraps: dict[str, Callable[..., Any]] = {}
-    for name, module in layers.wrappers():
-        wrapped = partial(_wrap, layers.call, name, module.wrap)
-        wraps[name] = partial(_nest, wrapped, wraps[name]) if name in wraps else wrapped
+    wraps: dict[str, Callable[..., Any]] = layers.__dict__.setdefault(WRAPS, {})
+    if not wraps:
+        for name, module in layers.wrappers():
+            wrapped = partial(_wrap, layers.call, name, module.wrap)
+            wraps[name] = partial(_nest, wrapped, wraps[name]) if name in wraps else wrapped
     return wraps
 
 
