@@ -70,7 +70,7 @@ def _cut(control: Any, part: VideoPart, is_own: bool) -> Iterator[None]:
 
 @contextmanager
 def _new_clones(control: Any) -> Iterator[None]:
-    """Drop the copies of a control for other GPUs, which ComfyUI keeps with the hints that it had at first."""
+    """Clear the copies of a control for other GPUs before and after. ComfyUI caches them with their first hints."""
     clones = getattr(control, "multigpu_clones", {})
     clones.clear()
     try:

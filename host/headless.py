@@ -8,7 +8,7 @@ from typing import Any
 
 
 def start() -> None:
-    """Set up ComfyUI's modules as its server does: on the CPU if there is no GPU, and with all folders of models.
+    """Set up ComfyUI's modules like its server. They use the CPU without a GPU, and find models in all folders.
 
     COMFYUI_MODELS names the folder of models; the default is that of ComfyUI. Call this before anything else imports
     a module of ComfyUI.

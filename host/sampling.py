@@ -37,9 +37,9 @@ def sample_ddim(
 ) -> Tensor:
     """Sample with DDIM, in ComfyUI's sampler form, any model whose x is a mix of x0 and eps.
 
-    sigmas: [steps + 1], falling, or with eta 0 rising from above 0 (noise inversion). batch_index: as in a LATENT, so
-    that fresh noise is the same for a frame in all windows, as its initial noise is. Noise is drawn on the CPU, so a
-    seed gives the same result on every device.
+    sigmas: [steps + 1], falling, or with eta 0 rising from above 0 (noise inversion). batch_index: number of
+    each frame, as in a LATENT. A frame gets the same fresh noise in every window. Noise is drawn on the CPU, so a seed
+    gives the same result on every device.
     """
     extra_args = extra_args or {}
     sampling = model.inner_model.inner_model.model_sampling

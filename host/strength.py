@@ -83,7 +83,7 @@ class Setting:
         }
 
     def _factors_of_frames(self, frames: int, part: VideoPart | None) -> Tensor:
-        """Return `per_frame` as [frames], 1 where it is empty. part: of a longer video, that the frames are."""
+        """Return `per_frame` as [frames], or ones. part: the window of a longer video that the frames are from."""
         numbers = torch.tensor(self.per_frame or (1.0,) * frames)
         if part is not None:
             numbers = part.of_window(numbers, "numbers in per_frame")

@@ -1,4 +1,4 @@
-"""A MODEL that is no longer used leaves memory at once, without waiting for Python's garbage collector."""
+"""Reference counting alone frees an unused MODEL. Python's garbage collector may run too late for the next one."""
 
 import gc
 import weakref

@@ -118,7 +118,7 @@ def test_hints_of_context_windows_inside_a_window(sharp_model, vae):
 
 
 def test_hints_on_another_gpu(sharp_model, vae):
-    """ComfyUI copies a control for each other GPU and keeps the copy: it must have the hints of its own window."""
+    """ComfyUI caches a copy of a control for each other GPU. The copy must get the hints of the current window."""
     net, apply = control_net(numbered(height=64, width=64)[..., None].expand(-1, -1, -1, 3))
     other, seen = torch.device("cpu", 1), []
     for part in parts(sharp_model, vae, apply):
