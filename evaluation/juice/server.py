@@ -114,12 +114,13 @@ async def _questions(request: web.Request) -> web.Response:
 
 
 async def _next(request: web.Request) -> web.Response:
-    return web.json_response(_next_task(request.app[SESSION], _rater(await _body(request))))
+    session = request.app[SESSION]
+    return web.json_response(_next_task(session, _rater(session, await _body(request))))
 
 
 async def _vote(request: web.Request) -> web.Response:
     session, body = request.app[SESSION], await _body(request)
-    rater = _rater(body)
+    rater = _rater(session, body)
     task = session.task(rater, _text(body, "task"))
     answers = {}
     given = body.get("answers")
@@ -210,10 +211,10 @@ def _text(body: dict, name: str) -> str:
     return value
 
 
-def _rater(body: dict) -> str:
+def _rater(session: Session, body: dict) -> str:
     name = " ".join(_text(body, "rater").split())
     if not 1 <= len(name) <= MOST_NAME or any(unicodedata.category(c).startswith("C") for c in name):
         raise ValueError(f"Write your name in 1 to {MOST_NAME} printable characters.")
     if name.casefold() == READER:
         raise ValueError(f"The name {name!r} is that of the automatic judge. Choose another one.")
-    return name
+    return session.store.spelling(name)

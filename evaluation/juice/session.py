@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import random
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..videos import Video, in_common, read, write_mp4
 from .faults import FAULTS, spoiled
 from .questions import QUESTIONS
 from .store import Store
-from .tasks import Task, tasks
+from .tasks import ARMS, Arm, Task, tasks
 
 
 class Pair(NamedTuple):
@@ -68,11 +69,12 @@ class Session:
         self.store = Store(
             folder / "votes.sqlite",
             {
-                "a": str(first.resolve()),
-                "b": str(second.resolve()),
-                "seed": seed,
-                "check_every": check_every,
-                "files": hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest(),
+                "first folder": str(first.resolve()),
+                "second folder": str(second.resolve()),
+                "--seed": seed,
+                "--check-every": check_every,
+                "videos": _digest(self.files),
+                "prompts": _digest({name: pair.prompt for name, pair in self.pairs.items()}),
             },
         )
         self._prepare(report)
@@ -97,7 +99,10 @@ class Session:
     def video(self, task: Task, side: str) -> Path:
         """Return the file to show on the "left" or "right" side."""
         arm = task.left if side == "left" else task.right
-        return self._file(task.name, "spoiled" if task.kind == "known" and arm == "b" else arm)
+        if task.kind != "known":
+            return self._file(task.name, arm)
+        source = self._source(task.name)
+        return self._file(task.name, source if arm == "a" else f"spoiled_{source}")
 
     def task_link(self, rater: str, task: Task, side: str) -> str:
         """Return a link for one side of a task. It differs from task to task, so that repeats are not recognised."""
@@ -105,13 +110,13 @@ class Session:
 
     def examples(self) -> list[dict]:
         """Return a training example for each reason: question, reason, and links to the better and the worse video."""
-        good = self._file(next(iter(self.pairs)), "a")
+        name = next(iter(self.pairs))
         return [
             {
                 "question": question.text,
                 "reason": reason.label,
                 "explanation": reason.explanation,
-                "better": self._link("example", good),
+                "better": self._link(f"good {reason.fault}", self._file(name, _example_arm(reason.fault))),
                 "worse": self._link(f"example {reason.fault}", self._example(reason.fault)),
             }
             for question in QUESTIONS.values()
@@ -126,19 +131,25 @@ class Session:
 
     def _prepare(self, report: Callable[[str], None]) -> None:
         for number, (name, pair) in enumerate(self.pairs.items(), 1):
-            files = [self._file(name, which) for which in ("a", "b", "spoiled")]
+            source = self._source(name)
+            files = [self._file(name, which) for which in ("a", "b", f"spoiled_{source}")]
             if not all(file.exists() for file in files):
-                first, second = in_common([read(pair.first), read(pair.second)])
-                bad = Video(spoiled(first.frames), first.fps)
-                for file, video in zip(files, (first, second, bad), strict=True):
+                both = in_common([read(pair.first), read(pair.second)])
+                intact = both[ARMS.index(source)]
+                bad = Video(spoiled(intact.frames), intact.fps)
+                for file, video in zip(files, (*both, bad), strict=True):
                     write_mp4(file, video)
                 report(f"Prepared {number} of {len(self.pairs)}: {name}")
             if number == 1:
-                good = None
                 for fault, spoil in FAULTS.items():
                     if not self._example(fault).exists():
-                        good = good or read(files[0])
+                        good = read(self._file(name, _example_arm(fault)))
                         write_mp4(self._example(fault), Video(spoil(good.frames), good.fps))
+
+    def _source(self, name: str) -> Arm:
+        """Return the folder whose video an attention check shows. It is random, because raters could learn that the
+        better video of a check always looks like one folder's."""
+        return random.Random(f"{self.seed}/{name}").choice(ARMS)
 
     def _file(self, name: str, which: str) -> Path:
         """Return the path of a prepared video. A replaced file is prepared again."""
@@ -149,7 +160,13 @@ class Session:
 
     def _example(self, fault: str) -> Path:
         """Return the path of an example with this fault, made from the first pair."""
-        return self.folder / "examples" / f"{self._key(next(iter(self.pairs)))}_{fault}.mp4"
+        key = self._key(next(iter(self.pairs)))
+        return self.folder / "examples" / f"{key}_{_example_arm(fault)}_{fault}.mp4"
+
+
+def _example_arm(fault: str) -> Arm:
+    """Return the folder of an example: in turn, because the intact video is called the better one."""
+    return ARMS[list(FAULTS).index(fault) % len(ARMS)]
 
 
 def find_pairs(first: Path, second: Path, prompts: Mapping[str, str]) -> tuple[dict[str, Pair], list[str]]:
@@ -175,6 +192,10 @@ def _text(video: Path) -> str:
         return text.read_text("utf-8-sig").strip() if text.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"The prompt {text} cannot be read ({error}): save it as UTF-8.") from None
+
+
+def _digest(values: Mapping[str, object]) -> str:
+    return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()
 
 
 def _identity(path: Path) -> tuple[str, int, int]:

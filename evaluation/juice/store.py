@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 import time
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ class Store:
         """Open or create the file.
 
         Args:
-            session: what the votes depend on, such as the two folders and the seed.
+            session: what the votes depend on, such as the two folders and the seed, by name.
 
         Raises:
             ValueError: the file holds votes of another session.
@@ -74,8 +75,10 @@ class Store:
         (before,) = self.connection.execute("select value from session where key = ?", (SESSION,)).fetchone()
         if before != now:
             if self.votes():
+                then = json.loads(before)
+                changed = ", ".join(key for key, value in session.items() if then.get(key) != value)
                 raise ValueError(
-                    f"{path} holds votes of another comparison ({before}), not of {now}. Choose another --folder."
+                    f"{path} holds votes of another comparison (different: {changed}). Choose another --folder."
                 )
             self.connection.execute("update session set value = ? where key = ?", (now, SESSION))
 
@@ -95,6 +98,12 @@ class Store:
         """Return the keys of the tasks that a rater has answered."""
         with self.lock:
             return {key for (key,) in self.connection.execute("select task from votes where rater = ?", (rater,))}
+
+    def spelling(self, rater: str) -> str:
+        """Return a rater's name as in earlier votes, which may have other capitals or composed letters."""
+        with self.lock:
+            names = [name for (name,) in self.connection.execute("select distinct rater from votes")]
+        return next((name for name in names if _alike(name) == _alike(rater)), rater)
 
     def votes(self) -> list[Vote]:
         """Return all votes in the order in which they were given."""
@@ -125,6 +134,10 @@ def check_answers(answers: Mapping[str, Answer]) -> None:
             raise ValueError(f'"{question.text}" has no reason {unknown[0]!r}.')
     if unknown := sorted(answers.keys() - QUESTIONS.keys()):
         raise ValueError(f"There is no question {unknown[0]!r}.")
+
+
+def _alike(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _unpack(text: str) -> dict[str, Answer]:

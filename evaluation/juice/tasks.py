@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 Arm = Literal["a", "b"]
+ARMS: tuple[Arm, Arm] = ("a", "b")
 
 
 class Task(NamedTuple):
@@ -47,7 +48,7 @@ def tasks(names: Sequence[str], rater: str, seed: int, check_every: int) -> list
         if check_every and (i + 1) % check_every == 0:
             earlier = result[-check_every] if result[-check_every].kind == "pair" else result[-1]
             result.append(Task("repeat", earlier.name, earlier.right, earlier.left))
-            intact: Arm = rng.choice(("a", "b"))
+            intact: Arm = rng.choice(ARMS)
             result.append(Task("known", name, intact, _other(intact)))
     return result
 

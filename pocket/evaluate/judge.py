@@ -33,7 +33,14 @@ Measured = dict[str, float]
 
 
 def measured(frames: np.ndarray, wanted: Wanted) -> Measured:
-    """Measure every reason on a video, uint8 [T, h, w, 3] RGB."""
+    """Measure every reason on a video, uint8 [T, h, h, 3] RGB.
+
+    Raises:
+        ValueError: the frames are not square.
+    """
+    height, width = frames.shape[1:3]
+    if height != width:
+        raise ValueError(f"The videos have {width} x {height} pixels. The reader needs square frames: crop the videos.")
     video = Watched(frames, wanted)
     return {key: each.measure(video) for reasons in MEASURES.values() for key, each in reasons.items()}
 
@@ -117,7 +124,8 @@ def main(argv: Sequence[str]) -> int:
     print(outcome_table(outcomes(own, session.groups), session.arms))
     attention = raters(own)[READER]
     print(f"\nKnown answers right: {attention.known_right:.0%}. Repeats answered alike: {attention.repeats_alike:.0%}.")
-    if people:
+    careful = raters(people)
+    if people := [vote for vote in people if careful[vote.rater].counts]:
         print(f"\n{agreement_table(agreement_of(own, people, session.groups))}")
     session.store.close()
     return 0

@@ -16,6 +16,7 @@ from emu_video.evaluation.juice.__main__ import lan_address, listen
 from emu_video.evaluation.juice.questions import QUESTIONS
 from emu_video.evaluation.juice.server import make_app, rater_path, results_path
 from emu_video.evaluation.juice.session import Session, find_pairs
+from emu_video.evaluation.juice.store import Answer
 from emu_video.evaluation.videos import read
 
 ANSWERS = {key: {"side": "left", "reasons": [question.reasons[0].key]} for key, question in QUESTIONS.items()}
@@ -211,6 +212,55 @@ def test_two_raters_have_their_own_tasks(session):
 
     second, after = with_client(session, judge)
     assert after["task"]["key"] == second["task"]["key"] and after["done"] == 0
+
+
+def test_a_rater_goes_on_under_the_same_name_in_other_letters(session):
+    async def judge(client, _):
+        _, first = await post(client, "/api/next", rater="Zo\u00eb")
+        await post(client, "/api/vote", rater="Zo\u00eb", task=first["task"]["key"], answers=ANSWERS)
+        _, after = await post(client, "/api/next", rater="zoe\u0308")
+        status, last = await post(client, "/api/vote", rater="ZO\u00cb", task=after["task"]["key"], answers=ANSWERS)
+        return after, status, last
+
+    after, status, last = with_client(session, judge)
+    assert after["done"] == 1 and status == 200 and last["done"] == 2
+    assert {vote.rater for vote in session.store.votes()} == {"Zo\u00eb"}
+
+
+def test_neither_folder_is_always_the_better_one_of_examples_and_checks(folders, tmp_path):
+    """The squares of one folder are red, those of the other green."""
+    for number in range(12):
+        for folder in folders:
+            shutil.copy(folder / "cat.mp4", folder / f"more{number}.mp4")
+    session = Session(*folders, tmp_path / "session", check_every=1, report=lambda _: None)
+
+    def colour(path):
+        return int(read(path).frames.max((0, 1, 2)).argmax())
+
+    def sources(rater):
+        for task in session.tasks(rater):
+            if task.kind == "known":
+                intact, spoiled = (session.video(task, "left" if task.left == arm else "right") for arm in ("a", "b"))
+                assert intact != spoiled and colour(intact) == colour(spoiled)
+                yield colour(intact)
+
+    assert set(sources("ann")) == {0, 1}
+    examples = session.examples()
+    assert {colour(session.shown[each["better"]]) for each in examples} == {0, 1}
+    for each in examples:
+        if "colour" not in each["explanation"]:
+            better, worse = (read(session.shown[each[side]]).frames for side in ("better", "worse"))
+            assert better.shape == worse.shape and not (better == worse).all()
+
+
+def test_votes_on_other_prompts_are_not_mixed(folders, tmp_path):
+    first = Session(*folders, tmp_path / "session", report=lambda _: None)
+    task, _, _ = first.next_task("ann")
+    first.store.add("ann", task, {key: Answer("a", (q.reasons[0].key,)) for key, q in QUESTIONS.items()}, 1.0)
+    first.store.close()
+    (folders[0] / "cat.txt").write_text("a cat sleeps")
+    with pytest.raises(ValueError, match=r"another comparison \(different: prompts\)"):
+        Session(*folders, tmp_path / "session", report=lambda _: None)
 
 
 def test_a_session_goes_on_after_a_restart(folders, tmp_path):

@@ -184,6 +184,21 @@ def test_the_command_compares_itself_with_people(folders, tmp_path, capsys):
     assert "| Which video do you prefer? | 6 | 0 | 100% (61% to 100%) | 1.00 |" in printed
 
 
+def test_people_who_do_not_count_are_not_compared(folders, tmp_path, capsys):
+    session = Session(*folders, tmp_path / "session", check_every=1, report=lambda _: None)
+    for task in session.tasks("clicker"):
+        answers = {"quality": Answer("b", ("consistency",)), "faithfulness": Answer("b", ("spatial",))}
+        session.store.add("clicker", task, answers, 1.0)
+    session.store.close()
+    assert command.main([*map(str, folders), "--folder", str(tmp_path / "session"), "--check-every", "1"]) == 0
+    assert "kappa" not in capsys.readouterr().out
+
+
+def test_frames_that_are_not_square_are_refused():
+    with pytest.raises(ValueError, match="192 x 128 pixels.*square"):
+        measured(np.zeros((8, 128, 192, 3), np.uint8), read_caption("a red circle moving right on a white background"))
+
+
 def test_agreement_leaves_ties_out():
     def vote(rater, name, arm):
         answer = Answer(arm, () if arm == TIE else ("sharpness",))
