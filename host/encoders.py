@@ -85,20 +85,24 @@ def load_video_encoder(path: Path) -> Embed:
     """
     if not path.is_dir():
         return _load_i3d(path)
-    from transformers import AutoImageProcessor, AutoModel
+    from transformers import AutoImageProcessor, AutoModel, AutoVideoProcessor
 
-    model, processor = (_pretrained(loader, path) for loader in (AutoModel, AutoImageProcessor))
-    count = getattr(model.config, "num_frames", None) or getattr(model.config, "frames_per_clip", None)
+    model = _pretrained(AutoModel, path)
+    takes_videos = hasattr(model.config, "frames_per_clip")  # V-JEPA; VideoMAE's processor takes images
+    count = getattr(model.config, "frames_per_clip" if takes_videos else "num_frames", None)
     if not count:
         raise ValueError(
             f"{path} contains a {type(model).__name__}, which does not embed videos: give the folder of "
             "a VideoMAE or V-JEPA model."
         )
 
+    processor = _pretrained(AutoVideoProcessor if takes_videos else AutoImageProcessor, path)
+    name = "videos" if takes_videos else "images"
+
     @torch.no_grad()
     def video(frames: np.ndarray) -> Tensor:
-        picked = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
-        pixels = processor(images=list(picked), return_tensors="pt")["pixel_values"]
+        picked = list(frames[np.linspace(0, len(frames) - 1, count).round().astype(int)])
+        (pixels,) = processor(**{name: picked}, return_tensors="pt").values()
         pixels = pixels if pixels.ndim == 5 else pixels[None]
         return model(pixels).last_hidden_state[0].mean(0).float()
 
@@ -115,7 +119,13 @@ def _load_i3d(file: Path) -> Embed:
     @torch.no_grad()
     def video(frames: np.ndarray) -> Tensor:
         pixels = torch.from_numpy(frames).float().movedim(-1, 0)[None]
-        return model(pixels, rescale=True, resize=True, return_features=True)[0].float()
+        try:
+            return model(pixels, rescale=True, resize=True, return_features=True)[0].float()
+        except RuntimeError as error:
+            raise ValueError(
+                f"{file} cannot embed a video of {len(frames)} frames ({str(error).splitlines()[-1]}). I3D needs about "
+                "10 frames: make longer videos, or leave --video-encoder out."
+            ) from error
 
     return video
 

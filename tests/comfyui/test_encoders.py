@@ -64,6 +64,29 @@ def test_video_encoder_samples_its_own_number_of_frames(tmp_path, frames):
     assert embed(frames).shape == embed(frames[:3]).shape == (24,)
 
 
+def test_v_jepa_is_a_video_encoder(tmp_path, frames):
+    from transformers import VJEPA2Config, VJEPA2Model, VJEPA2VideoProcessor
+
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "crop_size": 32, "patch_size": 16}
+    of_predictor = {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+    VJEPA2Model(VJEPA2Config(frames_per_clip=4, **sizes, **of_predictor)).save_pretrained(tmp_path)
+    size = {"height": 32, "width": 32}
+    VJEPA2VideoProcessor(size={"shortest_edge": 32}, crop_size=size).save_pretrained(tmp_path)
+    embed = load_video_encoder(tmp_path)
+    assert embed(frames).shape == embed(frames[:3]).shape == (24,)
+    assert not torch.equal(embed(frames), embed(255 - frames))
+
+
+def test_videos_that_are_too_short_for_i3d_are_a_sentence(tmp_path, frames):
+    class I3D(torch.nn.Module):
+        def forward(self, x, rescale: bool = False, resize: bool = False, return_features: bool = False):
+            return torch.nn.functional.avg_pool3d(x, [10, 7, 7]).mean((2, 3, 4))
+
+    torch.jit.script(I3D()).save(str(tmp_path / "i3d.pt"))
+    with pytest.raises(ValueError, match="cannot embed a video of 8 frames.*--video-encoder"):
+        load_video_encoder(tmp_path / "i3d.pt")(frames[:8])
+
+
 def test_i3d_is_called_as_fvd_does(tmp_path, frames):
     class I3D(torch.nn.Module):
         def forward(self, x, rescale: bool = False, resize: bool = False, return_features: bool = False):
