@@ -11,6 +11,8 @@ from .videos import SUFFIXES
 
 PICTURES = ".png", ".jpg", ".jpeg", ".webp"
 NAME_AND_SEED = re.compile(r"(.+)_(\d+)")
+NO_SEED = -1
+"""Seed of a video whose name has none, so that NAME and NAME_0 are two videos of one prompt."""
 
 
 def clips_of(arm: str, folder: Path, prompts: Mapping[str, str] | None = None) -> list[Clip]:
@@ -38,11 +40,11 @@ def clips_of(arm: str, folder: Path, prompts: Mapping[str, str] | None = None) -
 
 def _clip(arm: str, file: Path, prompts: Mapping[str, str], counted: Collection[str]) -> Clip:
     """counted: names whose numbers are counters."""
-    group, seed = file.stem, 0
+    group, seed = file.stem, NO_SEED
     parts = NAME_AND_SEED.fullmatch(group)
     if parts and group not in prompts:
         is_seed = parts[1] in prompts if prompts else parts[1] not in counted
-        group, seed = (parts[1], int(parts[2])) if is_seed else (group, 0)
+        group, seed = (parts[1], int(parts[2])) if is_seed else (group, NO_SEED)
     references = (file.with_suffix(suffix) for suffix in PICTURES)
     found = next((each for each in references if each.exists()), None)
     return Clip(arm, file.stem, prompts.get(group, ""), group, seed, file, found)

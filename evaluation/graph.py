@@ -51,10 +51,13 @@ class Graph:
         """Return the ids of all nodes of a class."""
         return [key for key, node in self.nodes.items() if node["class_type"] == kind]
 
+    def titled(self, title: str) -> list[str]:
+        """Return the ids of all nodes with a title."""
+        return [key for key, node in self.nodes.items() if node.get("_meta", {}).get("title") == title]
+
     def matches(self, name: str) -> list[str]:
         """Return the ids of the nodes with this title, or else of this class, or else with this id."""
-        titled = [key for key, node in self.nodes.items() if node.get("_meta", {}).get("title") == name]
-        return titled or self.find(name) or [key for key in self.nodes if key == name]
+        return self.titled(name) or self.find(name) or [key for key in self.nodes if key == name]
 
     def id(self, name: str) -> str:
         found = self.matches(name)

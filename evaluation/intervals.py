@@ -116,6 +116,8 @@ def mean_text(values: Iterable[float | None], digits: int = 2) -> str:
 
 
 def share_text(flags: Sequence[bool]) -> str:
-    """Return "share (low to high, n = count)"."""
+    """Return "share (low to high, n = count)", or "none" without a value."""
+    if not len(flags):
+        return "none"
     low, high = share_interval(sum(flags), len(flags))
     return f"{sum(flags) / len(flags):.1%} ({low:.1%} to {high:.1%}, n = {len(flags)})"

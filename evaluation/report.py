@@ -23,7 +23,8 @@ PLOT_WIDTH, PLOT_ROW = 420, 22
 def summarise(matched: Sequence[Sequence[Clip]], scores: Mapping[tuple[str, str], dict]) -> dict[str, Any]:
     """Return metric -> arm -> {mean, low, high, difference}, with 95 % intervals over prompts and seeds.
 
-    difference: {mean, low, high} of the paired differences to the first arm. Metrics that no video has are left out.
+    difference: {mean, low, high} of the paired differences to the first arm, and the number of "prompts" that have
+    both values. Metrics that no video has are left out.
     """
     arms = [clip.arm for clip in matched[0]]
     summary: dict[str, Any] = {}
@@ -35,7 +36,9 @@ def summarise(matched: Sequence[Sequence[Clip]], scores: Mapping[tuple[str, str]
         for arm, grid in grids.items():
             entry = _interval(grid)
             if arm != arms[0]:
-                entry["difference"] = _interval(grid - grids[arms[0]])
+                differences = grid - grids[arms[0]]
+                prompts = int((~np.isnan(differences)).any(1).sum())
+                entry["difference"] = _interval(differences) | {"prompts": prompts}
             summary[metric][arm] = entry
     return summary
 
@@ -66,14 +69,20 @@ def _grid(
 ) -> np.ndarray:
     """Return values [prompts, seeds] of one arm, NaN where there is none.
 
-    Prompt and seed are those of the first arm, because folders with other files may group their names differently.
+    Prompt and seed are those of the first arm, because folders with other files may group their names differently. If
+    no seed occurs with two prompts, videos in one column have nothing in common; then each row begins at the first one.
     """
-    groups = sorted({row[0].group for row in matched})
-    seeds = sorted({row[0].seed for row in matched})
-    grid = np.full((len(groups), len(seeds)), math.nan)
+    groups: dict[str, list[int]] = {}
+    for row in matched:
+        groups.setdefault(row[0].group, []).append(row[0].seed)
+    columns = sorted({row[0].seed for row in matched})
+    is_shared = len(columns) < len(matched)
+    grid = np.full((len(groups), len(columns) if is_shared else max(map(len, groups.values()))), math.nan)
     for row in matched:
         value = scores.get((row[number].arm, row[number].name), {}).get("metrics", {}).get(metric)
-        grid[groups.index(row[0].group), seeds.index(row[0].seed)] = math.nan if value is None else value
+        group, seed = row[0].group, row[0].seed
+        column = columns.index(seed) if is_shared else sorted(groups[group]).index(seed)
+        grid[sorted(groups).index(group), column] = math.nan if value is None else value
     return grid
 
 
@@ -125,7 +134,7 @@ def write_report(
         "DATA": json.dumps(content, ensure_ascii=False).replace("<", "\\u003c"),
         "NOTES": "".join(f"<li>{html.escape(note)}</li>" for note in notes),
         "ARMS": "".join(f"<li><b>{html.escape(a)}</b> {html.escape(about)}</li>" for a, about in arms.items()),
-        "SUMMARY": _summary_table(summary, list(arms), len(shown), is_coloured=prompts >= FEW_PROMPTS),
+        "SUMMARY": _summary_table(summary, list(arms), len(shown)),
     }
     for name, part in parts.items():
         page = page.replace(f"<!--{name}-->", part)
@@ -138,24 +147,24 @@ def _public(score: dict) -> dict:
     return {name: value for name, value in score.items() if name != "embedding"}
 
 
-def _summary_table(summary: dict[str, Any], arms: Sequence[str], count: int, is_coloured: bool) -> str:
+def _summary_table(summary: dict[str, Any], arms: Sequence[str], count: int) -> str:
     header = "".join(f"<th>{html.escape(arm)}</th>" for arm in arms)
-    rows = "".join(_summary_row(name, entries, arms, is_coloured) for name, entries in summary.items())
+    rows = "".join(_summary_row(name, entries, arms) for name, entries in summary.items())
     caption = f"{count} videos of each; mean, 95 % interval, and difference to {html.escape(arms[0])}"
     head = f"<thead><tr><th>metric</th>{header}<th>mean and interval</th></tr></thead>"
     return f"<table><caption>{caption}</caption>{head}<tbody>{rows}</tbody></table>"
 
 
-def _summary_row(name: str, entries: dict[str, Any], arms: Sequence[str], is_coloured: bool) -> str:
+def _summary_row(name: str, entries: dict[str, Any], arms: Sequence[str]) -> str:
     metric = METRICS[name]
     better = f", {metric.better} is better" if metric.better else ""
     title = html.escape(f"Fooled by {metric.fooled_by}.", quote=True)
-    cells = "".join(f"<td>{_cell(entries[arm], metric.better, is_coloured)}</td>" for arm in arms)
+    cells = "".join(f"<td>{_cell(entries[arm], metric.better)}</td>" for arm in arms)
     plot = svg_intervals([entries[arm] for arm in arms])
     return f'<tr><th title="{title}">{html.escape(metric.title)}<small>{better}</small></th>{cells}<td>{plot}</td></tr>'
 
 
-def _cell(entry: dict[str, Any], better: str, is_coloured: bool) -> str:
+def _cell(entry: dict[str, Any], better: str) -> str:
     if entry["mean"] is None:
         return "not measured"
     text = f"{entry['mean']:.4g}"
@@ -164,7 +173,7 @@ def _cell(entry: dict[str, Any], better: str, is_coloured: bool) -> str:
     difference = entry.get("difference")
     if difference and difference["low"] is not None:
         interval = f"{difference['mean']:+.3g} [{difference['low']:+.3g}, {difference['high']:+.3g}]"
-        kind = verdict(difference, better) if is_coloured else "even"
+        kind = verdict(difference, better) if difference["prompts"] >= FEW_PROMPTS else "even"
         text += f'<br><small class="{kind}">{interval}</small>'
     return text
 

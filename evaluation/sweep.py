@@ -14,9 +14,9 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from ..launcher.client import ConnectionLost
+from ..launcher.client import ConnectionLost, seeds_of, text_input
 from . import pictures, videos
-from .graph import Graph
+from .graph import Graph, is_link
 from .pool import Pool
 from .prompts import Prompt
 from .results import Results
@@ -80,12 +80,13 @@ class Sweep:
         }
 
     def _job(self, arm: GraphArm, prompt: Prompt, seed: int) -> Job:
-        if not any(name in node["inputs"] for node in arm.graph.nodes.values() for name in ("seed", "noise_seed")):
+        if not seeds_of(arm.graph.nodes):
             raise ValueError(
-                f"The graph of {arm.name!r} has no seed, so all its videos would be the same. Use a "
-                "sampler node with a seed."
+                f"The graph of {arm.name!r} has no seed that can be set, so all its videos would be the same. Use a "
+                "sampler node with a seed. If the seed is connected, connect a node with a seed or value of its own."
             )
-        graph = arm.graph.filled(prompt.text, prompt.image, seed)
+        image_prompt = prompt.image or (prompt.text if has_own_image_prompt(arm.graph) else None)
+        graph = arm.graph.filled(prompt.text, image_prompt, seed)
         self.rates[arm.name] = graph.fetch_frames()
         if link := first_frame_of(graph):
             graph.fetch_images("reference", link)
@@ -135,8 +136,19 @@ class Sweep:
         return [clip for clip in clips if self._is_rendered(self.jobs[f"{clip.arm}/{clip.name}"])]
 
 
+def has_own_image_prompt(graph: Graph) -> bool:
+    """Return whether the node titled Image prompt has a text of its own instead of a link to another node's."""
+    inputs = next((graph.nodes[key]["inputs"] for key in graph.titled("Image prompt")), None)
+    return inputs is not None and not is_link(inputs.get(text_input(inputs)))
+
+
 def first_frame_of(graph: Graph) -> Any:
-    """Return the link to the image that a graph's video begins with, or None if no node has one."""
+    """Return the link to the image that a graph's video begins with, or None if no node has one.
+
+    With a margin, interpolation adds frames before the given ones, so the video begins with a frame of its own.
+    """
+    if any(graph.nodes[key]["inputs"].get("margin") != 0 for key in graph.find("EmuVideoInterpolation")):
+        return None
     for kind, slot in REFERENCE_INPUTS.items():
         for key in graph.find(kind):
             inputs = graph.nodes[key]["inputs"]

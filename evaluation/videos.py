@@ -120,7 +120,8 @@ def _at_rate(video: Video, rate: float) -> Video:
     if abs(video.fps - rate) < 1e-3:
         return video
     count = max(1, round(len(video.frames) * rate / video.fps))
-    picked = (np.arange(count) * video.fps / rate).astype(int).clip(max=len(video.frames) - 1)
+    times = np.arange(count) * video.fps / rate
+    picked = (times + 1e-6).astype(int).clip(max=len(video.frames) - 1)  # 1e-6: rates are rounded
     return Video(video.frames[picked], rate)
 
 

@@ -38,14 +38,32 @@ def fill(workflow: dict, prompt: str | None, image_prompt: str | None, seed: int
             raise LauncherError(
                 f"The workflow has no node titled {title!r}. Give one this title, or leave the option out."
             )
-        node["inputs"]["value" if "value" in node["inputs"] else "text"] = text
+        node["inputs"][text_input(node["inputs"])] = text
     if seed is not None:
-        seeded = [(node["inputs"], name) for node in filled.values() for name in SEEDS if name in node["inputs"]]
-        seeded = [(inputs, name) for inputs, name in seeded if isinstance(inputs[name], int)]  # others are linked
+        seeded = seeds_of(filled)
         lowest = min((inputs[name] for inputs, name in seeded), default=0)
         for inputs, name in seeded:
             inputs[name] += seed - lowest
     return filled
+
+
+def text_input(inputs: dict) -> str:
+    """Return the name of the input with the text of a prompt node."""
+    return "value" if "value" in inputs else "text"
+
+
+def seeds_of(workflow: dict) -> list[tuple[dict, str]]:
+    """Return (inputs of a node, name of an input) of each seed: of samplers, or of the number connected to one."""
+    seeds = {}
+    for key, node in workflow.items():
+        for name in SEEDS:
+            value, owner, slot = node["inputs"].get(name), key, name
+            if isinstance(value, list) and value and value[0] in workflow:
+                owner, slot = value[0], "value"  # of a primitive; a node that makes seeds has an input "seed"
+                value = workflow[owner]["inputs"].get(slot)
+            if isinstance(value, int):
+                seeds[owner, slot] = workflow[owner]["inputs"], slot
+    return list(seeds.values())
 
 
 async def execute(url: str, workflow: dict, report: Callable[[str, int, int], None]) -> dict[str, dict]:

@@ -33,7 +33,7 @@ def test_texts():
         and mean_text([None]) == "none"
         and mean_text([2]) == "2.00"
     )
-    assert share_text([True, True, False, True]) == "75.0% (30.1% to 95.4%, n = 4)"
+    assert share_text([True, True, False, True]) == "75.0% (30.1% to 95.4%, n = 4)" and share_text([]) == "none"
     assert list(finite([None, math.nan, 2])) == [2]
 
 

@@ -52,6 +52,25 @@ def test_verdicts(low, high, better, said):
     assert verdict({"mean": (low + high) / 2, "low": low, "high": high}, better) == said
 
 
+def test_a_difference_that_few_prompts_have_is_not_judged(tmp_path):
+    matched, scores = comparison(FEW_PROMPTS + 2, 1)
+    for (_, name), score in scores.items():
+        score["metrics"]["motion_score"] = score["metrics"]["psnr"]
+        if name not in ("0_0", "1_0"):
+            del score["metrics"]["psnr"]
+    page = write_report(tmp_path, matched, scores, arms={"a": "", "b": ""}, notes=[]).read_text()
+    assert 'class="better"' not in page and 'class="apart"' in page
+
+
+def test_seeds_that_no_two_prompts_share_are_not_resampled():
+    def named(seed):
+        matched, scores = comparison(30, 1)
+        return [[clip._replace(seed=seed(int(clip.group))) for clip in row] for row in matched], scores
+
+    same, own = (summarise(*named(seed))["psnr"]["b"] for seed in (lambda prompt: 0, lambda prompt: 100 + 7 * prompt))
+    assert same == own
+
+
 @pytest.mark.parametrize("prompts, coloured", [(FEW_PROMPTS, True), (FEW_PROMPTS - 1, False)])
 def test_few_prompts_are_said_and_not_judged(tmp_path, prompts, coloured):
     matched, scores = comparison(prompts)

@@ -65,6 +65,35 @@ def test_known_frames_are_a_reference_if_the_first_one_is_frame_0(positions, beg
     assert found == (["1", 0] if begins else None)
 
 
+@pytest.mark.parametrize(("margin", "begins"), [(0, True), (4, False), (["9", 0], False)])
+def test_a_margin_of_interpolation_comes_before_the_first_frame(margin, begins):
+    nodes = {
+        "2": {"class_type": "EmuVideoFirstFrame", "inputs": {"image": ["1", 0]}},
+        "3": {"class_type": "EmuVideoInterpolation", "inputs": {"margin": margin}},
+    }
+    assert first_frame_of(Graph(nodes)) == (["1", 0] if begins else None)
+
+
+def test_an_image_prompt_with_its_own_text_is_replaced(tmp_path):
+    graph = Graph.load(Path(GRAPH))
+    graph.inputs("Image prompt")["text"] = "a red star"
+    made = sweep(tmp_path, [GraphArm("own", graph, "")], seeds=(0,))
+    texts = {job.nodes[graph.id("Image prompt")]["inputs"]["text"] for job in made.jobs.values()}
+    assert texts == {"a red circle", "a square"}
+
+
+def test_connected_seeds_are_set(tmp_path):
+    graph = Graph.load(Path(GRAPH))
+    seeds = graph.add("Seed", "PrimitiveInt", value=5)
+    for node in graph.nodes.values():
+        node["inputs"] |= {name: seeds for name in ("seed", "noise_seed") if name in node["inputs"]}
+    made = sweep(tmp_path, [GraphArm("linked", graph, "")])
+    assert [job.nodes["Seed"]["inputs"]["value"] for job in made.jobs.values()] == [0, 7, 0, 7]
+    graph.nodes["Seed"] = {"class_type": "Unknown", "inputs": {}}
+    with pytest.raises(ValueError, match="no seed that can be set"):
+        sweep(tmp_path, [GraphArm("linked", graph, "")])
+
+
 def test_what_is_rendered_is_not_rendered_again(tmp_path, arms):
     server = FakeComfyUI()
     with serving(server):
@@ -175,7 +204,8 @@ def test_report_of_two_graphs(tmp_path, arms):
             assert len(frames) == 8 and arm["metrics"]["psnr"] > 70 and arm["metrics"]["motion_score"] > 0
     summary = report["summary"]["motion_score"]
     assert summary["weak"]["low"] <= summary["weak"]["mean"] <= summary["weak"]["high"]
-    assert summary["strong"]["difference"] == {"mean": 0, "low": 0, "high": 0}  # this server ignores guidance
+    same = {"mean": 0, "low": 0, "high": 0, "prompts": 2}  # this server ignores guidance
+    assert summary["strong"]["difference"] == same
     text = page.read_text()
     assert "<b>a blue" not in text and "<svg" in text and (page.parent / "contact_sheet.png").exists()
 

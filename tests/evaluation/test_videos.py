@@ -42,6 +42,14 @@ def test_alike_videos_stay_as_they_are(video):
         assert np.array_equal(same.frames, video.frames) and same.fps == 8
 
 
+def test_every_other_frame_is_taken_at_half_the_rate():
+    frames = np.zeros((120, 2, 2, 3), np.uint8)
+    frames[:] = np.arange(120)[:, None, None, None]
+    for rate in (60000 / 1001, 59.94, 60.0):
+        picked, _ = in_common([Video(frames, rate), Video(frames[:60], rate / 2)])
+        assert (picked.frames[:, 0, 0, 0] == np.arange(0, 120, 2)).all()
+
+
 def test_different_videos_get_one_form():
     ramp = np.arange(48, dtype=np.uint8)[:, None, None, None]
     fine = Video((ramp * 5).repeat(64, 1).repeat(64, 2).repeat(3, 3), 24.0)
