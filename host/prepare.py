@@ -20,6 +20,7 @@ from ..training.clips import PREFIX
 from ..training.prepare.prepare import prepare
 from ..training.prepare.settings import Settings
 from ..training.prepare.shards import Encoders, digest
+from ..training.prepare.sources import files_below
 from .fingerprint import fingerprint
 from .folders import output_folder
 from .given_frames import compression, encode
@@ -34,18 +35,25 @@ def dataset_folder(name: str) -> Path:
 
 
 def source_folder(name: str) -> Path:
-    """Return the path of a folder of videos, which may be a folder in ComfyUI's input folder."""
+    """Return the path of a folder of videos, which may be a folder in ComfyUI's input folder.
+
+    Raises:
+        ValueError: the name is empty.
+    """
+    if not name.strip().strip('"'):
+        raise ValueError(
+            "folder is empty: write the path of a folder of videos, or the name of a folder in ComfyUI's input folder."
+        )
     folder = Path(name.strip().strip('"')).expanduser()
     return folder if folder.is_absolute() else Path(folder_paths.get_input_directory()) / folder
 
 
 def stamp(folder: str) -> str:
     """Return a cache key of the files in a folder of videos: names, sizes and modification times."""
-    root = source_folder(folder)
-    facts = [
-        (str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(root.rglob("*")) if file.is_file()
-    ]
-    return digest(facts)
+    if not folder.strip():
+        return ""  # `source_folder` refuses it
+    files, _ = files_below(source_folder(folder))
+    return digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 
 def encoders(

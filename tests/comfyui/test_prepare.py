@@ -150,6 +150,9 @@ def test_relative_folders_are_in_the_input_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path))
     assert host.source_folder("clips") == tmp_path / "clips"
     assert host.source_folder(str(tmp_path / "x")) == tmp_path / "x"
+    with pytest.raises(ValueError, match="folder is empty"):
+        host.source_folder(" ")
+    assert host.stamp("") == ""
 
 
 def test_a_missing_part_of_the_checkpoint_is_named(pack, pocket, videos, output):

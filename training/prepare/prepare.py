@@ -18,11 +18,11 @@ from . import report, scenes, sources
 from .choose import choose
 from .encode import planned, write_all
 from .scan import Cache, Scanned
-from .settings import VERSION, Note, Settings
+from .settings import SCANS, VERSION, Note, Settings
 from .shards import Encoders, Shard, digest, load
 from .sources import Source
 
-SCANS, SHEET, REPORT = "scans.jsonl", "contact_sheet.png", "report.md"
+SHEET, REPORT = "contact_sheet.png", "report.md"
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, the number of finished items and the number of all items. An exception stops the run."""
@@ -62,7 +62,7 @@ def prepare(
     """
     scenes.check()
     _check_size(settings, math.lcm(encoders.ratio, settings.downscale))
-    _check_folder(out)
+    _check_folder(out, folder)
     found, notes = sources.find(folder, out, settings.names_as_captions)
     out.mkdir(parents=True, exist_ok=True)
     scanned = _scan(found, out, settings, progress)
@@ -73,7 +73,7 @@ def prepare(
     shards = planned(clips, by_name, encoders, settings, notes)
     write_all(shards, by_name, out, encoders=encoders, settings=settings, tick=partial(progress, "encode"))
     results = list(zip(found, scanned, strict=True))
-    return _finish(out, shards, encoders=encoders, settings=settings, notes=notes, scanned=results)
+    return _finish(out, shards, folder=folder, encoders=encoders, settings=settings, notes=notes, scanned=results)
 
 
 def _check_size(settings: Settings, multiple: int) -> None:
@@ -86,13 +86,22 @@ def _check_size(settings: Settings, multiple: int) -> None:
         )
 
 
-def _check_folder(out: Path) -> None:
-    """Raise ValueError for a folder with other files than those of a dataset."""
+def _check_folder(out: Path, folder: Path) -> None:
+    """Raise ValueError for a folder with other files than those of a dataset, or with that of another folder."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a folder for the dataset.")
     if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in (INDEX, SCANS)):
         raise ValueError(
             f"{out} contains files, but no dataset: give a new folder, or the folder of an earlier dataset."
+        )
+    try:
+        earlier = Path(json.loads((out / INDEX).read_text("utf-8"))["folder"])
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged and will be replaced
+        return
+    if earlier != folder.resolve() and earlier.is_dir():
+        raise ValueError(
+            f"{out} is the dataset of {earlier}, which the clips of {folder} would replace: give another name or "
+            "folder, or delete this dataset."
         )
 
 
@@ -121,6 +130,7 @@ def _finish(
     out: Path,
     shards: Sequence[Shard],
     *,
+    folder: Path,
     encoders: Encoders,
     settings: Settings,
     notes: list[Note],
@@ -142,6 +152,7 @@ def _finish(
         raise ValueError(f"All clips were left out. {_reasons(notes)}")
     index = {
         "format_version": FORMAT_VERSION,
+        "folder": str(folder.resolve()),
         "key": digest(VERSION, asdict(settings), encoders.identity, encoders.base, [shard.key for shard in shards]),
         "base": encoders.base,
         "encoders": encoders.identity,

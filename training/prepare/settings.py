@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SCANS = "scans.jsonl"
+"""File of a dataset with what was found out about each video."""
 VERSION = 1  # increase it when code in this folder changes the contents of clips; existing shards are then made again
 MOST_FPS = 1000  # frames per second of a clip; a scan takes time for every one
 

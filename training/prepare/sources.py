@@ -6,12 +6,14 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from .settings import Note, printable
+from .settings import SCANS, Note, printable
 
 ANIMATIONS = {".gif", ".webp", ".apng"}
 VIDEOS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp"}
@@ -19,15 +21,18 @@ PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 TABLES = {".jsonl", ".csv"}
 FILE_COLUMNS = ("file_name", "file", "video", "video_path", "path", "name")
 CAPTION_COLUMNS = ("caption", "text", "prompt")
+NUMBER = re.compile(r"\d+$")
+"""Of a frame, at the end of its name."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A video file or a folder of numbered frames.
+    """A video file or a sequence of numbered frames.
 
     Args:
         path: The file or folder.
-        name: Its path relative to the searched folder, with forward slashes.
+        name: Its path relative to the searched folder, with forward slashes. If a folder has several sequences, the
+            name of the frames follows.
         caption: Its caption, or "" if it has none.
         pictures: The numbered frames in order; empty for a video file.
     """
@@ -47,7 +52,8 @@ class Source:
 def find(folder: Path, without: Path | None = None, names_as_captions: bool = False) -> tuple[list[Source], list[Note]]:
     """Return the sources below `folder`, sorted by name, and notes on missing, unused and unreadable captions.
 
-    Hidden files and the folder `without`, where the dataset is written, are ignored.
+    Hidden files and the folder `without`, where the dataset is written, are ignored, and other datasets and training
+    runs are left out.
 
     Raises:
         ValueError: `folder` is not a folder or contains no video.
@@ -55,7 +61,7 @@ def find(folder: Path, without: Path | None = None, names_as_captions: bool = Fa
     folder = folder.resolve()
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give a folder of videos.")
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _skipped(file, folder, without)]
+    files, unread = files_below(folder, without)
     every = sorted([*_videos(files, folder), *_numbered(files, folder)], key=lambda source: source.name)
     found = [source for source in every if printable(source.name) == source.name]
     misnamed = [Note(source.name, "Its name is not UTF-8: rename it.") for source in every if source not in found]
@@ -67,12 +73,14 @@ def find(folder: Path, without: Path | None = None, names_as_captions: bool = Fa
     if not found:
         raise ValueError(f"The names of all videos in {folder} are not UTF-8: rename them.")
     captions, notes = _captions(files, folder, found)
-    notes = [*misnamed, *notes]
+    notes = [*unread, *misnamed, *notes]
     captioned = []
     for source in found:
         caption = printable(captions.get(source.name, "")).strip()
         if not caption:
-            fallback = re.sub(r"[\s_\-.]+", " ", source.path.stem).strip() if names_as_captions else ""
+            last = PurePosixPath(source.name)
+            words = re.sub(r"[\s_\-.]+", " ", last.name if source.pictures else last.stem).strip()
+            fallback = words if names_as_captions else ""
             used = "its file name" if fallback else "the empty text"
             notes.append(Note(source.name, f"It has no caption, so {used} is used.", left_out=False))
             caption = fallback
@@ -80,9 +88,38 @@ def find(folder: Path, without: Path | None = None, names_as_captions: bool = Fa
     return captioned, notes
 
 
-def _skipped(file: Path, folder: Path, without: Path | None) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return hidden or (without is not None and without.resolve() in file.parents)
+def files_below(folder: Path, without: Path | None = None) -> tuple[list[Path], list[Note]]:
+    """Return the files in a folder and its subfolders, also linked ones, and notes on folders that are left out.
+
+    Hidden files and the folder `without` are ignored.
+    """
+    files, notes = [], []
+    ignored = set() if without is None else {without.resolve()}
+
+    def note(path: str | Path, reason: str) -> None:
+        notes.append(Note(printable(Path(path).relative_to(folder).as_posix()), reason))
+
+    def unreadable(error: OSError) -> None:
+        note(error.filename, f"The folder cannot be read ({error.strerror}): change its permissions.")
+
+    for where, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        parent = Path(where)
+        real = parent.resolve()
+        is_made = parent != folder and _is_made(names)
+        if is_made and real not in ignored:
+            note(parent, "The folder is a dataset or a training run, so its videos are not used.")
+        if is_made or real in ignored:
+            folders.clear()
+            continue
+        ignored.add(real)  # a link may lead back to a folder above
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [parent / name for name in names if not name.startswith(".") and (parent / name).is_file()]
+    return sorted(files), notes
+
+
+def _is_made(names: Iterable[str]) -> bool:
+    """Return whether a folder with these files is a dataset or a training run. Their videos have captions drawn in."""
+    return any(name == SCANS or name.endswith("_raw.safetensors") for name in names)
 
 
 def _videos(files: Iterable[Path], folder: Path) -> Iterator[Source]:
@@ -106,21 +143,27 @@ def _has_neighbour(picture: Path) -> bool:
 
 
 def _numbered(files: Iterable[Path], folder: Path) -> Iterator[Source]:
-    """Yield folders with two or more pictures whose names end in a number. Pictures are sorted by this number."""
-    of_folder: dict[Path, list[Path]] = {}
+    """Yield sequences of two or more pictures of a folder whose names differ in the number at their end alone.
+
+    Pictures are sorted by this number.
+    """
+    sequences: dict[tuple[Path, str], list[Path]] = {}
     for file in files:
         if file.suffix.lower() in PICTURES and _number(file) is not None and file.parent != folder:
             if file.suffix.lower() not in ANIMATIONS or _has_neighbour(file):
-                of_folder.setdefault(file.parent, []).append(file)
-    for parent, pictures in of_folder.items():
-        if len(pictures) > 1:
-            ordered = tuple(sorted(pictures, key=lambda file: (_number(file), file.name)))
-            yield Source(parent, parent.relative_to(folder).as_posix(), pictures=ordered)
+                prefix = NUMBER.sub("", file.stem).rstrip(" _-.")
+                sequences.setdefault((file.parent, prefix), []).append(file)
+    sequences = {key: pictures for key, pictures in sequences.items() if len(pictures) > 1}
+    in_folder = Counter(parent for parent, _ in sequences)
+    for (parent, prefix), pictures in sequences.items():
+        ordered = tuple(sorted(pictures, key=lambda file: (_number(file), file.name)))
+        name = parent / prefix if in_folder[parent] > 1 else parent
+        yield Source(parent, name.relative_to(folder).as_posix(), pictures=ordered)
 
 
 def _number(file: Path) -> int | None:
-    found = re.search(r"(\d+)$", file.stem)
-    return int(found[1]) if found else None
+    found = NUMBER.search(file.stem)
+    return int(found[0]) if found else None
 
 
 def _captions(files: list[Path], folder: Path, found: list[Source]) -> tuple[dict[str, str], list[Note]]:
@@ -133,9 +176,9 @@ def _captions(files: list[Path], folder: Path, found: list[Source]) -> tuple[dic
         stems.setdefault(source.name if source.pictures else source.name[: -len(source.path.suffix)], []).append(source)
     for table in (file for file in files if file.suffix.lower() in TABLES):
         where = table.relative_to(folder).as_posix()
-        for line, (name, caption, problem) in enumerate(_lines(table), start=1):
-            key = _key(table, folder, name)
-            if problem or key not in by_name:
+        for line, name, caption, problem in _lines(table):
+            key = next((key for key in _keys(table, folder, name) if key in by_name), "")
+            if problem or not key:
                 reason = problem or f'Line {line}: there is no video "{name}".'
                 notes.append(Note(where, reason if not problem else f"Line {line}: {problem}", left_out=False))
             else:
@@ -155,48 +198,60 @@ def _captions(files: list[Path], folder: Path, found: list[Source]) -> tuple[dic
     return captions, notes
 
 
-def _key(table: Path, folder: Path, name: str) -> str:
-    """Return the source name for a path in a table. The path is absolute or relative to the table's folder."""
-    try:
-        return (table.parent / name).resolve().relative_to(folder).as_posix()
-    except ValueError:
-        return name
+def _keys(table: Path, folder: Path, name: str) -> Iterator[str]:
+    """Yield the possible source names for a path in a table. The path is absolute or relative to the table's folder.
+
+    A link is a source by its own name. An absolute path may lead through links to the searched folder.
+    """
+    path = table.parent / name
+    for each in (Path(os.path.normpath(path)), path.resolve()):
+        if folder in each.parents:
+            yield each.relative_to(folder).as_posix()
 
 
-def _lines(table: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield file, caption and problem of each line of a table. One of caption and problem is ""."""
+def _lines(table: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Yield the number of each line of a table, its file, caption and problem. One of caption and problem is ""."""
     try:
         text = table.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        yield "", "", f"the file cannot be read ({error}); save it as UTF-8"
+        yield 1, "", "", f"the file cannot be read ({error}); save it as UTF-8"
         return
     if table.suffix.lower() == ".csv":
         rows = _csv(text)
     else:
-        rows = (_json(line) for line in text.split("\n") if line.strip())
-    for row in rows:
+        rows = ((line, _json(words)) for line, words in enumerate(text.split("\n"), 1) if words.strip())
+    for line, row in rows:
         if isinstance(row, csv.Error):
-            yield "", "", f"its quotes are wrong ({row}), so the lines from here on are left out"
+            yield line, "", "", f"its quotes are wrong ({row}), so the lines from here on are left out"
             return
         if not isinstance(row, dict):
-            yield "", "", 'it has another form than {"file_name": "a.mp4", "caption": "..."}'
+            yield line, "", "", 'it has another form than {"file_name": "a.mp4", "caption": "..."}'
+            continue
+        if None in row:
+            yield line, "", "", "it has more columns than the first line; put a caption with commas in quotes"
             continue
         name = next((row[column] for column in FILE_COLUMNS if row.get(column)), None)
         caption = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), None)
         if not isinstance(name, str) or not isinstance(caption, str):
-            yield "", "", f"it lacks a file ({', '.join(FILE_COLUMNS)}) or a caption ({', '.join(CAPTION_COLUMNS)})"
+            names = ", ".join(FILE_COLUMNS), ", ".join(CAPTION_COLUMNS)
+            yield line, "", "", f"it lacks a file ({names[0]}) or a caption ({names[1]})"
         else:
-            yield name, " ".join(caption.split()), ""
+            yield line, name, " ".join(caption.split()), ""
 
 
-def _csv(text: str) -> Iterator[object]:
-    """Yield the rows of a table with commas, or with semicolons, and the error that ends it, if there is one."""
+def _csv(text: str) -> Iterator[tuple[int, object]]:
+    """Yield the last line and the values of each row of a table with commas, or with semicolons.
+
+    An error ends the table, and is yielded instead of the values.
+    """
     header = text.partition("\n")[0]
     delimiter = ";" if ";" in header and "," not in header else ","
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        yield from csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        for row in rows:
+            yield rows.line_num, row
     except csv.Error as error:
-        yield error
+        yield rows.line_num + 1, error  # the row after the last good one
 
 
 def _json(line: str) -> object:

@@ -282,6 +282,20 @@ def test_a_folder_of_other_files_is_not_written_to(folder, tmp_path):
 def test_a_dataset_inside_the_folder_of_videos_is_not_read(folder):
     first = run(folder, folder / "dataset")
     assert run(folder, folder / "dataset").index == first.index
+    other = run(folder, folder / "other", frames=6)
+    assert {row["source"] for row in other.index["sources"]} == {row["source"] for row in first.index["sources"]}
+    assert any(note["source"] == "dataset" and "is a dataset or a training run" in note["reason"] for note in
+               other.index["notes"])  # fmt: skip
+
+
+def test_the_dataset_of_another_folder_is_not_replaced(folder, tmp_path):
+    first = run(folder, tmp_path / "clips")
+    other = shutil.copytree(folder, tmp_path / "other" / "videos")
+    with pytest.raises(ValueError, match="is the dataset of .*videos, which the clips of .*other"):
+        run(other, tmp_path / "clips")
+    assert len(ShardedClips(tmp_path / "clips")) == len(first.index["clips"])
+    folder.rename(tmp_path / "moved")
+    assert len(run(tmp_path / "moved", tmp_path / "clips").index["clips"]) == len(first.index["clips"])
 
 
 def test_too_little_room_is_said_before_anything_is_encoded(folder, tmp_path, monkeypatch):

@@ -35,6 +35,43 @@ def test_numbered_pictures_are_one_source_in_the_order_of_their_numbers(tmp_path
     assert [path.name for path in found[0].pictures] == ["f2.png", "f9.png", "f10.png"]
 
 
+def test_sequences_in_one_folder_are_sources_of_their_own(tmp_path):
+    pictures(tmp_path / "walk", "a_001.png", "b_001.png", "a_002.png", "b_002.png", "cover 7.png")
+    (tmp_path / "walk" / "b.txt").write_text("a bear walks")
+    found, _ = find(tmp_path)
+    assert captions(found) == {"walk/a": "", "walk/b": "a bear walks"}
+    assert [path.name for path in found[1].pictures] == ["b_001.png", "b_002.png"]
+
+
+def test_datasets_and_runs_are_not_read(tmp_path):
+    touch(tmp_path, "a.mp4", "ds8/scans.jsonl", "ds8/shard-00000.mp4", "run/m_raw.safetensors", "run/samples/m.mp4")
+    found, notes = find(tmp_path)
+    assert [source.name for source in found] == ["a.mp4"]
+    assert [note.source for note in notes if "is a dataset or a training run" in note.reason] == ["ds8", "run"]
+
+
+def test_linked_folders_and_files(tmp_path):
+    videos, elsewhere = tmp_path / "videos", tmp_path / "elsewhere"
+    touch(elsewhere, "a.mp4", "more/b.mp4")
+    touch(videos, "sub/c.mp4")
+    (videos / "sub" / "a.mp4").symlink_to(elsewhere / "a.mp4")
+    (videos / "linked").symlink_to(elsewhere / "more")
+    (elsewhere / "more" / "back").symlink_to(videos)
+    (videos / "sub" / "t.jsonl").write_text(
+        '{"file": "a.mp4", "caption": "A"}\n{"file": "../linked/b.mp4", "text": "B"}'
+    )
+    found, notes = find(videos)
+    assert captions(found) == {"sub/a.mp4": "A", "linked/b.mp4": "B", "sub/c.mp4": ""}
+    assert [note.source for note in notes] == ["sub/c.mp4"]
+
+
+def test_absolute_paths_through_a_link_to_the_folder(tmp_path):
+    touch(tmp_path / "videos", "a.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "videos")
+    (tmp_path / "videos" / "t.csv").write_text(f"file,caption\n{tmp_path}/link/a.mp4,A\n")
+    assert captions(find(tmp_path / "link")[0]) == {"a.mp4": "A"}
+
+
 def test_captions_of_text_files_tables_and_both(tmp_path):
     touch(tmp_path, "a.mp4", "b.mp4", "sub/c.mp4", "d.mp4", "e.mp4")
     (tmp_path / "a.txt").write_text("from a\ntext file\n")
@@ -73,7 +110,15 @@ def test_a_quote_that_is_not_closed_is_named(tmp_path):
     (tmp_path / "t.csv").write_text('file_name,caption\n0.mp4,zero\n1.mp4,"a ball\n')
     found, notes = find(tmp_path)
     assert captions(found) == {"0.mp4": "zero", "1.mp4": ""}
-    assert any("Line 2: its quotes are wrong" in note.reason for note in notes)
+    assert any("Line 3: its quotes are wrong" in note.reason for note in notes)
+
+
+def test_a_comma_without_quotes_does_not_cut_a_caption(tmp_path):
+    touch(tmp_path, "0.mp4", "1.mp4")
+    (tmp_path / "t.csv").write_text('file_name,caption\n0.mp4,a man walks, slowly\n1.mp4,"a man, walking"\n')
+    found, notes = find(tmp_path)
+    assert captions(found) == {"0.mp4": "", "1.mp4": "a man, walking"}
+    assert any("Line 2: it has more columns" in note.reason and "in quotes" in note.reason for note in notes)
 
 
 def test_a_picture_that_claims_to_be_huge_does_not_stop_the_search(tmp_path, monkeypatch):
@@ -95,8 +140,9 @@ def test_a_damaged_picture_does_not_stop_the_search(tmp_path, monkeypatch):
 
 def test_file_names_as_captions_where_asked(tmp_path):
     touch(tmp_path, "a_red-ball.rolling.mp4")
+    pictures(tmp_path / "walk v1.5", "1.png", "2.png")
     found, notes = find(tmp_path, names_as_captions=True)
-    assert captions(found) == {"a_red-ball.rolling.mp4": "a red ball rolling"}
+    assert captions(found) == {"a_red-ball.rolling.mp4": "a red ball rolling", "walk v1.5": "walk v1 5"}
     assert "so its file name is used" in notes[0].reason
 
 
