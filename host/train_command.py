@@ -54,6 +54,8 @@ def main(given: list[str] | None = None) -> None:
             )
     except (ValueError, OSError, DiskFull) as error:
         sys.exit(f"\n{error}")
+    except KeyboardInterrupt:
+        sys.exit(f"\n{STOPPED}")
     except InterruptProcessingException:  # between the videos of prior_prompts
         sys.exit(f"\n{STOPPED}")
 

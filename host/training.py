@@ -82,7 +82,7 @@ def train_recipe(
     check_later_stages(folder, recipe.stages)
     datasets = checked_clips(model, recipe, clips, info, base)
     sampling = _sampling(recipe, encode, info)
-    prior = None
+    given_layers, prior = (state_dict, info), None
     result = None
     for number, stage in enumerate(recipe.stages):
         if number == len(datasets):  # its dataset did not exist before
@@ -93,9 +93,9 @@ def train_recipe(
         settings = layers_settings(recipe, None if fresh else state_dict)
         run = Run(folder, recipe.title, recipe.seed, base, before, settings)
         if recipe.prior_prompts:
-            if prior is None:
+            if prior is None or _form(prior) != _form(data):
                 prior = _prior(
-                    model, recipe, (state_dict, info), clips=data, encode=encode, folder=folder, processes=processes,
+                    model, recipe, given_layers, clips=data, encode=encode, folder=folder, processes=processes,
                     should_stop=should_stop,
                 )  # fmt: skip
             data = Joined(data, prior)
@@ -319,6 +319,13 @@ def check_sizes(clips: Clips, info: LayersInfo) -> None:
 
 
 def _sampling(recipe: Recipe, encode: Callable[[str], Conds] | None, info: LayersInfo) -> Sampling | None:
+    if recipe.prompts and not encode:
+        logging.warning("Emu Video: prompts of sample videos need a CLIP, so captions of the dataset are used.")
+    if recipe.prompts and not any(0 < recipe.sample_every <= stage.steps for stage in recipe.stages):
+        logging.warning(
+            "Emu Video: prompts have no effect, because no sample videos are made: set sample_every to at most the "
+            "steps of a stage."
+        )
     if not recipe.sample_every:
         return None
     captions = recipe.prompts if encode else ()
@@ -345,6 +352,10 @@ def _prior(
     if processes.is_first:
         processes.wait()
     return videos
+
+
+def _form(clips: Clips) -> tuple:
+    return clips.fps, clips.shape(0)
 
 
 def _clips(clips: Clips | Path, stage: Stage) -> Clips:

@@ -191,6 +191,12 @@ class ShardedClips:
                     f"{self.folder / name} has latents {[count, *shape]}, but the index has clips of {self.frames} "
                     f"frames up to row {row}: prepare the clips again."
                 )
+            sizes = [count, shape[0], *shape[2:]]
+            if "weight" in shard.keys() and shard.get_slice("weight").get_shape() != sizes:  # noqa: SIM118
+                raise ValueError(
+                    f"{self.folder / name} has weights {shard.get_slice('weight').get_shape()}, but its latents need "
+                    f"{sizes}: make one for each clip, frame, row and column of the latents."
+                )
             shapes[name] = tuple(shape)
         return shapes
 

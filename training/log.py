@@ -8,7 +8,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ class Log:
         row = {"step": step + 1, "seconds": round(time.time() - self.started, 1)}
         row |= {name: float(f"{mean:.5g}") for name, mean in means.items()}
         self.rows.append(row)
-        write_rows(self.path, self.rows)
+        with unless_open(self.path):
+            write_rows(self.path, self.rows)
         if self.echo:
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
         if self.writer:
@@ -101,6 +103,15 @@ def memory() -> float:
         return 0.0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+@contextmanager
+def unless_open(path: Path) -> Iterator[None]:
+    """Continue if `path` cannot be replaced. Windows locks a log that is open in Excel."""
+    try:
+        yield
+    except PermissionError:
+        logging.warning("Emu Video: %s is open in another program or read-only; the next row tries again.", path)
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

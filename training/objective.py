@@ -164,9 +164,11 @@ class Objective:
         return error if sample.weight is None else error * sample.weight
 
     def drift(self, prediction: Tensor, sample: Sample) -> Tensor:
-        """Return the squared error of x0, averaged over patches first: a scalar."""
-        x0 = x0_from_v(sample.noisy, prediction, sample.t, self.schedule)
-        return F.avg_pool2d((x0 - sample.x0).flatten(0, -4), min(PATCH, *x0.shape[-2:])).square().mean()
+        """Return the squared error of x0, averaged over patches first: a scalar. Latents of weight 0 do not count."""
+        error = x0_from_v(sample.noisy, prediction, sample.t, self.schedule) - sample.x0
+        if sample.weight is not None:
+            error = error * (sample.weight > 0).unsqueeze(-3)
+        return F.avg_pool2d(error.flatten(0, -4), min(PATCH, *error.shape[-2:])).square().mean()
 
     def band(self, t: int) -> str:
         """Return the name of the noise band of a timestep, for the log."""

@@ -181,7 +181,7 @@ def load_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
             _change(values, change)
         return parse(values)
     except ValueError as error:
-        raise ValueError(f"{path}{_line(text, error)}: {error}") from None
+        raise ValueError(f"{path}{_line(text, error, changes)}: {error}") from None
 
 
 def names() -> list[str]:
@@ -200,16 +200,16 @@ def parse(values: Mapping[str, Any]) -> Recipe:
     if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
         raise ValueError("stage is not a list of tables: write [[stage]] above the keys of each stage.")
     shared = {key: values.pop(key) for key in list(values) if key in get_type_hints(Stage)}
-    recipe = Recipe(
-        **_checked(Recipe, values), stages=tuple(Stage(**_checked(Stage, shared | each)) for each in stages)
-    )
-    for number, stage in enumerate(recipe.stages, start=1):
+    settings, shared = _checked(Recipe, values), _checked(Stage, shared)
+    checked = []
+    for number, each in enumerate(stages, start=1):
         try:
-            _check(stage)
+            checked.append(Stage(**shared | _checked(Stage, each)))
+            _check(checked[-1])
         except ValueError as error:
-            raise ValueError(
-                f"stage {number} ({stage.name}): {error}" if len(recipe.stages) > 1 else str(error)
-            ) from None
+            name = each.get("name", shared.get("name", Stage.name))
+            raise ValueError(f"stage {number} ({name}): {error}" if len(stages) > 1 else str(error)) from None
+    recipe = Recipe(**settings, stages=tuple(checked))
     names = [stage.name.casefold() for stage in recipe.stages]
     if len({name + suffix for name in names for suffix in ENDINGS}) < len(names) * len(ENDINGS):
         raise ValueError(
@@ -332,12 +332,20 @@ def _change(values: dict[str, Any], change: str) -> None:
     table[key] = value
 
 
-def _line(text: str, error: ValueError) -> str:
-    """Return ", line N" of the key that a message starts with, if the file has it."""
-    key = re.match(r"(?:stage \d+ \([^)]*\): )?(\w+)", str(error))
-    for number, line in enumerate(text.splitlines(), start=1):
-        if key and re.match(rf"\s*{re.escape(key[1])}\s*=", line):
-            return f", line {number}"
+def _line(text: str, error: ValueError, changes: Sequence[str]) -> str:
+    """Return ", line N" of the key that a message starts with, if its value is from the file."""
+    found = re.match(r"(?:stage (\d+) \(.*?\): )?(\w+)", str(error))
+    if not found or found[2] in {change.partition("=")[0].strip().rpartition(".")[2] for change in changes}:
+        return ""
+    lines = text.splitlines()
+    tables = [number for number, line in enumerate(lines) if re.match(r"\s*\[\[", line)]
+    places = [range(len(lines))]
+    if found[1]:  # the key is in the stage, or above all of them
+        edges = [*tables, len(lines)]
+        places = [range(edges[int(found[1]) - 1], edges[int(found[1])]), range(edges[0])]
+    for number in (number for place in places for number in place):
+        if re.match(rf"\s*{re.escape(found[2])}\s*=", lines[number]):
+            return f", line {number + 1}"
     return ""
 
 

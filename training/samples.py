@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,10 @@ from .task import Task
 
 SEED = 0x5A3D
 COUNT = 4
+
+
+class _Stopped(Exception):
+    pass
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,33 @@ class Sampling:
     guidance: tuple[float, float] = PAPER_GUIDANCE
 
     @torch.no_grad()
-    def make(self, task: Task, numbers: Sequence[int], stage: str, step: int) -> Samples:
-        """Sample the videos with the current weights."""
+    def make(
+        self,
+        task: Task,
+        numbers: Sequence[int],
+        stage: str,
+        step: int,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Samples | None:
+        """Sample the videos with the current weights.
+
+        should_stop: called before each sampling step. If it returns True, the result is None.
+        """
         shape = task.clips.shape(numbers[0])  # the videos make one tensor, clips of other sizes are left out
         numbers = [number for number in numbers if task.clips.shape(number) == shape]
         numbers = [numbers[i % len(numbers)] for i in range(len(self.texts) or min(COUNT, len(numbers)))]
         texts = self.texts or tuple(task.clips[number].text for number in numbers)
         captions = list(self.captions) or [task.clips.caption(number) for number in numbers]
-        videos = [self._video(task, n, text, place) for place, (n, text) in enumerate(zip(numbers, texts, strict=True))]
+        chosen = enumerate(zip(numbers, texts, strict=True))
+        try:
+            videos = [self._video(task, n, text, place, should_stop) for place, (n, text) in chosen]
+        except _Stopped:
+            return None
         return Samples(stage, step, torch.stack(videos), captions)
 
-    def _video(self, task: Task, number: int, text: Conds, place: int) -> Tensor:
+    def _video(
+        self, task: Task, number: int, text: Conds, place: int, should_stop: Callable[[], bool] | None
+    ) -> Tensor:
         drawn, schedule, null = (
             task.draw(task.clips[number], SEED + place, t=0),
             task.objective.schedule,
@@ -64,6 +84,8 @@ class Sampling:
         text_weight, image_weight = self.guidance
 
         def model(x: Tensor, t: int) -> Tensor:
+            if should_stop and should_stop():
+                raise _Stopped
             times = torch.tensor([t], device=task.device)
             uncond, full = task.network(x[None], times, nothing, [null]), task.network(x[None], times, known, [text])
             image = uncond if known is None else task.network(x[None], times, known, [null])

@@ -20,7 +20,7 @@ from .checkpoint import disk_full_named, written_whole
 from .checks import check
 from .clips import Batches, Clips, Conds, hold_out, mixed_seed
 from .distributed import ALONE, Processes
-from .log import Figure, curves, save_picture
+from .log import Figure, curves, save_picture, unless_open
 from .loop import NotFinite, Progress, Result, States, train
 from .low_rank import merged, motion_lora
 from .objective import Objective, Sample
@@ -157,13 +157,15 @@ def train_layers(  # noqa: PLR0917 (all six belong to every stage)
             own = {key: weight.clone() for key, weight in raw["layers"].items()}  # raw are views of the weights
             layers.load_state_dict(averaged["layers"])
             with torch.autocast(task.device.type, torch.bfloat16, enabled=stage.precision == "bfloat16"):
-                videos = sampling.make(task, checked, stage.name, step)
+                videos = sampling.make(task, checked, stage.name, step, should_stop)
             layers.load_state_dict(own)
-            on_samples(videos)
+            if videos:
+                on_samples(videos)
 
     def stepped(progress: Progress) -> None:
         if progress.done % stage.log_every == 0 or progress.done == progress.steps:
-            save_picture(run.folder / f"{stage.name}.png", curves(progress.log.rows, CURVES))
+            with unless_open(picture := run.folder / f"{stage.name}.png"):
+                save_picture(picture, curves(progress.log.rows, CURVES))
         if on_step:
             on_step(progress)
 
@@ -307,6 +309,11 @@ def warnings(clips: Clips, stage: Stage, info: LayersInfo, *, fresh: bool) -> li
             f"Fresh temporal layers with {len(clips)} clips and {stage.steps} steps will hardly move, because they "
             f"start without motion: use {FRESH_CLIPS} clips and {FRESH_STEPS} steps or more. "
             "With few clips, start from existing layers (start = given)."
+        )
+    if not hold_out(clips, stage.held_out, seed=0)[1]:
+        found.append(
+            "No clips are held out, so check_loss is of clips that are trained on and does not show overfitting: use "
+            "10 clips or more, and held_out above 0."
         )
     return found
 

@@ -7,6 +7,7 @@ import torch
 from emu_video.host import training
 from emu_video.host.training import train_recipe
 from emu_video.temporal_layers.files import load_layers
+from emu_video.tests.comfyui import tiny
 from emu_video.tests.comfyui.test_training import clips, recipe
 
 
@@ -60,6 +61,29 @@ def test_a_later_dataset_may_be_prepared_meanwhile(model, tmp_path, caplog, monk
         train_recipe(model, recipe(stage=stages), tmp_path, tmp_path / "run", echo=False)
     assert "later, the dataset of stage two, does not exist yet" in caplog.text
     assert load_layers(tmp_path / "run" / "one.safetensors")[1].training["steps"] == 4
+
+
+def test_videos_of_known_motions_have_the_form_of_each_stage(video_model, tmp_path, monkeypatch):
+    stages = [{"name": "one"}, {"name": "two"}, {"name": "three"}]
+    data = [clips(), clips(), clips()]
+    data[2].fps = 2 * data[0].fps
+    made = []
+
+    def prior(model, recipe, layers, *, clips, **_):
+        made.append((layers[1].fps, clips.fps))
+        return clips
+
+    monkeypatch.setattr(training, "checked_clips", lambda *_: data)
+    monkeypatch.setattr(training, "_prior", prior)
+    given = tiny.temporal(video_model)
+    asked = recipe(start="given", prior_prompts=["a"], stage=stages)
+    train_recipe(video_model, asked, clips(), tmp_path, given=given, echo=False)
+    assert made == [(given[1].fps, data[0].fps), (given[1].fps, data[2].fps)]
+
+
+def test_prompts_without_effect_are_warned_of(model, tmp_path, caplog):
+    train_recipe(model, recipe(prompts=["a"]), clips(), tmp_path, echo=False)
+    assert "need a CLIP" in caplog.text and "no sample videos are made" in caplog.text
 
 
 def test_weights_of_a_stage_are_freed_before_the_next(model, tmp_path, monkeypatch):

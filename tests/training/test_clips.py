@@ -81,6 +81,10 @@ def test_wrong_folders_and_shards_say_so(tmp_path):
     dataset(tmp_path, frames=8)
     with pytest.raises(ValueError, match=r"has latents \[5, 3, 4, 2, 2\], but the index has clips of 8 frames"):
         ShardedClips(tmp_path)
+    (shard,) = dataset(tmp_path)
+    save_file({**shard, "weight": torch.ones(5, 3, 16, 16)}, tmp_path / "shard-00000.safetensors")
+    with pytest.raises(ValueError, match=r"has weights \[5, 3, 16, 16\], but its latents need \[5, 3, 2, 2\]"):
+        ShardedClips(tmp_path)
     dataset(tmp_path)
     save_file({"latents": torch.zeros(5, *LATENTS)}, tmp_path / "shard-00000.safetensors")
     with pytest.raises(ValueError, match="lacks the tensor text"):

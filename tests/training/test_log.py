@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from emu_video.training.log import Log, curves, read_rows, save_picture
@@ -28,6 +30,22 @@ def test_a_resumed_log_drops_what_lies_beyond(tmp_path):
         (40, 2),
     ]
     assert again.rows[-1]["seconds"] >= again.rows[1]["seconds"]
+
+
+def test_a_log_that_is_open_in_another_program_does_not_end_the_run(tmp_path, monkeypatch, caplog):
+    log = Log(tmp_path / "log.csv", 3, 1)
+    replace, locked = os.replace, [True]
+
+    def refuse(*paths):
+        if locked:
+            raise PermissionError(13, "in use")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    log.add(0, loss=1.0)
+    locked.clear()
+    log.add(1, loss=2.0)
+    assert [row["loss"] for row in read_rows(tmp_path / "log.csv")] == [1, 2] and "is open in" in caplog.text
 
 
 def test_figures_of_several_processes_are_joined(tmp_path):

@@ -118,7 +118,9 @@ def test_weights_and_drift():
     sample = objective.draw(clip(weight=weight), torch.Generator().manual_seed(0), t=999)
     error = objective.error(sample.target + 1, sample)
     assert (error[2] - 3).abs().max() < 1e-4 and error[[0, 1, 3, 4, 5]].eq(0).all()
-    assert abs(objective.drift(sample.target + 1, sample).item() - 1) < 1e-5
+    assert abs(objective.drift(sample.target + 1, sample).item() - 1 / 6) < 1e-5  # weight 0 does not count
+    unweighted = replace(sample, weight=None)
+    assert abs(objective.drift(sample.target + 1, unweighted).item() - 1) < 1e-5
     wave = torch.tensor([1.0, -1.0]).repeat(2)  # a patch of it has no mean
     assert objective.drift(sample.target + wave, sample) < 1e-8
 

@@ -85,6 +85,20 @@ def test_what_cannot_work_is_a_sentence(tmp_path, text, message):
         load_recipe(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([], r"recipe\.toml, line 7: stage 2 \(b\): frames is 'x'"),
+        (["stage.2.frames = 4", "batch = x"], r"recipe\.toml: batch is 'x'"),
+        (["stage.2.frames = 4", "learning_rate = 1e-3"], r"recipe\.toml, line 8: stage 2 \(b\): warmup is -1"),
+    ],
+)
+def test_the_line_of_a_key_is_that_of_its_stage(tmp_path, changes, message):
+    text = 'batch = 4\n[[stage]]\nname = "a"\nframes = 8\n[[stage]]\nname = "b"\nframes = "x"\nwarmup = -1\n'
+    with pytest.raises(ValueError, match=message):
+        load_recipe(written(tmp_path, text), changes)
+
+
 def test_recipes_of_other_editors(tmp_path):
     path = written(tmp_path, "")
     path.write_bytes("\ufeffsteps = 7".encode())

@@ -237,6 +237,25 @@ def test_fresh_layers_on_few_clips_are_warned_of():
     assert warnings(brightening(), Stage(steps=100), info, fresh=False) == []
 
 
+def test_a_check_of_clips_that_are_trained_on_is_warned_of():
+    info = info_for(fresh()[1])
+    for clips, stage in ((brightening(9), Stage()), (brightening(), Stage(held_out=0.0))):
+        (warning,) = warnings(clips, stage, info, fresh=False)
+        assert "check_loss is of clips that are trained on" in warning
+
+
+def test_sample_videos_are_stopped_between_their_steps(tmp_path):
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 2
+
+    _, layers, network = fresh()
+    task = Task(network, stage_objective(STAGE, info_for(layers)), brightening(), True, torch.device("cpu"))
+    assert Sampling(1, 5).make(task, [0, 1], "x", 5, stop) is None and len(asked) == 3
+
+
 def test_sample_videos_are_made_with_the_average_and_change_nothing(tmp_path):
     _, plain = run(tmp_path / "plain")
     made = []
