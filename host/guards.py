@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
 from comfy.patcher_extension import WrappersMP
@@ -64,8 +65,8 @@ def unguard(model: comfy.model_patcher.ModelPatcher) -> None:
     model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
 
 
-def check_order(model: comfy.model_patcher.ModelPatcher) -> None:
-    """Refuse a MODEL with patches that store sigmas of the checkpoint, if a zero-SNR schedule replaces these sigmas."""
+def check_order(model: comfy.model_patcher.ModelPatcher, node: str = "Load Temporal Layers") -> None:
+    """Refuse patches that store sigmas of the checkpoint, which the zero-SNR schedule of `node` replaces."""
     if isinstance(model.get_model_object("model_sampling"), ZeroSNRFlow):
         return
     patches = model.model_options.get("transformer_options", {}).get("patches", {})
@@ -73,8 +74,8 @@ def check_order(model: comfy.model_patcher.ModelPatcher) -> None:
     for function in [f for functions in [*patches.values(), *wrappers.values()] for f in functions]:
         if node_of(function) in RANGE_OF_SIGMAS:
             raise ValueError(
-                f"{node_of(function)} uses the checkpoint's noise schedule, which Load Temporal Layers replaces: "
-                "connect it behind Load Temporal Layers."
+                f"{node_of(function)} uses the checkpoint's noise schedule, which {node} replaces: connect it behind "
+                f"{node}."
             )
 
 
@@ -88,9 +89,20 @@ def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: 
     model = guider.model_patcher
     sampling = model.get_model_object("model_sampling")
     info: LayersInfo | None = model.get_attachment(LAYERS)
+    if type(guider).__name__ == "TrainGuider":  # its sigmas are numbers of images
+        if info is not None:
+            raise ValueError(
+                "Train LoRA trains image models: connect the checkpoint's MODEL without temporal layers. For temporal "
+                "layers use Train Temporal Layers."
+            )
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     if info is not None:
         check_schedule(model, sampling)
     check_sigmas(sigmas)
+    cache = guider.model_options.get("transformer_options", {}).get("easycache")
+    if cache is not None:
+        # EasyCache and LazyCache read the schedule of the loaded model, before sampling would load this one.
+        comfy.model_management.load_models_gpu([model])
     call_frame_by_frame(guider.model_options)
     if isinstance(sampling, ZeroSNRFlow):
         check_flow(sampler, sigmas, from_noise=not latent_image.any())
@@ -101,7 +113,9 @@ def check_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: 
         check_latent(noise, model.model.latent_format)
         frames = frames_per_video(len(noise), model.get_attachment(FRAMES))
         check_frame_count(len(noise), frames)
-        check_context_windows(guider.model_options.get("context_handler"), info, videos=len(noise) // frames)
+        handler = guider.model_options.get("context_handler")
+        check_context_windows(handler, info, videos=len(noise) // frames)
+        check_cache(cache, handler)
         check_conditionings(guider.conds, info, noise.shape, frames)
         options = guider.model_options.setdefault("transformer_options", {})
         options[SAMPLED], options[SIZE] = len(noise), tuple(noise.shape[2:])
@@ -269,6 +283,14 @@ def check_context_windows(handler: Any, info: LayersInfo, videos: int) -> None:
         notice(
             f"With causal_window_fix, context windows after the first have {handler.context_length + 1} frames, which "
             f"changes the motion of these layers ({info.family}): switch causal_window_fix off."
+        )
+
+
+def check_cache(cache: Any, handler: Any) -> None:
+    """Refuse EasyCache with Context Windows. It compares each call of the model with the one before."""
+    if handler is not None and getattr(cache, "name", "") == "EasyCache":
+        raise ValueError(
+            "EasyCache would mix up the windows of Context Windows: use LazyCache, which compares whole videos."
         )
 
 

@@ -140,7 +140,13 @@ def with_layers(executor, x, t, c_concat, c_crossattn, control, transformer_opti
     model = executor.class_obj
     unet = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)  # under torch.compile
     patcher = model.current_patcher
-    layers = patcher.get_additional_models_with_key(KEY)[0].model
+    found = patcher.get_additional_models_with_key(KEY)
+    if not found:
+        raise ValueError(
+            "A guider (Dual Model CFG Guider) samples a MODEL without temporal layers with the settings of one that "
+            "has them: connect Load Temporal Layers to both, or use CFG Guider."
+        )
+    layers = found[0].model
     batch = x.shape[0] // len(transformer_options["cond_or_uncond"])
     layers.frames = frames_in_call(batch, patcher.get_attachment(FRAMES), transformer_options)
     setting = active_setting(patcher.get_attachment(STRENGTH) or (), model.model_sampling, transformer_options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,6 +74,7 @@ def with_motion_lora(
     }
     clone = model.clone()
     layers = clone.get_additional_models_with_key(KEY)[0].clone()
+    layers.clone_base_uuid = uuid.uuid4()  # otherwise copies on other GPUs (MultiGPU CFG Split) keep the old weights
     layers.add_patches(patches, strength)
     clone.set_additional_models(KEY, [layers])
     return clone

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.guards import guard
+from ..host.guards import check_order, guard
 from ..host.guider import PAPER_GUIDANCE, make_guider
+from ..host.injection import layers_info
 from ..host.oscillating_guidance import with_oscillating_guidance
 from ..host.sampling import ddim_sampler, sample, trailing_sigmas
 from ..host.schedule import native_schedule, set_schedule
@@ -190,8 +191,17 @@ class ZeroTerminalSNRSchedule(Node):
     @classmethod
     def execute(cls, model, prediction, zero_terminal_snr) -> io.NodeOutput:
         native, betas = native_schedule(model)
+        prediction = native if prediction == "auto" else prediction
+        info = layers_info(model)
+        if info is not None and prediction != info.prediction:
+            raise ValueError(
+                f"The temporal layers ({info.family}) of this MODEL predict {info.prediction}, not {prediction}: set "
+                "prediction to auto, or remove Zero-Terminal-SNR Schedule."
+            )
+        if zero_terminal_snr:
+            check_order(model, "Zero-Terminal-SNR Schedule")
         clone = model.clone()
-        set_schedule(clone, native if prediction == "auto" else prediction, betas, zero_terminal_snr)
+        set_schedule(clone, prediction, betas, zero_terminal_snr)
         guard(clone)
         return io.NodeOutput(clone)
 

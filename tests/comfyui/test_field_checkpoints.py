@@ -16,6 +16,7 @@ from comfy.ldm.modules.diffusionmodules import openaimodel
 from emu_video.host import folders
 from emu_video.host.injection import inject, layers_info
 from emu_video.host.layer_settings import with_motion_lora
+from emu_video.host.videos import LAYERS
 from emu_video.nodes import temporal_layers as loader
 from emu_video.nodes.layer_settings import TemporalLayerStrength
 from emu_video.temporal_layers.formats import convert
@@ -104,6 +105,9 @@ def test_a_motion_lora_in_load_lora_changes_nothing_and_its_own_node_does(stock,
     assert any("not loaded" in text for text in caplog.messages)
     moved = with_motion_lora(v3, Weights("zoom.safetensors", lora), 1.0)
     assert (sample(stock, moved) - plain).abs().max() > 1e-3
+    # Copies on other GPUs (MultiGPU CFG Split) are found by this id and would keep the layers without the LoRA.
+    ids = [each.get_additional_models_with_key(LAYERS)[0].clone_base_uuid for each in (v3, moved)]
+    assert ids[0] != ids[1]
 
 
 def test_another_pack_replaced_the_forward_of_all_unets(stock, v3, monkeypatch):

@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import comfy.cldm.cldm
 import comfy.controlnet
+import comfy.model_management
 import pytest
 import torch
+from comfy.samplers import sampler_object
+from comfy_extras.nodes_custom_sampler import Guider_DualModel
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+from comfy_extras.nodes_train import TrainGuider
 from emu_video.diffusion.schedule import Schedule
-from emu_video.host.guards import check_context_windows
+from emu_video.host.guards import check_context_windows, check_sampling
 from emu_video.host.guider import share_control
 from emu_video.host.injection import check_layers, inject
 from emu_video.host.schedule import ZeroSNRFlow, native_sigmas
@@ -20,6 +25,7 @@ from emu_video.host.videos import PURPOSE, Purpose
 from emu_video.nodes.sampling import EmuVideoGuider, EmuVideoSampler, ZeroTerminalSNRSchedule
 from emu_video.temporal_layers.noise import Discrete
 from emu_video.tests.comfyui import tiny
+from emu_video.tests.comfyui.core_nodes import call, calls
 from emu_video.tests.comfyui.features import nodes
 from emu_video.tests.comfyui.tiny import FRAMES, LATENT, sample, text
 
@@ -171,6 +177,65 @@ def test_our_schedule_node_keeps_the_betas_of_the_layers(model, eps_model):
         native.get_model_object("model_sampling").sigmas,
         eps_layers(eps_model).get_model_object("model_sampling").sigmas,
     )
+
+
+def test_our_schedule_node_does_not_change_what_the_layers_predict(video_model, eps_model):
+    for video, prediction in ((video_model, "eps"), (eps_layers(eps_model), "v")):
+        with pytest.raises(ValueError, match=f"predict .*, not {prediction}: set prediction to auto"):
+            ZeroTerminalSNRSchedule.execute(video, prediction, prediction == "v")
+
+
+def test_sigmas_of_the_checkpoint_before_our_schedule_node(model):
+    shrunk = call("PatchModelAddDownscale", next(calls("PatchModelAddDownscale", MODEL=model)))
+    with pytest.raises(ValueError, match="which Zero-Terminal-SNR Schedule replaces: connect it behind Zero-Terminal"):
+        ZeroTerminalSNRSchedule.execute(shrunk, "v", True)
+    ZeroTerminalSNRSchedule.execute(shrunk, "v", False)
+
+
+@pytest.mark.parametrize("name", ["EasyCache", "LazyCache"])
+def test_caches_read_the_schedule_of_the_layers(video_model, monkeypatch, name):
+    """They read that of the loaded model, which at first is the checkpoint's."""
+    seen = []
+    cached = call(name, next(calls(name, MODEL=video_model, reuse_threshold=0.0)))
+    holder = type(cached.model_options["transformer_options"]["easycache"])
+    prepare = holder.prepare_timesteps
+
+    def prepared(self, model_sampling):
+        seen.append(type(model_sampling))
+        return prepare(self, model_sampling)
+
+    monkeypatch.setattr(holder, "prepare_timesteps", prepared)
+    comfy.model_management.unload_all_models()
+    assert sample(cached).isfinite().all() and seen == [ZeroSNRFlow]
+    windows = tiny.in_windows(cached, 3, 1)
+    if name == "EasyCache":
+        with pytest.raises(ValueError, match="EasyCache would mix up the windows .*: use LazyCache"):
+            sample(windows)
+    else:
+        assert sample(windows).isfinite().all()
+
+
+def test_train_lora_behind_our_schedule_node(model, video_model):
+    """It passes the numbers of its images as sigmas."""
+
+    def run(video):
+        executor = Mock(class_obj=TrainGuider(video))
+        images = torch.zeros(2, *LATENT)
+        check_sampling(executor, images, images, None, torch.tensor([0.0, 1.0, 2.0]))
+        executor.assert_called_once()
+
+    run(ZeroTerminalSNRSchedule.execute(model, "v", True).args[0])
+    with pytest.raises(ValueError, match="use Train Temporal Layers"):
+        run(video_model)
+
+
+def test_a_second_model_without_layers_in_one_guider(model, video_model):
+    guider = Guider_DualModel(video_model, tiny.checkpoint())
+    guider.set_conds(conditionings()[0], conditionings()[2])
+    guider.set_cfg(4.0)
+    with pytest.raises(ValueError, match="connect Load Temporal Layers to both, or use CFG Guider"):
+        noise, empty = torch.randn(FRAMES, *LATENT), torch.zeros(FRAMES, *LATENT)
+        guider.sample(noise, empty, sampler_object("euler"), torch.tensor([1.0, 0.0]))
 
 
 def test_eps_layers_on_a_v_checkpoint_behind_other_layers(video_model, caplog):
