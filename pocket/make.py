@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 from ..training.log import curves, read_rows, save_picture
 from .recipe import RECIPE, AutoencoderStage, DecoderStage, ImageStage, LayersStage, TextStage
 from .stages import autoencoder, decoder, image, layers, text
@@ -24,6 +26,7 @@ MAKERS = {
 
 def make(run: Run, until: str = "") -> None:
     """Train the stages of a run up to and including `until`, or all."""
+    torch.backends.cudnn.benchmark = True  # convolutions of few shapes, many times
     for stage in run.needed:
         if run.is_done(stage):
             print(f"{stage}: done, {run.path(stage)}", flush=True)
@@ -43,8 +46,11 @@ def main() -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="take autoencoder, text encoder and image model from this pocket checkpoint"
     )
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu (default: a GPU if any)"
+    )
     options = parser.parse_args()
-    make(Run(options.folder, RECIPE, options.checkpoint), options.until)
+    make(Run(options.folder, RECIPE, options.checkpoint, options.device), options.until)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ class LatentClips:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def to(self, device: torch.device) -> LatentClips:
+        return LatentClips(*(each.to(device) for each in (self.latents, self.near, self.tokens)))
+
 
 def latent_clips(run: Run, clips: ClipSet, echo: bool = True) -> LatentClips:
     """Return the clips of a set from the run's folder. Missing clips are made and written first."""
@@ -49,12 +52,12 @@ def encode_clips(run: Run, clips: ClipSet, echo: bool = True) -> LatentClips:
     latents, near = [], []
     chunk = max(1, CHUNK // clips.frames)
     for start in range(0, clips.count, chunk):
-        pictures, covered = render_clips(scenes[start : start + chunk])
+        pictures, covered = render_clips(scenes[start : start + chunk], device=run.device)
         flat = pictures.flatten(0, 1).float().div_(255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(run.device.type, torch.bfloat16):
             encoded = torch.cat([autoencoder.encode(part) for part in flat.split(ENCODED)])
-        latents.append(encoded.float().half().unflatten(0, pictures.shape[:2]).contiguous())
-        near.append(near_shapes(covered))
+        latents.append(encoded.float().half().unflatten(0, pictures.shape[:2]).contiguous().cpu())
+        near.append(near_shapes(covered).cpu())
         if echo:
             print(f"clips of seed {clips.seed}: {min(start + chunk, clips.count)} of {clips.count}", flush=True)
     return LatentClips(torch.cat(latents), torch.cat(near), tokens_of(scene.caption for scene in scenes))
@@ -79,16 +82,18 @@ def draw_pictures(
 
     Args:
         sets: for each set its clips, the number of frames to draw, and whether they keep their captions.
+        generator: on the clips' device.
 
     Returns:
         Latents [n, C, h, w], which latents are near a shape [n, h, w], tokens [n, 32], and the drawn indices of clips
         and frames in each set.
     """
-    empty = torch.tensor(pad_tokens([]))
+    device = generator.device
+    empty = torch.tensor(pad_tokens([]), device=device)
     latents, near, tokens, drawn = [], [], [], []
     for clips, count, has_captions in sets:
-        index = torch.randint(0, len(clips), (count,), generator=generator)
-        frame = torch.randint(0, clips.latents.shape[1], (count,), generator=generator)
+        index = torch.randint(0, len(clips), (count,), generator=generator, device=device)
+        frame = torch.randint(0, clips.latents.shape[1], (count,), generator=generator, device=device)
         latents.append(clips.latents[index, frame].float())
         near.append(clips.near[index, frame])
         tokens.append(clips.tokens[index] if has_captions else empty.expand(count, -1))
@@ -96,6 +101,6 @@ def draw_pictures(
     return torch.cat(latents), torch.cat(near), torch.cat(tokens), drawn
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
+def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return the random generator of one training step, which depends only on (seed, step)."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+    return torch.Generator(device).manual_seed(seed * 1_000_003 + step)

@@ -19,9 +19,8 @@ from ..model.autoencoder import Autoencoder
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import tokens_of
 from ..recipe import DecoderStage, LayersStage
-from ..world import Clip, render_clips
-from .autoencoder import edge_weights, picture_error, window
 from .clips import encode_clips, scenes_of, step_generator
+from .crops import Frames, edge_weights, picture_error
 from .layers import video_model
 from .run import Run, save_tensors
 
@@ -35,46 +34,26 @@ AT_ONCE = 16  # clips sampled together, with the same noise level
 def make(run: Run, name: str, **options) -> None:
     """Train the stage and save its result. options: see `training.loop.train`."""
     stage = run.stage(name, DecoderStage)
-    latents, scenes = sampled_clips(run, name), scenes_of(stage.clips)
-    pictures, covered = drawn(scenes)
+    latents, frames = sampled_clips(run, name).to(run.device), Frames.of(stage.clips, run.device)
     model = Autoencoder.of(run.load("autoencoder"))
     model.taesd_encoder.requires_grad_(False)
-    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model.to(run.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def loss(step: int, positions: range) -> tuple[Tensor, dict[str, float]]:
-        generator = step_generator(stage.seed, step)
-        count = len(positions)
-        index = torch.randint(0, len(scenes), (count,), generator=generator).tolist()
-        frames = torch.randint(0, stage.clips.frames, (count,), generator=generator).tolist()
-        reach = torch.tensor([[SHAPES_IN_VIEW, ANYWHERE][i % 2] for i in range(count)])
-        shifts = ((2 * torch.rand(count, 2, generator=generator) - 1) * reach[:, None]).tolist()
-        given, wanted, weight = [], [], []
-        for i, frame, shift in zip(index, frames, shifts, strict=True):
-            rows, columns = window(scenes[i], i, frame, shift, stage.crop, grid=CELL)
-            given.append(latents[i, frame, :, cells(rows), cells(columns)])
-            wanted.append(pictures[i, frame, :, rows, columns])
-            weight.append(covered[i, frame, rows, columns])
-        inputs = torch.stack(given).float().contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        generator = step_generator(stage.seed, step, run.device)
+        reach = torch.tensor([[SHAPES_IN_VIEW, ANYWHERE][i % 2] for i in positions], device=run.device)
+        crops = frames.draw(len(positions), stage.crop, reach, generator, grid=CELL)
+        inputs = crops.cut(latents, CELL).float().contiguous(memory_format=torch.channels_last)
+        with torch.autocast(run.device.type, torch.bfloat16):
             decoded = model.decode(inputs)
-        error = decoded.float() - torch.stack(wanted).float() / 255
+        error = decoded.float() - crops.cut(frames.pictures).float() / 255
         psnr = -10 * error.square().mean().log10()
-        return picture_error(error, edge_weights(torch.stack(weight).float())), {"psnr": psnr.item()}
+        weight = edge_weights(crops.cut(frames.covered[:, :, None]).float())
+        return picture_error(error, weight), {"psnr": psnr.item()}
 
     result = train({"autoencoder": model}, loss, stage.settings, run.folder, run.name(name), **options)
     if not result.stopped:
         run.save(name, result.average["autoencoder"])
-
-
-def drawn(scenes: list[Clip]) -> tuple[Tensor, Tensor]:
-    """Return pictures of the scenes, uint8 [n, T, 3, h, w], and how much shapes cover, float16 [n, T, h, w]."""
-    parts = [render_clips(scenes[start : start + AT_ONCE]) for start in range(0, len(scenes), AT_ONCE)]
-    pictures, covered = zip(*parts, strict=True)
-    return torch.cat(pictures), torch.cat([part.half() for part in covered])
-
-
-def cells(pixels: slice) -> slice:
-    return slice(pixels.start // CELL, pixels.stop // CELL)
 
 
 def sampled_clips(run: Run, name: str) -> Tensor:
@@ -91,11 +70,13 @@ def sampled_clips(run: Run, name: str) -> Tensor:
         schedule = Schedule.from_betas(zero_terminal_snr=True)
         made = []
         for number, start in enumerate(range(0, len(exact), AT_ONCE)):
-            x0 = exact[start : start + AT_ONCE].float()
+            x0 = exact[start : start + AT_ONCE].float().to(run.device)
             captions = [scene.caption for scene in scenes[start : start + AT_ONCE]]
             if number % 2:
-                x0 = denoised(model, x0, captions, stage, schedule, generator=step_generator(stage.seed, number))
-            made.append(x0.half())
+                x0 = denoised(
+                    model, x0, captions, stage, schedule, generator=step_generator(stage.seed, number, run.device)
+                )
+            made.append(x0.half().cpu())
             print(f"clips for the decoder: {start + len(x0)} of {len(exact)}", flush=True)
         save_tensors(path, {"latents": torch.cat(made)}, {"stage": name})
     return load_file(path)["latents"]
@@ -113,14 +94,14 @@ def denoised(
 ) -> Tensor:
     """Add noise of a random level to latents [n, T, C, h, w] and sample back, with the first frame and text known."""
     count, frames = x0.shape[:2]
-    context, pooled = (each.repeat_interleave(frames, 0) for each in model.encode(tokens_of(captions)))
-    known = first_frames(x0, torch.zeros(count, dtype=torch.bool)).flatten(0, 1)
-    level = int(torch.randint(1, stage.most_noise + 1, (), generator=generator))
+    context, pooled = (each.repeat_interleave(frames, 0) for each in model.encode(tokens_of(captions).to(x0.device)))
+    known = first_frames(x0, torch.zeros(count, dtype=torch.bool, device=x0.device)).flatten(0, 1)
+    level = int(torch.randint(1, stage.most_noise + 1, (), generator=generator, device=generator.device))
     times = np.linspace(level, 0, stage.steps, endpoint=False).round().astype(int).tolist()
-    noise = torch.randn(x0.shape, generator=generator).flatten(0, 1)
+    noise = torch.randn(x0.shape, generator=generator, device=x0.device).flatten(0, 1)
     noisy = add_noise(x0.flatten(0, 1), noise, torch.full((len(noise),), level), schedule)
 
     def denoise(x: Tensor, t: int) -> Tensor:
-        return model(torch.cat([x, known], 1), torch.full((len(x),), t), context, pooled).float()
+        return model(torch.cat([x, known], 1), torch.full((len(x),), t, device=x.device), context, pooled).float()
 
     return ddim(denoise, noisy, schedule, times, eta=1.0, generator=generator).unflatten(0, (count, frames))

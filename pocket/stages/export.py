@@ -57,7 +57,7 @@ def latent_colours(run: Run) -> Tensor:
     """Return the linear map from latents to RGB in -1..1 that ComfyUI's previews use, [C + 1, 3], bias last."""
     pictures, _ = render_clips(sample_clips(seed=21, count=64, times=TIMES[:1]))
     pictures = pictures[:, 0].float() / 255
-    latents = run.autoencoder().encode(pictures)
+    latents = run.autoencoder().cpu().encode(pictures)
     small = torch.nn.functional.avg_pool2d(pictures, 8) * 2 - 1
     inputs, targets = latents.movedim(1, -1).flatten(0, 2), small.movedim(1, -1).flatten(0, 2)
     return torch.linalg.lstsq(torch.cat([inputs, torch.ones(len(inputs), 1)], 1), targets).solution

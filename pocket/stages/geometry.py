@@ -54,7 +54,7 @@ class Cells(NamedTuple):
 
 def cells_of(geometry: Tensor, size: int) -> Cells:
     """Return what there is in `size` x `size` cells. geometry: [n, BODIES, 5], as of `geometry_of`."""
-    places = (torch.arange(size) + 0.5) / size
+    places = (torch.arange(size, device=geometry.device) + 0.5) / size
     x, y, radius, angle, shape = geometry[..., None, None].unbind(2)
     across, down = x - places, y - places[:, None]
     distance = (torch.hypot(across, down) / radius).nan_to_num(math.inf)
@@ -64,7 +64,7 @@ def cells_of(geometry: Tensor, size: int) -> Cells:
         return values.nan_to_num().expand_as(distance).gather(1, owner)[:, 0]
 
     kind = of_owner(shape).long()
-    folds = torch.tensor([SYMMETRY[name] for name in SHAPES])[kind]
+    folds = torch.tensor([SYMMETRY[name] for name in SHAPES], device=kind.device)[kind]
     turned, has_angle = folds * of_owner(angle), folds > 0
     found = (
         of_owner(across) / LENGTH,

@@ -7,11 +7,12 @@ Probes must find the caption's words (word_probe.py), the geometry of the shapes
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ...diffusion.schedule import Schedule
+from ...diffusion.schedule import Schedule, x0_from_v
 from ...training.loop import train
-from ...training.objective import TIMESTEPS, sample_timesteps, v_error
+from ...training.objective import PATCH, TIMESTEPS, sample_timesteps, v_error
 from ...training.timestep_weights import TimestepWeights
 from ..model.denoiser import Denoiser
 from ..model.text_encoder import pad_tokens
@@ -30,24 +31,25 @@ def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
     """Train the stage and save its result. options: see `training.loop.train`."""
     stage = run.stage(name, ImageStage)
     batch = stage.settings.batch
-    sets = [(latent_clips(run, p.clips), round(p.share * batch), p.has_captions) for p in stage.pictures]
-    geometries = [geometry_of(p.clips) for p in stage.pictures]
+    sets = [(latent_clips(run, p.clips).to(run.device), round(p.share * batch), p.has_captions) for p in stage.pictures]
+    geometries = [geometry_of(p.clips).to(run.device) for p in stage.pictures]
     torch.manual_seed(stage.seed)  # seeded after the clips, because making uncached clips also draws random numbers
     model = Denoiser(run.recipe.shape)
     part = model.text if stage.start == "text" else model
     part.load_state_dict(run.load(stage.start))
-    words = WordProbe(model.unet.feature_channels)
-    geometry = GeometryProbe(model.unet.feature_channels[:PROBED])
-    phrases = PhraseProbe(model.unet.feature_channels[:PROBED])
+    model.to(run.device)
+    words = WordProbe(model.unet.feature_channels).to(run.device)
+    geometry = GeometryProbe(model.unet.feature_channels[:PROBED]).to(run.device)
+    phrases = PhraseProbe(model.unet.feature_channels[:PROBED]).to(run.device)
     network = torch.compile(model.with_features, dynamic=False) if compile_model else model.with_features
     schedule = Schedule.from_betas(zero_terminal_snr=True)
-    weights = TimestepWeights(len(schedule))
-    empty = torch.tensor(pad_tokens([]))
+    weights = TimestepWeights(len(schedule)).to(run.device)
+    empty = torch.tensor(pad_tokens([]), device=run.device)
 
     def loss(step: int, positions: range) -> tuple[Tensor, dict[str, float]]:
-        generator = step_generator(stage.seed, step)
+        generator = step_generator(stage.seed, step, run.device)
         x0, near, tokens, drawn = draw_pictures(sets, generator)
-        without_text = torch.rand(len(tokens), 1, generator=generator) < stage.drop_text
+        without_text = torch.rand(len(tokens), 1, generator=generator, device=run.device) < stage.drop_text
         tokens = torch.where(without_text, empty, tokens)
         t = timesteps(stage.timesteps, stage.last_timestep, len(x0), len(schedule), generator)
         context, pooled = model.encode(tokens)
@@ -58,8 +60,10 @@ def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
             features.extend(entering)
             return v
 
-        error, _, _ = v_error(denoise, x0, t, schedule, generator)
+        error, v, noisy = v_error(denoise, x0, t, schedule, generator)
         error = (error.mean(1) * torch.where(near, stage.near_weight, 1.0)).mean((1, 2))
+        drift = F.avg_pool2d(x0_from_v(noisy, v, t, schedule) - x0, PATCH).square().mean((1, 2, 3))
+        error = error + stage.drift_weight * drift
         word_loss = words.error(features, tokens)
         bodies = torch.cat([each[index, frame] for each, (index, frame) in zip(geometries, drawn, strict=True)])
         cells = [cells_of(bodies, level.shape[-1]) for level in features[:PROBED]]

@@ -40,12 +40,12 @@ def encode_large(run: Run, clips: LargeClips, echo: bool = True) -> LargeLatentC
     parts: dict[str, list[Tensor]] = {"latents": [], "near": [], "upsampled": []}
     chunk = max(1, CHUNK // clips.frames)
     for start in range(0, clips.count, chunk):
-        pictures, covered = render_clips(scenes[start : start + chunk], clips.size)
+        pictures, covered = render_clips(scenes[start : start + chunk], clips.size, run.device)
         images = pictures.flatten(0, 1).movedim(1, -1).float() / 255
         parts["latents"].append(encode(autoencoder, images).unflatten(0, pictures.shape[:2]))
         small = upsampled(images, clips.factor)
         parts["upsampled"].append(encode(autoencoder, small).unflatten(0, pictures.shape[:2]))
-        parts["near"].append(near_shapes(covered))
+        parts["near"].append(near_shapes(covered).cpu())
         if echo:
             print(f"clips of seed {clips.seed}: {min(start + chunk, clips.count)} of {clips.count}", flush=True)
     tokens = tokens_of(scene.caption for scene in scenes)
@@ -55,5 +55,5 @@ def encode_large(run: Run, clips: LargeClips, echo: bool = True) -> LargeLatentC
 def encode(autoencoder: Autoencoder, images: Tensor) -> Tensor:
     """Encode images [n, H, W, 3] in 0..1 to latents [n, C, h, w] float16."""
     flat = images.movedim(-1, 1).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
-        return torch.cat([autoencoder.encode(part) for part in flat.split(16)]).half().contiguous()
+    with torch.autocast(flat.device.type, torch.bfloat16):
+        return torch.cat([autoencoder.encode(part) for part in flat.split(16)]).half().contiguous().cpu()

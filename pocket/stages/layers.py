@@ -31,7 +31,7 @@ def make(run: Run, name: str, compile_model: bool = True, **options) -> None:
     made = run.stage(name, LayersStage)
     stage = replace(made.stage, name=run.name(name), compile=made.stage.compile and compile_model)
     model = run.image_model(made.image)
-    layers = new_layers(run, name, model)
+    layers = new_layers(run, name, model).to(run.device)
     attach(model.unet, layers, owner=layers)
     clips = training_clips(run, made)
     info = LayersInfo(
@@ -91,7 +91,8 @@ def empty_layers(model: Denoiser, base: str, frames: int) -> TemporalLayers:
 
 def video_model(model: Denoiser, base: str, weights: States) -> Denoiser:
     """Return the image model with video layers of these weights attached."""
-    attach(model.unet, layers_of(model, base, weights), owner=model)
+    layers = layers_of(model, base, weights).to(next(model.parameters()).device)
+    attach(model.unet, layers, owner=model)
     return model
 
 
@@ -129,7 +130,7 @@ class Network:
     def __call__(self, noisy: Tensor, t: Tensor, given: Tensor | None, texts: list[Conds]) -> Tensor:
         count, frames = noisy.shape[:2]
         with torch.no_grad():
-            encoded = self.model.encode(torch.stack([text["tokens"] for text in texts]))
+            encoded = self.model.encode(torch.stack([text["tokens"] for text in texts]).to(noisy.device))
         context, pooled = (each.repeat_interleave(frames, 0) for each in encoded)
         x = noisy if given is None else torch.cat([noisy, given], 2)
         # Checks use other batch sizes than training, and compiling for them would take longer than the checks.

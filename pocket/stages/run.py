@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import sys
 from dataclasses import asdict, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +35,7 @@ EXPORTED = ("video", "interpolation", "super_resolution")
 POCKET = Path(__file__).parent.parent
 WORLD = ("world/vocabulary.py", "world/motions.py", "world/scene.py", "world/render.py")
 CODE = {
-    "autoencoder": ("model/autoencoder.py", "stages/autoencoder.py"),
+    "autoencoder": ("model/autoencoder.py", "stages/autoencoder.py", "stages/crops.py"),
     "text": ("model/text_encoder.py", "stages/text.py"),
     "image": (
         "model/text_encoder.py",
@@ -55,10 +56,13 @@ class Run:
     """A run: the results of `recipe` in `folder`.
 
     checkpoint: a pocket checkpoint whose autoencoder, text encoder and image model are used instead of training them.
+    device: that trains. Random numbers differ between devices, so the weights do, too, although the keys do not.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, checkpoint: Path | None = None):
-        self.folder, self.recipe, self.checkpoint = folder, recipe, checkpoint
+    def __init__(
+        self, folder: Path, recipe: Recipe, checkpoint: Path | None = None, device: torch.device | str = "cpu"
+    ):
+        self.folder, self.recipe, self.checkpoint, self.device = folder, recipe, checkpoint, torch.device(device)
         folder.mkdir(parents=True, exist_ok=True)
 
     @cached_property
@@ -139,20 +143,21 @@ class Run:
 
         module: name of one of the modules that are trained together.
         """
-        state = torch.load(self.folder / f"{self.name(stage)}.pt", weights_only=True)
+        state = torch.load(self.folder / f"{self.name(stage)}.pt", map_location="cpu", weights_only=True)
         named = {key.partition(".")[2]: v for key, v in state["average"].items() if key.startswith(f"{module}.")}
         return {**state["modules"][module], **named}
 
     def autoencoder(self, stage: str = "autoencoder") -> Autoencoder:
         """Return the frozen autoencoder. Other stages have another decoder."""
-        return load_autoencoder(self.checkpoint) if self.checkpoint else frozen_autoencoder(self.load(stage))
+        model = load_autoencoder(self.checkpoint) if self.checkpoint else frozen_autoencoder(self.load(stage))
+        return model.to(self.device)
 
     def image_model(self, stage: str = "image") -> Denoiser:
         """Return the frozen image model of a stage, rounded to half precision as it is exported."""
         model = Denoiser(self.recipe.shape)
         weights = denoiser_weights(load_file(self.checkpoint)) if self.checkpoint else self.load(stage)
         model.load_state_dict({key: tensor.half().float() for key, tensor in weights.items()})
-        return model.requires_grad_(False)
+        return model.requires_grad_(False).to(self.device)
 
 
 def save_tensors(path: Path, tensors: States, made: dict[str, Any]) -> None:
@@ -184,15 +189,21 @@ def code_of(*files: str) -> str:
     return program_key(*((POCKET / file).read_text("utf-8") for file in files))
 
 
+SHOW_EMPTY: dict[str, Any] = {"show_empty": True} if sys.version_info >= (3, 13) else {}
+"""Options of ast.dump with which Python 3.13 writes what earlier ones write."""
+
+
 def program_key(*sources: str) -> str:
     digest = hashlib.sha256()
     for source in sources:
-        digest.update(ast.dump(without_docstrings(ast.parse(source))).encode())
+        digest.update(ast.dump(without_docstrings(ast.parse(source)), **SHOW_EMPTY).encode())
     return digest.hexdigest()[:12]
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
+        if getattr(node, "type_params", None) == []:
+            del node.type_params  # pyright: ignore[reportAttributeAccessIssue]  (since Python 3.12)
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [each for each in body if not is_text(each)]  # pyright: ignore[reportAttributeAccessIssue]

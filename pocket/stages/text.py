@@ -22,16 +22,16 @@ def make(run: Run, name: str, **options) -> None:
     """Train the stage and save its result. options: see `training.loop.train`."""
     stage = run.stage(name, TextStage)
     batch = stage.settings.batch
-    sets = [(latent_clips(run, p.clips), round(p.share * batch), p.has_captions) for p in stage.pictures]
+    sets = [(latent_clips(run, p.clips).to(run.device), round(p.share * batch), p.has_captions) for p in stage.pictures]
     shape = sets[0][0].latents.shape[2:]
     torch.manual_seed(stage.seed)  # seeded after the clips, because making uncached clips also draws random numbers
-    encoder = TextEncoder(len(Vocabulary()))
+    encoder = TextEncoder(len(Vocabulary())).to(run.device)
     painter = nn.Sequential(
         nn.Linear(3 * WIDTH, INNER), nn.SiLU(), nn.Linear(INNER, INNER), nn.SiLU(), nn.Linear(INNER, shape.numel())
-    )
+    ).to(run.device)
 
     def loss(step: int, positions: range) -> tuple[Tensor, dict[str, float]]:
-        x0, near, tokens, _ = draw_pictures(sets, step_generator(stage.seed, step))
+        x0, near, tokens, _ = draw_pictures(sets, step_generator(stage.seed, step, run.device))
         features, pooled = encoder(tokens)
         painted = painter(torch.cat([pooled, features.mean(1)], 1)).view(-1, *shape)
         error = (painted - x0).square().mean(1) * torch.where(near, NEAR_WEIGHT, 1.0)

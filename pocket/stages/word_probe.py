@@ -23,5 +23,5 @@ class WordProbe(nn.Module):
     def error(self, features: list[Tensor], tokens: Tensor) -> Tensor:
         """Return the cross-entropy of which words are in `tokens` [n, 32], the mean over words and pictures."""
         means = torch.cat([each.float().mean((2, 3)) for each in features], 1)
-        said = torch.zeros(len(tokens), len(Vocabulary())).scatter_(1, tokens, 1.0)
+        said = torch.zeros(len(tokens), len(Vocabulary()), device=tokens.device).scatter_(1, tokens, 1.0)
         return F.binary_cross_entropy_with_logits(self.map(means), said)

@@ -1,6 +1,7 @@
 """Draws shapes with soft edges from signed distances, many frames at once."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def coverage(shape: str, cx: Tensor, cy: Tensor, radius: Tensor, angle: Tensor, 
 
     cx, cy, radius: [n] in units of the frame; angle: [n] in radians, clockwise. Returns [n, size, size] in 0..1.
     """
-    grid = (torch.arange(size, dtype=torch.float32) + 0.5) / size
+    grid = (torch.arange(size, dtype=torch.float32, device=cx.device) + 0.5) / size
     dx = (grid[None, None, :] - cx[:, None, None]) / radius[:, None, None]
     dy = (grid[None, :, None] - cy[:, None, None]) / radius[:, None, None]
     cos, sin = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
@@ -55,28 +56,28 @@ def coverage(shape: str, cx: Tensor, cy: Tensor, radius: Tensor, angle: Tensor, 
     return (0.5 - distance * radius[:, None, None] * size).clamp(0, 1)
 
 
-def _float(values) -> Tensor:
-    return torch.tensor(np.stack(values), dtype=torch.float32)
-
-
-def render_clips(clips: list[Clip], size: int = SIZE) -> tuple[Tensor, Tensor]:
+def render_clips(clips: list[Clip], size: int = SIZE, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Return pictures [clips, frames, 3, size, size] uint8, and how much shapes cover [clips, frames, size, size]."""
+
+    def values(each: Iterable[np.ndarray]) -> Tensor:
+        return torch.tensor(np.stack(list(each)), dtype=torch.float32, device=device)
+
     frames = len(clips[0].light)
-    ramp = torch.linspace(-0.5, 0.5, size)
-    shading = _float([c.shading for c in clips])
+    ramp = torch.linspace(-0.5, 0.5, size, device=device)
+    shading = values(c.shading for c in clips)
     shade = 1 + shading[:, 0, None, None] * ramp[None, None, :] + shading[:, 1, None, None] * ramp[None, :, None]
-    picture = _float([c.backdrop for c in clips])[:, :, None, None] * shade[:, None]
+    picture = values(c.backdrop for c in clips)[:, :, None, None] * shade[:, None]
     picture = picture[:, None].repeat(1, frames, 1, 1, 1)
-    covered = torch.zeros(len(clips), frames, size, size)
+    covered = torch.zeros(len(clips), frames, size, size, device=device)
     for shape in SHAPES:
         found = [(i, b) for i, c in enumerate(clips) for b in c.bodies if b.shape == shape]
         if not found:
             continue
-        index = torch.tensor([i for i, _ in found])
-        paths = (_float([getattr(b, name) for _, b in found]).flatten() for name in ("x", "y", "radius", "angle"))
+        index = torch.tensor([i for i, _ in found], device=device)
+        paths = (values(getattr(b, name) for _, b in found).flatten() for name in ("x", "y", "radius", "angle"))
         alpha = coverage(shape, *paths, size=size).view(len(found), frames, size, size)
-        rgb = _float([b.rgb for _, b in found])[:, None, :, None, None]
+        rgb = values(b.rgb for _, b in found)[:, None, :, None, None]
         picture[index] = torch.lerp(picture[index], rgb.expand_as(picture[index]), alpha[:, :, None])
         covered[index] = torch.maximum(covered[index], alpha)
-    picture = picture * _float([c.light for c in clips])[:, :, None, None, None]
+    picture = picture * values(c.light for c in clips)[:, :, None, None, None]
     return picture.round_().clamp_(0, 255).to(torch.uint8), covered

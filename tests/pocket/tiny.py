@@ -34,11 +34,11 @@ def tiny_stage(made: AnyStage, steps: int, names: tuple[str, ...]) -> AnyStage:
         )
         if made.stage.role == "interpolation":
             fewer = replace(fewer, frames=FRAMES)
-        start = made.start if made.start in names else "fresh" if made.stage.role == "video" else "video"
+        start = made.start if made.start in (*names, "fresh") else "fresh" if made.stage.role == "video" else "video"
         return replace(made, clips=tuple(few(c, fewer.frames) for c in made.clips), stage=fewer, start=start)
     settings = replace(made.settings, iterations=steps, batch=6, save_every=1, log_every=1)
     if isinstance(made, AutoencoderStage):
-        return replace(made, settings=settings, width=8)
+        return replace(made, settings=settings, clips=few(made.clips), width=8)
     if isinstance(made, DecoderStage):
         return replace(made, settings=settings, clips=few(made.clips), steps=1)
     made = replace(made, settings=settings, pictures=tuple(replace(p, clips=few(p.clips)) for p in made.pictures))
