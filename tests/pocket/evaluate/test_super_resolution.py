@@ -77,12 +77,12 @@ def test_edges_have_their_width(clip):
 
 
 def test_match_small_video_corrects_the_autoencoder(clip):
-    """Frames through the autoencoder alone are worse than bicubic interpolation, after the correction better."""
+    """After the correction its frames are nearer to the truth than before, and than bicubic interpolation."""
     truth = measured.true_frames(clip)
     row, _ = measured.judge(clip, truth, measured.made_smaller(truth, 0, 0), through_autoencoder(truth))
     plain, after, bicubic = (row["methods"][name]["psnr"] for name in (MODEL, measured.MATCHED, "bicubic"))
     print(f"autoencoder {plain:.1f} dB, after Match Small Video {after:.1f} dB, bicubic {bicubic:.1f} dB")
-    assert plain < bicubic and after > bicubic + 2
+    assert after > max(plain, bicubic) + 2
 
 
 def test_scores_of_a_perfect_and_of_a_blurred_video(clip):
