@@ -186,7 +186,7 @@ def trainable(
     with torch.inference_mode(False):
         patcher = deep_copy(model)
         # Training needs more memory than this model, so all others leave the GPU, as in ComfyUI's own trainer.
-        comfy.model_management.load_models_gpu([patcher], memory_required=1e20, force_full_load=True)
+        comfy.model_management.load_models_gpu([patcher], memory_required=10**20, force_full_load=True)
         was_training = comfy.model_management.in_training
         comfy.model_management.in_training = True
         try:
