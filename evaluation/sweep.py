@@ -83,7 +83,7 @@ class Sweep:
         if not seeds_of(arm.graph.nodes):
             raise ValueError(
                 f"The graph of {arm.name!r} has no seed that can be set, so all its videos would be the same. Use a "
-                "sampler node with a seed. If the seed is connected, connect a node with a seed or value of its own."
+                "sampler node with a seed. A connected seed needs a node with an input named seed or value."
             )
         image_prompt = prompt.image or (prompt.text if has_own_image_prompt(arm.graph) else None)
         graph = arm.graph.filled(prompt.text, image_prompt, seed)
@@ -137,7 +137,7 @@ class Sweep:
 
 
 def has_own_image_prompt(graph: Graph) -> bool:
-    """Return whether the node titled Image prompt has a text of its own instead of a link to another node's."""
+    """Return whether the node titled Image prompt contains a text. Otherwise it is linked to another node's."""
     inputs = next((graph.nodes[key]["inputs"] for key in graph.titled("Image prompt")), None)
     return inputs is not None and not is_link(inputs.get(text_input(inputs)))
 
@@ -145,7 +145,7 @@ def has_own_image_prompt(graph: Graph) -> bool:
 def first_frame_of(graph: Graph) -> Any:
     """Return the link to the image that a graph's video begins with, or None if no node has one.
 
-    With a margin, interpolation adds frames before the given ones, so the video begins with a frame of its own.
+    With a margin, interpolation adds frames before the given ones, so the video begins with a generated frame.
     """
     if any(graph.nodes[key]["inputs"].get("margin") != 0 for key in graph.find("EmuVideoInterpolation")):
         return None

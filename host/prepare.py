@@ -50,9 +50,10 @@ def source_folder(name: str) -> Path:
 
 def stamp(folder: str) -> str:
     """Return a cache key of the files in a folder of videos: names, sizes and modification times."""
-    if not folder.strip():
-        return ""  # `source_folder` refuses it
-    files, _ = files_below(source_folder(folder))
+    try:
+        files, _ = files_below(source_folder(folder))
+    except ValueError:  # the node itself says what is wrong
+        return ""
     return digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..folders import clips_of, few, matched
+from ..sweep import digest_of
 from ..videos import Video, in_common, read, write_mp4
 from .faults import FAULTS, spoiled
 from .questions import QUESTIONS
@@ -73,8 +74,8 @@ class Session:
                 "second folder": str(second.resolve()),
                 "--seed": seed,
                 "--check-every": check_every,
-                "videos": _digest(self.files),
-                "prompts": _digest({name: pair.prompt for name, pair in self.pairs.items()}),
+                "videos": digest_of(self.files),
+                "prompts": digest_of({name: pair.prompt for name, pair in self.pairs.items()}),
             },
         )
         self._prepare(report)
@@ -192,10 +193,6 @@ def _text(video: Path) -> str:
         return text.read_text("utf-8-sig").strip() if text.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"The prompt {text} cannot be read ({error}): save it as UTF-8.") from None
-
-
-def _digest(values: Mapping[str, object]) -> str:
-    return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()
 
 
 def _identity(path: Path) -> tuple[str, int, int]:
