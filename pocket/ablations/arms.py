@@ -45,6 +45,8 @@ Stop = Callable[[], bool] | None
 class Lab:
     """The folder of a run: encoded clips, trained weights and videos.
 
+    identity: what all of them depend on, as plain JSON values.
+
     Raises:
         ValueError: the folder holds a run of another scale, of other recipes or of another pocket, or the scale is
             empty.
@@ -56,8 +58,8 @@ class Lab:
             raise ValueError("Ablations need at least one step and one prompt. Use more of both for a result.")
         folder.mkdir(parents=True, exist_ok=True)
         recipes = {"stage": asdict(STAGE), "arms": [asdict(arm) for arm in ARMS.values()]}
-        identity = {"scale": asdict(scale), "recipes": key_of(recipes), "pocket": digest(CHECKPOINT)[:12]}
-        about = json.dumps(identity, sort_keys=True)
+        self.identity = {"scale": asdict(scale), "recipes": key_of(recipes), "pocket": digest(CHECKPOINT)[:12]}
+        about = json.dumps(self.identity, sort_keys=True)
         path = folder / "run.json"
         before = path.read_text("utf-8") if path.exists() else about
         if before != about:

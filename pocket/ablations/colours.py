@@ -11,13 +11,11 @@ import numpy as np
 
 from ...evaluation.intervals import middle_of
 from ...evaluation.tables import markdown
-from ...evaluation.videos import read
-from .arms import Lab, schedule_of
-from .data import judged_scenes, true_videos
-from .recipes import ARMS, HIGH, Base, Side
-from .videos import video_path
+from .arms import schedule_of
+from .data import CHANNELS, judged_scenes, true_videos
+from .measured import SPREAD, Rows, mean_colours
+from .recipes import ARMS, HIGH, Base, Scale, Side
 
-CHANNELS = 3  # of the latents: they hold the colours of the small picture
 REPEATS = 1000  # of the bootstrap
 
 
@@ -28,15 +26,6 @@ def survival(made: np.ndarray, true: np.ndarray) -> float:
     """
     centre = true.mean(0)
     return float(((made - centre) * (true - centre)).sum() / np.square(true - centre).sum())
-
-
-def residual_spread(lab: Lab) -> float:
-    """Return the standard deviation, in latents, of a clip's mean colour that its first frame does not tell."""
-    latents = lab.encoded[HIGH].latents[:, :, :CHANNELS].float().mean((3, 4)).numpy()  # [n, T, C]
-    first, whole = latents[:, 0], latents.mean(1)
-    basis = np.concatenate([first, np.ones((len(first), 1))], 1)
-    fit, *_ = np.linalg.lstsq(basis, whole, rcond=None)
-    return float((whole - basis @ fit).std())
 
 
 def predicted_survival(base: Base, spread: float, values: int) -> float:
@@ -57,19 +46,13 @@ class Kept(NamedTuple):
     frames: np.ndarray
 
 
-def kept_colours(lab: Lab, seeds: Sequence[int], names: Sequence[str]) -> dict[str, Kept]:
+def kept_colours(rows: Rows, names: Sequence[str], scale: Scale) -> dict[str, Kept]:
     """Return the survival of mean colours for arms that begin with true first frames, by name."""
-    videos = true_videos(judged_scenes(lab.scale.prompts), HIGH)  # [prompts, T, h, w, 3]
-    spread, values = residual_spread(lab), videos.shape[1] * (HIGH // 8) ** 2
-    true, found = videos.mean((2, 3)), {}
+    true = true_videos(judged_scenes(scale.prompts), HIGH).mean((2, 3))  # [prompts, T, 3]
+    spread, values = rows[SPREAD]["value"], true.shape[1] * (HIGH // 8) ** 2
+    found = {}
     for name in names:
-        side = Side(name)
-        made = np.array(
-            [
-                [read(video_path(lab, side, prompt, seed)).frames.mean((1, 2)) for prompt in range(len(true))]
-                for seed in seeds
-            ]
-        )  # [seeds, prompts, T, 3]
+        made = mean_colours(rows, Side(name), scale)
         frames = [survival_interval(made[:, :, t], true[:, t]) for t in range(true.shape[1])]
         found[name] = Kept(predicted_survival(ARMS[name].base, spread, values), np.array(frames))
     return found

@@ -24,6 +24,7 @@ NEAR_WEIGHT = 5.0  # loss weight of latents near a shape
 STATIC, WORDLESS = 0.4, 0.3
 """Shares of the noisy clips that are a repeated first frame, and whose caption does not tell the motion."""
 CHUNK = 128  # scenes drawn at a time
+CHANNELS = 3  # of the latents: they hold the colours of the small picture
 PICTURES = Scenes(is_moving=False, pairs=0.0), replace(SCENES, dimming=0.0)
 
 
@@ -73,6 +74,15 @@ def encoded_training_set(folder: Path, autoencoder: Autoencoder, scale: Scale, s
         made = encode(autoencoder, training_scenes(scale.clips), size)
         save_tensors(path, vars(made), {"seed": TRAINING_SEED, "size": size})
     return Encoded(**load_file(path))
+
+
+def residual_spread(made: Encoded) -> float:
+    """Return the standard deviation, in latents, of a clip's mean colour that its first frame does not tell."""
+    latents = made.latents[:, :, :CHANNELS].float().mean((3, 4)).numpy()  # [n, T, C]
+    first, whole = latents[:, 0], latents.mean(1)
+    basis = np.concatenate([first, np.ones((len(first), 1))], 1)
+    fit, *_ = np.linalg.lstsq(basis, whole, rcond=None)
+    return float((whole - basis @ fit).std())
 
 
 def without_motion(caption: str) -> str:

@@ -1,36 +1,23 @@
-"""Judge the videos of the arms and say for each comparison whether the paper's direction is reproduced."""
+"""Compare the measured videos of the arms: win rates, and whether the paper's direction is reproduced."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from ...evaluation import videos
 from ...evaluation.intervals import FEW_PROMPTS, bootstrap, share_over_prompts
 from ...evaluation.juice.questions import QUESTIONS
 from ...evaluation.juice.store import TIE, Answer
-from ...evaluation.results import Results, digest
 from ...evaluation.tables import markdown
-from ...evaluation.videos import read
-from ..evaluate import caption, judge, reasons, watched
-from ..evaluate.caption import read_caption
-from ..evaluate.judge import Measured, measured, verdict
+from ..evaluate.judge import Measured, verdict
 from ..evaluate.reasons import MEASURES
-from ..world import reader, roundness
-from .arms import Lab
-from .data import judged_scenes
-from .recipes import COMPARISONS, Comparison, Side, sides
-from .videos import video_path
+from .measured import Found
+from .recipes import COMPARISONS, Comparison
 
-SCORERS = tuple(Path(str(module.__file__)) for module in (judge, reasons, watched, caption, reader, roundness, videos))
 REPRODUCED, CONTRADICTED, NOT_RESOLVED = "reproduced", "contradicted", "not resolved"
-
-Found = Mapping[tuple[Side, int, int], Measured]
-"""(side, prompt, training seed) -> measured reasons of a video."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +42,6 @@ class WinRate:
         return CONTRADICTED if self.high < 0.5 else NOT_RESOLVED
 
 
-def measure_videos(lab: Lab, seeds: Sequence[int], comparisons: Sequence[Comparison]) -> Found:
-    """Return the measured reasons of all compared videos. They are kept in measured.jsonl."""
-    results = Results(lab.folder / "measured.jsonl", SCORERS)
-    scenes, found = judged_scenes(lab.scale.prompts), {}
-    for side in sides(comparisons):
-        for seed in seeds:
-            for prompt, scene in enumerate(scenes):
-                path = video_path(lab, side, prompt, seed)
-                key = f"{path.relative_to(lab.folder).as_posix()} {digest(path)[:16]}"
-                if key not in results:
-                    values = measured(read(path).frames, read_caption(scene.caption))
-                    results.add(key, {each: None if math.isnan(v) else v for each, v in values.items()})
-                row = results.rows[key]
-                found[side, prompt, seed] = {k: math.nan if v is None else v for k, v in row.items()}
-    return found
-
-
 def win_rates(answers: Mapping[tuple[int, int], Mapping[str, Answer]]) -> dict[str, WinRate]:
     """Return the win rate of the first arm for each question.
 
@@ -91,7 +61,7 @@ def win_rates(answers: Mapping[tuple[int, int], Mapping[str, Answer]]) -> dict[s
 def compare(found: Found, each: Comparison) -> dict[str, WinRate]:
     """Return the win rates of one comparison from the measured reasons of both arms."""
     first, second = ({key[1:]: values for key, values in found.items() if key[0] == side} for side in each.sides)
-    return win_rates({key: verdict(first[key], second[key]) for key in first})
+    return win_rates({key: verdict(first[key], second[key]) for key in first if key in second})
 
 
 def win_table(rates: Mapping[str, Mapping[str, WinRate]]) -> str:

@@ -21,8 +21,10 @@ from emu_video.pocket.ablations.colours import (
     survival,
     survival_interval,
 )
+from emu_video.pocket.ablations.measured import check_result, complete_seeds, found_in, measure_videos
 from emu_video.pocket.ablations.recipes import ARMS, COMPARISONS, HIGH, LOW, Scale, Side, needed, sides
 from emu_video.pocket.ablations.results import compare, measures_table, win_rates, win_table
+from emu_video.pocket.ablations.tables import tables
 from emu_video.pocket.ablations.timing import estimate
 from emu_video.pocket.evaluate.reasons import MEASURES
 from emu_video.pocket.recipe import RECIPE
@@ -31,6 +33,7 @@ from emu_video.temporal_layers.attach import attach
 from PIL import Image
 from safetensors.torch import load_file
 
+RESULT = "measured.jsonl"
 TINY = Scale(steps=2, batch=1, clips=12, subset=2, prompts=1, sampling=1)
 
 
@@ -40,7 +43,7 @@ def finished(tmp_path_factory) -> Lab:
         patch.setattr(arms, "PICTURES_OF_A_STEP", 2)
         lab = Lab(tmp_path_factory.mktemp("ablations"), TINY)
         assert estimate(lab, needed(COMPARISONS), [0], COMPARISONS)["arms"] > 0
-        command.run(lab, COMPARISONS, [0])
+        command.run(lab, COMPARISONS, [0], lab.folder / RESULT)
     return lab
 
 
@@ -59,9 +62,28 @@ def test_one_command_makes_every_table(finished):
 def test_nothing_is_made_twice(finished, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
     monkeypatch.setattr(arms, "train", lambda *_, **__: pytest.fail("trained again"))
-    command.run(Lab(finished.folder, TINY), COMPARISONS, [0])
+    command.run(Lab(finished.folder, TINY), COMPARISONS, [0], finished.folder / RESULT)
     changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed <= {"results.md", "run.json", "survival.png"}
+
+
+@pytest.mark.slow
+def test_rows_of_another_machine_stay_in_the_file_and_in_the_tables(finished, tmp_path):
+    """A second training seed, of which there are no videos here. Half of a third one does not count."""
+    header, *lines = (finished.folder / RESULT).read_text().splitlines()
+    more = [line.replace(' 0 0"', ' 0 1"', 1) for line in lines if '"video"' in line]
+    half = [line.replace(' 0 0"', ' 0 2"', 1) for line in lines if '"factorised 0 0"' in line]
+    assert len(more) == len(sides(COMPARISONS)) and len(half) == 1
+    result = tmp_path / RESULT
+    result.write_text("\n".join([header, *lines, *more, *half]) + "\n")
+    before = result.read_bytes()
+    check_result(finished, result)
+    rows = measure_videos(finished, [0], COMPARISONS, result)
+    assert result.read_bytes() == before and complete_seeds(rows, sides(COMPARISONS), TINY) == [0, 1]
+    assert "1 captions, training seeds: 2, 2 steps" in tables(result)["ablations about"]
+    assert {seed for _, _, seed in found_in(rows, COMPARISONS, TINY)} == {0, 1}
+    with pytest.raises(ValueError, match="rows of other settings"):
+        check_result(Lab(tmp_path / "other", Scale(steps=3)), result)
 
 
 @pytest.mark.slow
