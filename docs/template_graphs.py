@@ -36,9 +36,10 @@ def save(images, fps: float) -> list[Node]:
     return [video, Node("SaveVideo", {"video": video, "filename_prefix": "emu_video", "format": "mp4"})]
 
 
-def sampler(model, conditioning: Node, title: str, seed: int, steps: int = 25, **inputs) -> Node:
+def sampler(model, conditioning: Node, title: str, seed: int, steps: int = 12, **inputs) -> Node:
+    """Return the node that samples all frames. The pocket follows its texts without guidance, see docs/laws.md."""
     links = {name: conditioning[name] for name in ("positive", "image_only", "negative", "latent")}
-    guidance = {"text_guidance": 2.0, "image_guidance": 1.0, "guidance": "as set"} | inputs
+    guidance = {"text_guidance": 1.0, "image_guidance": 1.0, "guidance": "as set"} | inputs
     return Node("EmuVideoSampler", {"model": model, **links, "seed": seed, "steps": steps, **guidance}, title)
 
 
@@ -59,7 +60,7 @@ class ImageStep:
         size = {"width": 128, "height": 128, "batch_size": 1}
         self.latent = Node("EmptyLatentImage", size)
         inputs = {"model": base, "positive": self.image_text, "negative": self.null, "latent_image": self.latent}
-        settings = {"seed": seed, "steps": 25, "cfg": 3.0, "sampler_name": "euler_ancestral", "scheduler": "simple"}
+        settings = {"seed": seed, "steps": 25, "cfg": 2.0, "sampler_name": "euler_ancestral", "scheduler": "simple"}
         self.sampled = Node("KSampler", inputs | settings, "Sample first frame")
         self.frame = decode(self.sampled, base, "Decode first frame")
         preview = Node("PreviewImage", {"images": self.frame}, "First frame")
@@ -112,7 +113,7 @@ class InterpolationStep:
             "seed": seed + 1,
         }
         conditioning = Node("EmuVideoInterpolation", inputs, seed="fixed")
-        sampled = sampler(model, conditioning, "Sample frames between", seed, 8, text_guidance=1.0, eta=1.0)
+        sampled = sampler(model, conditioning, "Sample frames between", seed, 8, eta=1.0)
         frames = decode(sampled, base, "Decode frames")
         joining = {"images": frames, "layout": conditioning["layout"]}
         self.joined = Node("EmuVideoJoin", joining)
@@ -130,7 +131,7 @@ class SuperResolutionStep:
         inputs = {"model": model, "vae": base["VAE"], "frames": between.joined, **texts}
         settings = {"factor": 2, "noise_level": 0, "seed": seed + 1}
         conditioning = Node("EmuVideoSuperResolution", inputs | settings, seed="fixed")
-        sampled = sampler(model, conditioning, "Sample sharp frames", seed, 8, text_guidance=1.0)
+        sampled = sampler(model, conditioning, "Sample sharp frames", seed, 8)
         frames = decode(sampled, base, "Decode sharp frames")
         joined = Node("EmuVideoJoin", {"images": frames, "layout": conditioning["layout"]}, "Join sharp frames")
         self.frames = Node("EmuVideoMatchSmallVideo", {"images": joined, "small": between.joined, "strength": 1.0})

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...evaluation.results import read_rows
 from ...evaluation.score import metrics_table
 from ...evaluation.tables import stale_files
-from . import extension, first_last, interpolation_tables, law_tables, super_resolution, text_to_video
+from . import extension, first_last, interpolation_tables, law_tables, second_pass, super_resolution, text_to_video
 from .reasons import reasons_table
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,7 @@ def measured_tables() -> dict[str, str]:
         **interpolation_tables.tables(of_clips["interpolation"]),
         **first_last.tables(of_clips["first_last"]),
         **super_resolution.tables(read_rows(MEASURED / "super_resolution.jsonl")),
+        "second_pass": second_pass.table(list(read_rows(MEASURED / "second_pass.jsonl").values())),
         **law_tables.tables(laws),
     }
 
