@@ -37,7 +37,7 @@ def test_own_videos_go_through_the_shipped_graph_and_then_become_larger():
     (prompt,) = text_to_video.prompts(1, 1)
     graph = own.graph(prompt, 3)
     assert graph.inputs("Large conditioning")["frames"] == graph.inputs("frames")["images"]
-    assert graph.inputs("Large sampler")["steps"] == 8 and graph.inputs("Emu Video Sampler")["steps"] == 25
+    assert graph.inputs("Large sampler")["steps"] == 8 and graph.inputs("Emu Video Sampler")["steps"] == 12
     assert graph.inputs("Large sampler")["latent"] == ["Large conditioning", 3]
     assert graph.inputs("Large sampler")["model"] == graph.inputs("Large conditioning")["model"] == ["Large layers", 0]
     assert graph.inputs("large")["images"] == ["Match", 0]
