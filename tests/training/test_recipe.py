@@ -146,10 +146,10 @@ def test_parse_takes_plain_values():
     assert parse({"steps": 3}).stages == (Stage(steps=3),)
 
 
-def test_the_recipe_with_a_prior_differs_in_the_prior_and_the_batch():
+def test_the_recipe_with_a_prior_differs_in_the_prior_the_batch_and_the_rate():
     plain, prior = load_recipe("motion_pocket"), load_recipe("motion_pocket_prior")
     kept = {name: getattr(plain, name) for name in ("title", "prior_prompts", "prior_clips", "sample_steps")}
     (stage,), (of_prior,) = plain.stages, prior.stages
     assert of_prior.steps * of_prior.batch == stage.steps * stage.batch
-    batch = {name: getattr(stage, name) for name in ("steps", "batch", "clips_at_once")}
+    batch = {name: getattr(stage, name) for name in ("steps", "batch", "clips_at_once", "learning_rate")}
     assert prior.prior_prompts and replace(prior, **kept, stages=(replace(of_prior, **batch),)) == plain
