@@ -20,7 +20,7 @@ from .arms import Lab, train_arm
 from .colours import plot
 from .measured import check_result, complete_comparisons, measure_videos
 from .recipes import ABLATIONS, COMPARISONS, Comparison, Scale, needed, sides
-from .tables import SURVIVAL, kept_in, report
+from .report import SURVIVAL, kept_in, report
 from .timing import estimate
 from .videos import make_videos
 
@@ -55,8 +55,10 @@ def run(lab: Lab, comparisons: Sequence[Comparison], seeds: Sequence[int], resul
         for side in sides(comparisons):
             make_videos(lab, side, seed)
         rows = measure_videos(lab, [seed], comparisons, result)
-        made.write_text(report(result), "utf-8")
-        if kept := kept_in(rows, complete_comparisons(rows, lab.scale), lab.scale):
+        complete = complete_comparisons(rows, lab.scale)
+        kept = kept_in(rows, complete, lab.scale)
+        made.write_text(report(rows, complete, kept, lab.scale), "utf-8")
+        if kept:
             plot(kept, lab.folder / SURVIVAL)
     return made
 

@@ -21,8 +21,8 @@ README_FILES = ROOT / "README.md", ROOT / "pocket" / "README.md", *sorted((ROOT 
 def measured_tables() -> dict[str, str]:
     """Return all tables by name."""
     rows = {name: read_rows(MEASURED / f"{name}.jsonl") for name in ("text_to_video", "extension")}
-    of_clips = {name: list(read_rows(MEASURED / f"{name}.jsonl").values()) for name in ("interpolation", "first_last")}
-    laws = list(read_rows(MEASURED / "laws.jsonl").values())
+    lists = ("interpolation", "first_last", "second_pass", "laws")
+    of_clips = {name: list(read_rows(MEASURED / f"{name}.jsonl").values()) for name in lists}
     return {
         "metrics": metrics_table(),
         "reasons": reasons_table(),
@@ -31,8 +31,8 @@ def measured_tables() -> dict[str, str]:
         **interpolation_tables.tables(of_clips["interpolation"]),
         **first_last.tables(of_clips["first_last"]),
         **super_resolution.tables(read_rows(MEASURED / "super_resolution.jsonl")),
-        "second_pass": second_pass.table(list(read_rows(MEASURED / "second_pass.jsonl").values())),
-        **law_tables.tables(laws),
+        "second_pass": second_pass.table(of_clips["second_pass"]),
+        **law_tables.tables(of_clips["laws"]),
     }
 
 
