@@ -15,7 +15,7 @@ from emu_video.evaluation.juice.server import make_app
 from emu_video.evaluation.juice.session import Session
 from emu_video.evaluation.juice.store import Answer
 from emu_video.tests.evaluation.juice.conftest import folders
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 __all__ = ["folders"]  # a fixture
 
@@ -103,6 +103,24 @@ def test_judging_with_the_keyboard_pausing_and_the_results(page, address, sessio
     expect(page.locator("#raters")).to_contain_text("ann")
     picture(page, "judge_results")
     assert problems == []
+
+
+def test_a_name_typed_before_the_questions_arrive_is_kept(page, address):
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/questions", hold)
+    page.goto(address)
+    page.fill("#name", "ann")
+    page.keyboard.press("Enter")
+    while not held:
+        page.wait_for_timeout(10)
+    expect(page.locator("#start")).to_be_visible()
+    held[0].continue_()
+    expect(page.locator("#example-reason")).to_have_text("Pixel sharpness")
+    assert page.evaluate("localStorage.getItem('juice-name')") == "ann"
 
 
 def test_the_first_click_on_a_reason_of_the_other_question_counts(page, address):

@@ -126,8 +126,15 @@ async function nextTask() {
   try { showTask(await call("/api/next", { rater })) } catch (error) { show("start"); $("start-error").textContent = error.message }
 }
 
-$("name-form").onsubmit = event => {
+/* The page may be used before its questions have arrived: the name that somebody types meanwhile stays. */
+const loaded = call("/api/questions").then(result => { ({ questions, examples } = result) })
+loaded.catch(error => { $("start-error").textContent = error.message })
+$("name").value = localStorage.getItem("juice-name") || ""
+$("name").focus()
+
+$("name-form").onsubmit = async event => {
   event.preventDefault()
+  try { await loaded } catch { return }  // said below the form
   rater = $("name").value.trim().replace(/\s+/g, " ")
   localStorage.setItem("juice-name", rater)
   if (localStorage.getItem("juice-trained-" + rater)) nextTask(); else showExample(0)
@@ -147,9 +154,3 @@ document.onkeydown = event => {
   else return
   event.preventDefault()
 }
-
-call("/api/questions").then(result => {
-  ({ questions, examples } = result)
-  $("name").value = localStorage.getItem("juice-name") || ""
-  $("name").focus()
-}).catch(error => { $("start-error").textContent = error.message })
