@@ -33,11 +33,12 @@ from ..stages.layers import Network, fresh_layers, layers_of
 from ..stages.run import key_of
 from ..stages.word_probe import WordProbe
 from ..world import FPS, FRAMES
+from . import data, recipes
 from .data import Encoded, encode, encoded_training_set, pictures, training_clips
 from .recipes import ARMS, HIGH, LOW, STAGE, Arm, Base, Scale
 
-PICTURES_OF_A_STEP, BASE_RATE, DROP_TEXT = 32, 5e-4, 0.1
-BASE_SEED = 505
+BASE_RATE, DROP_TEXT, BASE_SEED = 5e-4, 0.1, 505
+SETTINGS = (BASE_RATE, DROP_TEXT, BASE_SEED)  # in the identity
 
 Stop = Callable[[], bool] | None
 
@@ -57,8 +58,8 @@ class Lab:
         if scale.steps < 1 or scale.prompts < 1:
             raise ValueError("Ablations need at least one step and one prompt. Use more of both for a result.")
         folder.mkdir(parents=True, exist_ok=True)
-        recipes = {"stage": asdict(STAGE), "arms": [asdict(arm) for arm in ARMS.values()]}
-        self.identity = {"scale": asdict(scale), "recipes": key_of(recipes), "pocket": digest(CHECKPOINT)[:12]}
+        settings = key_of(recipes.settings(), data.SETTINGS, SETTINGS)
+        self.identity = {"scale": asdict(scale), "recipes": settings, "pocket": digest(CHECKPOINT)[:12]}
         about = json.dumps(self.identity, sort_keys=True)
         path = folder / "run.json"
         before = path.read_text("utf-8") if path.exists() else about
@@ -139,7 +140,7 @@ def train_base(lab: Lab, base: Base, should_stop: Stop = None) -> None:
         return error + words.error(features, said), {"error": error.item()}
 
     settings = Settings(
-        lab.scale.steps, rate=BASE_RATE, warmup=min(100, lab.scale.steps), batch=PICTURES_OF_A_STEP, ema=0.995,
+        lab.scale.steps, rate=BASE_RATE, warmup=min(100, lab.scale.steps), batch=lab.scale.pictures, ema=0.995,
         log_every=STAGE.log_every,
     )  # fmt: skip
     result = train(

@@ -1,4 +1,4 @@
-"""Effect of zero terminal SNR in (b): how much of a video's mean colour is kept by sampling."""
+"""Survival of mean colours in (b): measured and predicted, as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -11,50 +11,29 @@ import numpy as np
 
 from ...evaluation.intervals import middle_of
 from ...evaluation.tables import markdown
-from .arms import schedule_of
-from .data import CHANNELS, judged_scenes, true_videos
-from .measured import SPREAD, Rows, mean_colours
-from .recipes import ARMS, HIGH, Base, Scale, Side
+from .data import judged_scenes, true_videos
+from .measured import PREDICTED, Rows, mean_colours
+from .recipes import ARMS, HIGH, Scale, Side
+from .survival import CHANNELS, survival
 
 REPEATS = 1000  # of the bootstrap
 
 
-def survival(made: np.ndarray, true: np.ndarray) -> float:
-    """Return the slope, through the mean of the true ones, of made mean colours over true mean colours, both [n, 3].
-
-    1: colours are as they should be. Below 1: they are drawn towards the mean of the data.
-    """
-    centre = true.mean(0)
-    return float(((made - centre) * (true - centre)).sum() / np.square(true - centre).sum())
-
-
-def predicted_survival(base: Base, spread: float, values: int) -> float:
-    """Return the survival that an exact network has, for one Gaussian mode and exact steps.
-
-    The mean of `values` latents of a video has the variance spread^2 values, in an orthonormal basis. Noise replaces
-    what the last timestep would still hold of it, so the share sqrt(abar v / (abar v + 1 - abar)) is lost.
-    """
-    left = float(schedule_of(base).alphas_cumprod[-1])
-    variance = spread**2 * values
-    return 1 - math.sqrt(left * variance / (left * variance + 1 - left))
-
-
 class Kept(NamedTuple):
-    """Survival of the mean colours of one arm. frames: of each frame, [T, 3] as (survival, low, high)."""
+    """Survival of the mean colours of one arm by frame. predicted: [T]. frames: [T, 3] as (survival, low, high)."""
 
-    predicted: float
+    predicted: np.ndarray
     frames: np.ndarray
 
 
 def kept_colours(rows: Rows, names: Sequence[str], scale: Scale) -> dict[str, Kept]:
     """Return the survival of mean colours for arms that begin with true first frames, by name."""
     true = true_videos(judged_scenes(scale.prompts), HIGH).mean((2, 3))  # [prompts, T, 3]
-    spread, values = rows[SPREAD]["value"], true.shape[1] * (HIGH // 8) ** 2
     found = {}
     for name in names:
         made = mean_colours(rows, Side(name), scale)
         frames = [survival_interval(made[:, :, t], true[:, t]) for t in range(true.shape[1])]
-        found[name] = Kept(predicted_survival(ARMS[name].base, spread, values), np.array(frames))
+        found[name] = Kept(np.array(rows[PREDICTED][ARMS[name].base.name]), np.array(frames))
     return found
 
 
@@ -76,13 +55,17 @@ def survival_interval(made: np.ndarray, true: np.ndarray) -> tuple[float, float,
 
 
 def colour_table(kept: Mapping[str, Kept]) -> str:
-    """Return predicted and measured survival, with 95 % intervals over captions."""
+    """Return measured survival, with 95 % intervals over captions, and the predicted one, of three frames."""
     rows = []
     for name, (predicted, frames) in kept.items():
-        shown = (frames[t] for t in (1, len(frames) // 2, -1))
-        cells = ("none" if math.isnan(m) else f"{m:.2f} ({low:.2f} to {high:.2f})" for m, low, high in shown)
-        rows.append((name, f"{predicted:.2f}", *cells))
-    return markdown(("arm", "predicted", "measured, frame 1", "middle frame", "last frame"), rows)
+        for text, numbers in (("measured", frames), ("predicted", predicted[:, None])):
+            cells = ("none" if np.isnan(numbers[t]).any() else _text(*numbers[t]) for t in (1, len(frames) // 2, -1))
+            rows.append((name, text, *cells))
+    return markdown(("arm", "", "frame 1", "middle frame", "last frame"), rows)
+
+
+def _text(value: float, *ends: float) -> str:
+    return f"{value:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
 
 
 def plot(kept: Mapping[str, Kept], path: Path) -> None:
@@ -95,7 +78,7 @@ def plot(kept: Mapping[str, Kept], path: Path) -> None:
         mean, low, high = frames.T
         errors = None if np.isnan(low).any() else np.clip([mean - low, high - mean], 0, None)
         axis.errorbar(range(len(mean)), mean, errors, marker="o", capsize=3, color=f"C{number}", label=name)
-        axis.axhline(predicted, color=f"C{number}", linestyle="--", label=f"{name}, predicted")
+        axis.plot(predicted, color=f"C{number}", linestyle="--", label=f"{name}, predicted")
     axis.set_xlabel("frame")
     axis.set_ylabel("share of the mean colour that is kept")
     axis.spines[["top", "right"]].set_visible(False)

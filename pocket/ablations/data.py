@@ -24,7 +24,15 @@ NEAR_WEIGHT = 5.0  # loss weight of latents near a shape
 STATIC, WORDLESS = 0.4, 0.3
 """Shares of the noisy clips that are a repeated first frame, and whose caption does not tell the motion."""
 CHUNK = 128  # scenes drawn at a time
-CHANNELS = 3  # of the latents: they hold the colours of the small picture
+SETTINGS = (
+    TRAINING_SEED,
+    JUDGED_SEED,
+    PICTURE_SEED,
+    SPOIL_SEED,
+    NEAR_WEIGHT,
+    STATIC,
+    WORDLESS,
+)  # part of the identity of a run
 PICTURES = Scenes(is_moving=False, pairs=0.0), replace(SCENES, dimming=0.0)
 
 
@@ -36,8 +44,17 @@ class Encoded:
     near: Tensor
 
 
+def words_of(scene: Clip) -> set[str]:
+    return {scene.bodies[0].shape, scene.bodies[0].colour}
+
+
 def shows_unseen(scene: Clip) -> bool:
-    return not {scene.bodies[0].shape, scene.bodies[0].colour}.isdisjoint(UNSEEN)
+    return not words_of(scene).isdisjoint(UNSEEN)
+
+
+def light_of(scene: Clip) -> int:
+    """Return 1 for a scene that gets brighter, -1 for one that gets darker, 0 for steady light."""
+    return int(np.sign(scene.light[-1] - scene.light[0]))
 
 
 def training_scenes(count: int) -> list[Clip]:
@@ -47,11 +64,17 @@ def training_scenes(count: int) -> list[Clip]:
 
 
 def judged_scenes(count: int) -> list[Clip]:
-    """Return the scenes whose captions are judged; a quarter of them shows a shape or colour of UNSEEN."""
-    drawn = sample_clips(JUDGED_SEED, 20 * count, scenes=SCENES)
-    unseen = count // 4
-    usual = [scene for scene in drawn if not shows_unseen(scene)][: count - unseen]
-    return usual + [scene for scene in drawn if shows_unseen(scene)][:unseen]
+    """Return the scenes whose captions are judged.
+
+    A quarter shows a shape or a colour of UNSEEN, as often the one as the other. In another quarter the light changes.
+    """
+    drawn = sample_clips(JUDGED_SEED, 40 * count, scenes=SCENES)
+    seen = [scene for scene in drawn if not shows_unseen(scene)]
+    quarter = count // 4
+    unseen = [[scene for scene in drawn if words_of(scene) & set(UNSEEN) == {word}] for word in UNSEEN]
+    changing = [scene for scene in seen if light_of(scene)][:quarter]
+    steady = [scene for scene in seen if not light_of(scene)][: count - 2 * quarter]
+    return steady + changing + [scene for pair in zip(*unseen, strict=False) for scene in pair][:quarter]
 
 
 @torch.no_grad()
@@ -76,15 +99,6 @@ def encoded_training_set(folder: Path, autoencoder: Autoencoder, scale: Scale, s
     return Encoded(**load_file(path))
 
 
-def residual_spread(made: Encoded) -> float:
-    """Return the standard deviation, in latents, of a clip's mean colour that its first frame does not tell."""
-    latents = made.latents[:, :, :CHANNELS].float().mean((3, 4)).numpy()  # [n, T, C]
-    first, whole = latents[:, 0], latents.mean(1)
-    basis = np.concatenate([first, np.ones((len(first), 1))], 1)
-    fit, *_ = np.linalg.lstsq(basis, whole, rcond=None)
-    return float((whole - basis @ fit).std())
-
-
 def without_motion(caption: str) -> str:
     """Return a caption without its words of motion and speed."""
     for phrase in (*MOTIONS, "slowly", "fast"):
@@ -99,14 +113,16 @@ def training_clips(data: str, made: Encoded, scale: Scale) -> MemoryClips:
     shape that moves; "random", as many of the noisy set at random.
     """
     scenes = training_scenes(scale.clips)
-    captions, latents, chosen = [scene.caption for scene in scenes], made.latents, list(range(len(scenes)))
+    captions, chosen = [scene.caption for scene in scenes], list(range(len(scenes)))
+    latents, near = made.latents, made.near
     if data != "clean":
         rng = np.random.default_rng(SPOIL_SEED)
         lot = rng.random(len(scenes))
         is_static, is_wordless = lot < STATIC, (lot >= STATIC) & (lot < STATIC + WORDLESS)
         captions = [without_motion(c) if spoiled else c for c, spoiled in zip(captions, is_wordless, strict=True)]
-        static = torch.from_numpy(is_static)[:, None, None, None, None]
-        latents = torch.where(static, latents[:, :1], latents)
+        static = torch.from_numpy(is_static)[:, None, None, None]
+        latents = torch.where(static[..., None], latents[:, :1], latents)
+        near = torch.where(static, near[:, :1], near)
         intact = [i for i in chosen if lot[i] >= STATIC + WORDLESS and scenes[i].bodies[0].motion != "still"]
         if data == "best":
             chosen = intact[: scale.subset]
@@ -118,7 +134,7 @@ def training_clips(data: str, made: Encoded, scale: Scale) -> MemoryClips:
         {"tokens": tokens_of([""])[0]},
         fps=FPS,
         captions=[captions[i] for i in chosen],
-        weights=torch.where(made.near[chosen], NEAR_WEIGHT, 1.0).half(),
+        weights=torch.where(near[chosen], NEAR_WEIGHT, 1.0).half(),
         key=f"{data} {len(chosen)} of {scale.clips} at {latents.shape[-1]}",
     )
 

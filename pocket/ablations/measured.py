@@ -14,15 +14,17 @@ from ...evaluation.videos import read
 from ..evaluate import caption, judge, reasons, watched
 from ..evaluate.caption import read_caption
 from ..evaluate.judge import Measured, measured
-from ..world import reader, roundness
+from ..world import background, reader, render, roundness, vocabulary
 from .arms import Lab
-from .data import judged_scenes, residual_spread
-from .recipes import COMPARISONS, HIGH, Comparison, Scale, Side, sides
+from .data import judged_scenes, light_of, training_scenes
+from .recipes import ARMS, COMPARISONS, HIGH, Comparison, Scale, Side, sides
+from .survival import predicted_survival
 from .videos import video_path
 
-SCORERS = tuple(Path(str(module.__file__)) for module in (judge, reasons, watched, caption, reader, roundness, videos))
+READERS = (judge, reasons, watched, caption, reader, background, roundness, render, vocabulary, videos)
+SCORERS = tuple(Path(str(module.__file__)) for module in READERS)
 VIDEO, COLOURS = "video", "colours"  # of a row: digest of the file, and mean colour of each frame
-SPREAD = "residual spread of colours"  # key of a row, see `data.residual_spread`
+PREDICTED = "predicted survival"  # key of a row: by image model, see `predicted_survival`
 
 Rows = Mapping[str, dict]
 """One row for each video, by `key_of_video`."""
@@ -50,8 +52,12 @@ def measure_videos(lab: Lab, seeds: Sequence[int], comparisons: Sequence[Compari
     seeds can be trained on several machines.
     """
     results = Results(result, SCORERS, **lab.identity)
-    if SPREAD not in results:
-        results.add(SPREAD, {"value": residual_spread(lab.encoded[HIGH])})
+    if PREDICTED not in results:
+        latents = lab.encoded[HIGH].latents.float().numpy()
+        light = np.array([light_of(scene) for scene in training_scenes(lab.scale.clips)])
+        bases = {arm.base.name: arm.base for arm in ARMS.values()}
+        found = {name: predicted_survival(base, latents, light).round(4).tolist() for name, base in bases.items()}
+        results.add(PREDICTED, found)
     scenes = judged_scenes(lab.scale.prompts)
     for side in sides(comparisons):
         for seed in seeds:

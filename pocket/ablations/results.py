@@ -17,29 +17,35 @@ from ..evaluate.reasons import MEASURES
 from .measured import Found
 from .recipes import COMPARISONS, Comparison
 
-REPRODUCED, CONTRADICTED, NOT_RESOLVED = "reproduced", "contradicted", "not resolved"
+NOT_RESOLVED = "not resolved"
+DIRECTIONS = {True: ("reproduced", "contradicted"), False: ("first better", "second better")}
+"""Words for a comparison that the paper has, and for one that it has not."""
+FEW_SEEDS = 2
+"""Number of training seeds below which nothing counts as resolved: one training may differ from the next by chance."""
 
 
 @dataclass(frozen=True)
 class WinRate:
     """Share of the pairs that the first arm wins; a tie counts one half. low, high: 95 % interval over captions and
-    training seeds, see `share_over_prompts`. prompts: number of captions. ties: share of ties. reasons: the most
-    frequent reasons of the first arm's wins."""
+    training seeds, see `share_over_prompts`. prompts, seeds: number of captions and of training seeds. ties: share of
+    ties. reasons: the most frequent reasons of the first arm's wins."""
 
     rate: float
     low: float
     high: float
     prompts: int
+    seeds: int
     ties: float
     reasons: tuple[str, ...]
 
-    @property
-    def direction(self) -> str:
-        if self.prompts < FEW_PROMPTS:
+    def direction(self, in_paper: bool = True) -> str:
+        """Return the direction in a word. in_paper: the paper says that the first arm wins."""
+        first, second = DIRECTIONS[in_paper]
+        if self.prompts < FEW_PROMPTS or self.seeds < FEW_SEEDS:
             return NOT_RESOLVED
         if self.low > 0.5:
-            return REPRODUCED
-        return CONTRADICTED if self.high < 0.5 else NOT_RESOLVED
+            return first
+        return second if self.high < 0.5 else NOT_RESOLVED
 
 
 def win_rates(answers: Mapping[tuple[int, int], Mapping[str, Answer]]) -> dict[str, WinRate]:
@@ -54,7 +60,7 @@ def win_rates(answers: Mapping[tuple[int, int], Mapping[str, Answer]]) -> dict[s
         count = {key: sum(key in answer.reasons for answer in wins) for key in MEASURES[question]}
         often = tuple(sorted((key for key in count if count[key]), key=lambda key: -count[key])[:3])
         ties = sum(each[question].arm == TIE for each in answers.values()) / len(answers)
-        result[question] = WinRate(*share_over_prompts(values), len(values), ties, often)
+        result[question] = WinRate(*share_over_prompts(values), len(values), values.shape[1], ties, often)
     return result
 
 
@@ -72,10 +78,21 @@ def win_table(rates: Mapping[str, Mapping[str, WinRate]]) -> str:
             quality, faithfulness = (rates[each.key][key] for key in ("quality", "faithfulness"))
             paper = " / ".join(f"{value:.1f}" for value in each.paper) if each.paper else "not measured"
             rows.append(
-                (each.key, each.title, paper, _rate(quality), quality.direction, _rate(faithfulness),
-                 faithfulness.direction, ", ".join((*quality.reasons, *faithfulness.reasons)) or "none")
+                (each.key, each.title, str(quality.seeds), paper, _rate(quality), quality.direction(bool(each.paper)),
+                 _rate(faithfulness), faithfulness.direction(bool(each.paper)),
+                 ", ".join((*quality.reasons, *faithfulness.reasons)) or "none")
             )  # fmt: skip
-    header = ("", "the first against the second", "paper, Q / F %", "Q %", "", "F %", "", "reasons of the first")
+    header = (
+        "",
+        "the first against the second",
+        "seeds",
+        "paper, Q / F %",
+        "Q %",
+        "",
+        "F %",
+        "",
+        "reasons of the first",
+    )
     return markdown(header, rows)
 
 

@@ -11,7 +11,7 @@ from ...temporal_layers.attach import attach
 from ..recipe import RECIPE
 from ..stages.layers import fresh_layers
 from ..world import FRAMES
-from .arms import PICTURES_OF_A_STEP, Lab, shipped_image_model
+from .arms import Lab, shipped_image_model
 from .recipes import HIGH, LOW, Arm, Comparison, sides
 from .videos import video_path
 
@@ -46,7 +46,7 @@ def estimate(
 ) -> dict[str, float]:
     """Return the seconds that are left: "image models", "arms", "videos"."""
     step = {size: seconds_per_step(lab, size) for size in (HIGH, LOW)}
-    pictures = sum(step.values()) / 2 * PICTURES_OF_A_STEP / (lab.scale.batch * FRAMES)
+    pictures = sum(step.values()) / 2 * lab.scale.pictures / (lab.scale.batch * FRAMES)
     bases = {arm.base for arm in arms if not lab.base_path(arm.base).exists()}
     training = sum(
         lab.scale.leg_steps(leg) * step[leg.size] * (TRAINED_FACTOR if arm.trains_image_model else 1)

@@ -19,7 +19,7 @@ from ..model.text_encoder import tokens_of
 from ..world import FPS, FRAMES, Clip
 from .arms import Lab, schedule_of, trained
 from .data import encode, judged_scenes
-from .recipes import ARMS, HIGH, IMAGE_GUIDANCE, PICTURE_GUIDANCE, Arm, Side
+from .recipes import ARMS, HIGH, IMAGE_GUIDANCE, Arm, Side
 
 AT_ONCE = 4  # videos
 
@@ -62,16 +62,16 @@ class Maker:
         if self.arm.known_frames == "none":
             first = None
         elif side.own_frames:
-            first = self.first_frames(captions, numbers)
+            first = self.first_frames(captions, numbers, side.pictures)
         else:
             first = encode(self.lab.autoencoder, scenes, HIGH).latents[:, 0].float()
         latents = self.videos_from(first, captions, numbers, side.guidance)
         frames = self.lab.autoencoder.pictures(latents.flatten(0, 1))
         return frames.reshape(*latents.shape[:2], *frames.shape[1:])
 
-    def first_frames(self, captions: list[str], numbers: list[int]) -> Tensor:
+    def first_frames(self, captions: list[str], numbers: list[int], guidance: float) -> Tensor:
         """Return latents [n, C, h, w] that the image model makes from captions, without the temporal layers."""
-        denoise = picture_denoiser(self.model, captions, PICTURE_GUIDANCE)
+        denoise = picture_denoiser(self.model, captions, guidance)
         self.layers.frames = 1
         made = self._ddim(denoise, torch.stack([self._noise(number, 1)[0] for number in numbers]))
         self.layers.frames = FRAMES
