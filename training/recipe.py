@@ -282,6 +282,11 @@ def _check(stage: Stage) -> None:
         )
     if stage.drift_weight and stage.prediction != "v":
         raise ValueError(f"drift_weight needs prediction v, not {stage.prediction}: set it to 0.")
+    if stage.drift_weight and stage.timestep_weights == "learned":
+        raise ValueError(
+            "timestep_weights learned does not weight the term against drift: set drift_weight to 0, or "
+            "timestep_weights to equal."
+        )
     if stage.drop_text + stage.drop_all > 1:
         raise ValueError(
             f"drop_text {stage.drop_text} and drop_all {stage.drop_all} add up to more than 1: lower one of them."

@@ -54,6 +54,10 @@ def test_changes_on_the_command_line(tmp_path):
         ('prediction = "eps"\nzero_terminal_snr = true', "line 2: zero_terminal_snr needs prediction v, not eps"),
         ('shard = true\noptimiser = "muon"', "optimiser muon needs whole matrices"),
         ("drift_weight = 1", "drift_weight needs prediction v"),
+        (
+            'prediction = "v"\ndrift_weight = 1\ntimestep_weights = "learned"',
+            "learned does not weight the term against drift",
+        ),
         ("drop_text = 0.6\ndrop_all = 0.6", "add up to more than 1: lower one"),
         ("batch = 4\nclips_at_once = 3", "batch 4 is not a multiple of clips_at_once 3"),
         ('role = "interpolation"', "role interpolation needs known_frames"),
