@@ -59,7 +59,7 @@ class TrainTemporalLayers(Node):
                 ),
                 io.String.Input(
                     "settings", default="", multiline=True, optional=True, advanced=True,
-                    tooltip="Further settings of the recipe, one per line, for example batch = 8.",
+                    tooltip="Further settings of the recipe, one per line, for example weight_decay = 0.01.",
                 ),
                 io.Float.Input(
                     "fps", default=8.0, min=0.1, max=240.0, optional=True, advanced=True,
