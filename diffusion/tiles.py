@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,10 +39,27 @@ class TiledLayout:
         if found != sizes:
             raise ValueError(f"Expected {_windows(sizes)} (frames, height, width), got {_windows(found)}.")
         parts = list(videos)
-        for dim, layout in ((2, self.columns), (1, self.rows), (0, self.time)):
+        for dim, layout in self._blended():
             count = len(layout.windows)
             parts = [layout.blend(parts[i : i + count], dim) for i in range(0, len(parts), count)]
         return parts[0]
+
+    @property
+    def pixels(self) -> int:
+        """Return the most pixels that exist at once while `join` runs, those of the windows included."""
+        sides = [sum(window.frames for window in each.windows) for each in (self.time, self.rows, self.columns)]
+        windows = most = math.prod(sides)
+        before = 0
+        for dim, layout in self._blended():
+            sides[dim] = layout.frames
+            made = math.prod(sides)
+            most, before = max(most, windows + before + made), made
+        return most
+
+    def _blended(self) -> list[tuple[int, Layout]]:
+        """Return the dimensions with several windows, in the order in which they are joined."""
+        layouts = ((2, self.columns), (1, self.rows), (0, self.time))
+        return [(dim, layout) for dim, layout in layouts if len(layout.windows) > 1]
 
 
 def tiled(

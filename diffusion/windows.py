@@ -54,7 +54,9 @@ class Layout:
         for begin, window, video in zip(self._takeovers(), self.windows, videos, strict=True):
             joined[begin : window.span.stop] = video[begin - window.start :]
         if given is not None:
-            joined[list(self.positions)] = given.to(joined)
+            # In the paper's seam two given frames share a position: the later one stays, as its window does.
+            last = {position: i for i, position in enumerate(self.positions)}
+            joined[list(last)] = given[list(last.values())].to(joined)
         return joined
 
     def blend(self, parts: Sequence[Tensor], dim: int) -> Tensor:

@@ -21,6 +21,7 @@ from ..temporal_layers.info import AFFINITY, KNOWN_FRAMES, LayersInfo
 from .given_frames import GivenFrames, one_image
 from .injection import check_layers, layers_info
 from .memory import bytes_in_words, check_memory
+from .notices import notice
 from .prompt_schedule import text_of_window
 from .spans import Span, VideoPart
 from .videos import PURPOSE, Purpose
@@ -102,6 +103,7 @@ def layout_conditioning(
     info = check_role(model, role)
     sampled = sum(window.frames for window in layout.windows)
     check_room(layout.frames, layout.frames + sampled if is_joined else sampled, given.size(vae), ADVICE[role])
+    check_noise(info, noise)
     noisy = Augmented(info, layout, noise)
     latents = noisy.add(network_latents(model, given.part(noisy.used).encoded(vae)))
     results = []
@@ -182,8 +184,9 @@ def conditionings(
     )
 
     def made(text: list, part: Part, channels: Tensor) -> list:
-        values = {NOISE_CONCAT: channels, PURPOSE: Purpose(role, part, frames, order, video_part)}
-        return node_helpers.conditioning_set_values(text, values if source is None else values | {SOURCE: source})
+        # A text may carry the source of an earlier conditioning node, so the source is set even where it is None.
+        values = {NOISE_CONCAT: channels, PURPOSE: Purpose(role, part, frames, order, video_part), SOURCE: source}
+        return node_helpers.conditioning_set_values(text, values)
 
     return (
         made(positive, "positive", channels),
@@ -232,6 +235,15 @@ def check_role(model: comfy.model_patcher.ModelPatcher, role: str) -> LayersInfo
             "file in Load Temporal Layers."
         )
     return info
+
+
+def check_noise(info: LayersInfo, noise: NoiseAugmentation) -> None:
+    """Warn of noise on given frames that the layers' file does not mention."""
+    if noise.level and not info.noise_told:
+        notice(
+            f"The file of these temporal layers ({info.family}) does not say that they know noise on the given frames, "
+            "and layers without it copy the noise: set noise_level to 0, unless they were trained with it."
+        )
 
 
 def check_frame_count(frames: int) -> None:

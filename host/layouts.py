@@ -27,14 +27,18 @@ def read_positions(text: str, images: int) -> list[int]:
     return positions
 
 
-def interpolation_layout(given: GivenFrames, factor: int, margin: int, is_paper: bool) -> Layout:
-    """Lay out new frames between and around the given ones, see `interpolated`."""
+def interpolation_layout(given: GivenFrames, factor: int, margin: int, is_paper: bool, frames: int) -> Layout:
+    """Lay out new frames between and around the given ones, see `interpolated`.
+
+    frames: of a window, as the layers were trained. A window holds as many given frames as fit, at least two.
+    """
     if given.count < 2:
         raise ValueError(
             f"Interpolation needs at least 2 frames, got {given.count}: put single images together with Batch Images, "
             "or animate one with First Frame Conditioning."
         )
-    return interpolated(given.count, factor, (margin, margin), paper=is_paper)
+    window = max(2, (frames - 2 * margin - 1) // factor + 1)
+    return interpolated(given.count, factor, (margin, margin), window, paper=is_paper)
 
 
 def join_videos(layouts: Sequence[Joinable], videos: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:

@@ -17,6 +17,7 @@ from .conditioning import (
     Augmented,
     Conditionings,
     NoiseAugmentation,
+    check_noise,
     check_role,
     check_room,
     conditionings,
@@ -55,6 +56,8 @@ def super_resolution_conditioning(
     noise, tiles have different noise.
     """
     info = check_role(model, ROLE)
+    if factor < 2:
+        raise ValueError(f"A factor of {factor} enlarges nothing: set it to 2 or more.")
     if info.factor not in (1, factor):
         raise ValueError(
             f"These temporal layers were trained to make frames {info.factor} times larger, but factor is {factor}: "
@@ -74,12 +77,13 @@ def super_resolution_conditioning(
         height,
         width,
         window=window,
-        overlap=window // OVERLAP,
+        overlap=max(1, window // OVERLAP) if window < given.count else 0,
         tile=tile,
         tile_overlap=tile // OVERLAP // ratio * ratio,
     )
-    # The upsampled video, the sampled windows and the joined video are in memory at once.
-    check_room(given.count, 3 * given.count, (height, width), ADVICE[ROLE])
+    # The upsampled video, and the windows with what joining makes of them.
+    check_room(given.count, given.count + layout.pixels // (height * width), (height, width), ADVICE[ROLE])
+    check_noise(info, noise)
     noisy = Augmented(info, layout.time, noise)
     latents = noisy.add(network_latents(model, given.resized(vae, height, width).encoded(vae)))
     tiles = len(layout.rows.windows) * len(layout.columns.windows)

@@ -121,6 +121,12 @@ def check_conditionings(
                 )
             check_channels(channels.shape[1], info)
             check_known_frames(channels.shape, latent, frames)
+        for purpose in purposes(entries):
+            if purpose.frames != frames:
+                raise ValueError(
+                    f"The conditioning {name} was made for a video of {purpose.frames} frames, but frames of Load "
+                    f"Temporal Layers is {frames}: set it to 0, or to {purpose.frames}."
+                )
     if info.conditioning_channels and not any_known:
         notice(
             f"No conditioning has known frames, so the video does not start from an image, although these temporal "

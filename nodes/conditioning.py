@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.conditioning import NoiseAugmentation, first_frame_conditioning, layout_conditioning
+from ..host.conditioning import NoiseAugmentation, check_role, first_frame_conditioning, layout_conditioning
 from ..host.given_frames import GivenFrames, two_images
 from ..host.layouts import extended, interpolation_layout, join_videos, known_at, read_positions
 from .base import Node
@@ -188,7 +188,8 @@ class InterpolationConditioning(Node):
                 *text_inputs(),
                 io.Int.Input(
                     "factor", default=4, min=2, max=64,
-                    tooltip="Factor on the frame rate. 4 adds three new frames between two given ones.",
+                    tooltip="Factor on the frame rate, as the layers were trained. 4 adds three new frames between two "
+                    "given ones.",
                 ),
                 io.Int.Input(
                     "margin", default=4, min=0, max=64, advanced=True,
@@ -216,10 +217,10 @@ class InterpolationConditioning(Node):
         cls, model, vae, frames, positive, negative, factor, margin, noise_level, seed, seam="continuous"
     ) -> io.NodeOutput:
         given = GivenFrames.read(frames)
-        layout, noise = interpolation_layout(given, factor, margin, seam == PAPER), NoiseAugmentation(noise_level, seed)
-        results = layout_conditioning(
-            model, vae, given, positive, negative, layout=layout, role="interpolation", noise=noise
-        )
+        info = check_role(model, "interpolation")
+        layout = interpolation_layout(given, factor, margin, seam == PAPER, info.frames)
+        noise = NoiseAugmentation(noise_level, seed)
+        results = layout_conditioning(model, vae, given, positive, negative, layout=layout, role=info.role, noise=noise)
         return io.NodeOutput(*map(list, zip(*results, strict=True)), layout)
 
 

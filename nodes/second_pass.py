@@ -39,8 +39,8 @@ class SuperResolutionConditioning(Node):
                 ),
                 io.Int.Input(
                     "noise_level", default=100, min=0, max=999,
-                    tooltip="Noise on the small video, as a timestep. More noise removes more of its faults, but "
-                    "also more of its detail.",
+                    tooltip="Noise on the small video, as a timestep; 0 for layers that were trained without it. More "
+                    "noise removes more of its faults, but also more of its detail.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
@@ -52,7 +52,8 @@ class SuperResolutionConditioning(Node):
                 ),
                 io.Int.Input(
                     "tile", default=0, min=0, max=8192, step=64, advanced=True,
-                    tooltip="Side of a tile in pixels, for pictures that do not fit into memory. 0 is off.",
+                    tooltip="Side of a tile in pixels of the larger video, for pictures that do not fit into memory. "
+                    "0 is off.",
                 ),
                 io.Combo.Input(
                     "initial_noise", options=[EACH_FRAME, SAME], default=EACH_FRAME, advanced=True,

@@ -22,6 +22,7 @@ from emu_video.host.guider import share_control
 from emu_video.host.injection import check_layers, inject
 from emu_video.host.schedule import ZeroSNRFlow, native_sigmas
 from emu_video.host.videos import PURPOSE, Purpose
+from emu_video.nodes.conditioning import FirstFrameConditioning
 from emu_video.nodes.sampling import EmuVideoGuider, EmuVideoSampler, ZeroTerminalSNRSchedule
 from emu_video.temporal_layers.noise import Discrete
 from emu_video.tests.comfyui import tiny
@@ -247,6 +248,15 @@ def test_eps_layers_on_a_v_checkpoint_behind_other_layers(video_model, caplog):
 
 
 # Conditionings
+
+
+def test_conditionings_of_longer_videos_than_the_layers(model, vae):
+    """A video of 4 frames is not sampled as two of 2, of which only the first has a known frame."""
+    two = tiny.with_temporal_layers(model, frames=FRAMES // 2)
+    size = LATENT[1] * 8
+    conds = FirstFrameConditioning.execute(two, vae, torch.rand(1, size, size, 3), text(1), text(2), FRAMES).args[:3]
+    with pytest.raises(ValueError, match="made for a video of 4 frames, but frames of Load Temporal Layers is 2: set"):
+        emu(two, conds)
 
 
 def test_conditionings_for_other_layers(video_model, interpolation_model, eps_model):

@@ -164,6 +164,15 @@ def test_the_factor_of_the_layers(model, vae):
     assert known(super_resolution(layers, vae, pictures(4, 16, 16), factor=4)[0][0]).shape == (4, 5, 8, 8)
     with pytest.raises(ValueError, match="make frames 4 times larger, but factor is 2: set it to 4"):
         super_resolution(layers, vae, pictures(4))
+    for factor in (0, 1):  # a link can give what the widget refuses
+        with pytest.raises(ValueError, match=f"factor of {factor} enlarges nothing: set it to 2 or more"):
+            super_resolution(tiny.with_temporal_layers(model, role="super_resolution"), vae, pictures(4), factor=factor)
+
+
+@pytest.mark.parametrize("window", [2, 3, 4])
+def test_the_smallest_windows_overlap_too(sharp_model, vae, window):
+    layout = super_resolution(sharp_model, vae, pictures(6), window=window)[-1].time
+    assert all(a.span.stop - b.start >= 1 for a, b in zip(layout.windows, layout.windows[1:], strict=False))
 
 
 def test_super_resolution_mistakes(sharp_model, video_model, vae):
@@ -282,7 +291,7 @@ def test_every_layout_is_made_again(video_model, interpolation_model, vae):
 
     def interpolation(images):
         return InterpolationConditioning.execute(
-            interpolation_model, vae, images, *TEXT, 4, 0, 100, 7, "continuous"
+            interpolation_model, vae, images, *TEXT, 5, 0, 100, 7, "continuous"
         ).args[0]  # fmt: skip
 
     latent = {"samples": torch.zeros(1, 4, 8, 8)}
@@ -344,6 +353,13 @@ def test_conditionings_without_known_frames_are_refused(video_model, sharp_model
     for conditioning in (TEXT[0], positive):
         with pytest.raises(ValueError, match="no known frames that can be scaled: connect one of First Frame Cond"):
             ResizeKnownFrames.execute(video_model, vae, conditioning, latent)
+
+
+def test_known_frames_of_an_earlier_node_are_not_used_again(video_model, sharp_model, vae):
+    first = FirstFrameConditioning.execute(video_model, vae, pictures(1), *TEXT, 4).args[0]
+    sharp, *_ = SuperResolutionConditioning.execute(sharp_model, vae, pictures(4), first, TEXT[1], 2, 0, 0).args
+    with pytest.raises(ValueError, match="except Super-Resolution Conditioning"):
+        ResizeKnownFrames.execute(video_model, vae, sharp[0], {"samples": torch.zeros(4, 4, 8, 8)})
 
 
 def test_conditionings_hold_no_model(vae):

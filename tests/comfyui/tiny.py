@@ -79,7 +79,7 @@ def temporal(
         base=identify_base(unet),
         role=role,
         anchors=anchors,
-        frames=FRAMES,
+        frames=37 if role == "interpolation" else FRAMES,
         fps=8.0,
         conditioning_channels=conditioning_channels,
         noise=Discrete(prediction="v", zero_terminal_snr=True),

@@ -45,6 +45,25 @@ def test_windows_are_in_order_of_time_rows_and_columns():
     assert [(y.start, x.start) for _, y, x in layout.windows] == [(y, x) for y in (0, 16) for x in (0, 16, 32)]
 
 
+@pytest.mark.parametrize(
+    ("settings", "pixels"),
+    [
+        ({"window": 13}, 13 * 24 * 40),
+        ({"window": 5}, (20 + 13) * 24 * 40),
+        # 20 frames of 2 x 3 tiles of 16 x 16; whole rows of them and then pictures; pictures and then the video
+        ({"window": 5, "tile": 16, "tile_overlap": 4}, 20 * (32 * 48 + 32 * 40 + 24 * 40)),
+    ],
+)
+def test_pixels_while_joining(settings, pixels):
+    layout = tiled(13, 24, 40, overlap=2, **settings)
+    assert layout.pixels == pixels
+
+
+def test_one_window_is_not_copied():
+    layout, video = tiled(4, 8, 8, window=4, overlap=0), torch.rand(4, 8, 8, 3)
+    assert layout.join([video]) is video
+
+
 def test_overlaps_fade_linearly():
     layout = all_known(7, 4, 1)
     assert layout.blend([torch.zeros(4), torch.ones(4)], dim=0).tolist() == [0, 0, 0, 0.5, 1, 1, 1]
