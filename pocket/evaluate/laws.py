@@ -77,7 +77,7 @@ def with_leading_steps(graph: Graph) -> None:
     parts = {
         "noise": graph.add("Noise", "RandomNoise", noise_seed=inputs["seed"]),
         "guider": graph.add("Guider", "EmuVideoGuider", **links, **weights),
-        "sampler": graph.add("DDIM", "EmuVideoDDIM", eta=0.0),
+        "sampler": graph.add("DDIM", "EmuVideoDDIM", eta=inputs["eta"]),
         "sigmas": graph.add(
             "Leading", "BasicScheduler",
             model=inputs["model"], scheduler="ddim_uniform", steps=inputs["steps"], denoise=1.0,

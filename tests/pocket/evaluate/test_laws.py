@@ -38,6 +38,7 @@ def test_schedules_are_the_models():
     assert sampler(stock)["model"] == stock.find("EmuVideoZeroSNR") + [0]
     parts = leading.inputs("Leading steps")
     assert leading.inputs("Leading")["scheduler"] == "ddim_uniform" and parts["guider"] == ["Guider", 0]
+    assert leading.inputs("DDIM")["eta"] == sampler(stock)["eta"] == 1
     assert leading.inputs("Noise")["noise_seed"] == sampler(stock)["seed"]
     assert leading.inputs("Leading")["model"] == leading.inputs("Guider")["model"] == ["Stock schedule", 0]
 
