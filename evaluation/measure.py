@@ -63,7 +63,6 @@ def measure(servers: Sequence[str] | None, results: Results, jobs: Sequence[Job]
         if failed:
             key, reason = next(iter(failed.items()))
             raise LauncherError(f"{len(failed)} of {len(missing)} jobs failed. The first one, {key!r}: {reason}")
-        order = [job.key for job in jobs]
-        results.rows = {key: results.rows[key] for key in [*order, *(results.rows.keys() - set(order))]}
+        results.rows = {key: results.rows[key] for key in dict.fromkeys([*(job.key for job in jobs), *results.rows])}
         results.write_whole()
     return [results.rows[job.key] for job in jobs]

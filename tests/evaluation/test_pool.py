@@ -7,7 +7,9 @@ import threading
 import pytest
 from aiohttp import web
 from emu_video.evaluation import pictures, pool
+from emu_video.evaluation.measure import measure
 from emu_video.evaluation.pool import Pool
+from emu_video.evaluation.results import Results, read_rows
 from emu_video.evaluation.servers import Job, files_used, model_files
 from emu_video.launcher import client
 from emu_video.launcher.client import ConnectionLost
@@ -50,6 +52,22 @@ def test_work_is_shared_out():
     assert done == everything(12) and not failed
     assert all(len(server.runs) >= 3 for server in servers) and sum(len(server.runs) for server in servers) == 12
     assert lines[-1].startswith("12 of 12, 0:00:00 left")
+
+
+def test_rows_of_a_part_keep_the_order_of_the_others(tmp_path):
+    """Tables are made in the order of the file."""
+    results = Results(tmp_path / "rows.jsonl")
+    others = [f"other {i}" for i in range(20)]
+
+    def judge(key, outputs):
+        return {"value": key}, [pictures.decode(outputs["frames"][0])]
+
+    for key in others:
+        results.add(key, {"value": 0})
+    with serving(FakeComfyUI()) as server:
+        rows = measure([server.url], results, jobs(2), judge)
+    assert [row["value"] for row in rows] == ["job 0", "job 1"]
+    assert list(read_rows(results.path)) == ["job 0", "job 1", *others]
 
 
 def test_server_that_dies_loses_nothing():
