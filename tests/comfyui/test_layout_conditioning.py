@@ -138,33 +138,6 @@ def test_one_known_frame_is_first_frame_conditioning(video_model, vae):
     torch.testing.assert_close(known(extended[0]), known(first[0]))
 
 
-def test_windows_are_as_long_as_the_layers_were_trained(interpolation_model, vae):
-    """37 frames: 8 given ones with factor 4 and margin 4, 15 with factor 2, 4 with factor 8, but never below 2."""
-    for factor, frames in ((4, 37), (2, 37), (8, 33), (64, 73)):
-        *_, latents, layout = interpolation(interpolation_model, vae, pictures(16), factor=factor)
-        assert {len(latent["samples"]) for latent in latents} == {frames}
-        assert layout.frames == 15 * factor + 9
-
-
-def test_the_papers_seam_puts_the_later_of_two_frames_back(interpolation_model, vae):
-    given = pictures(16, 256, 256)
-    *_, latents, layout = interpolation(
-        interpolation_model, vae, {"samples": torch.zeros(16, 4, 8, 8)}, seam="as in the paper"
-    )
-    sampled = [torch.zeros(len(latent["samples"]), 256, 256, 3) for latent in latents]
-    (video,) = JoinVideo.execute(sampled, [layout], [given]).args[0]
-    assert layout.positions[7] == layout.positions[8] == 32
-    assert torch.equal(video[32], given[8])
-
-
-def test_noise_for_layers_that_do_not_know_it_is_a_notice(model, vae, caplog):
-    for told, level, texts in ((True, 100, 0), (False, 0, 0), (False, 100, 1)):
-        caplog.clear()
-        layers = tiny.with_temporal_layers(model, role="interpolation", noise_told=told)
-        interpolation(layers, vae, pictures(8), noise_level=level)
-        assert caplog.text.count("set noise_level to 0") == texts
-
-
 def test_noise_on_the_given_frames(interpolation_model, vae):
     """x_t of each, the same in both guided conditionings; mask, unknown frames and negative stay as they are."""
     images = pictures(8)
@@ -317,26 +290,6 @@ def test_extending_twice_repeats_nothing_and_keeps_the_video(video_model, vae):
 def test_wrong_frames(video_model, vae, call, message):
     with pytest.raises(ValueError, match=message):
         call(video_model, vae)
-
-
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (
-            lambda m, v: interpolation(m, v, pictures(1)),
-            "at least 2 frames, got 1: put single images",
-        ),
-        (lambda m, v: interpolation(m, v, {"samples": torch.zeros(1, 4, 8, 8)}), "at least 2 frames, got 1"),
-        (lambda m, v: interpolation(m, v, pictures(8), factor=1), "factor of 1 adds no frames"),
-        (
-            lambda m, v: interpolation(m, v, pictures(9), seam="as in the paper"),
-            "multiple of 8 frames, got 9: use the continuous seam",
-        ),
-    ],
-)
-def test_wrong_frames_to_interpolate(interpolation_model, vae, call, message):
-    with pytest.raises(ValueError, match=message):
-        call(interpolation_model, vae)
 
 
 @pytest.mark.parametrize(("call", "role"), [(interpolation, "interpolation"), (extension, "video")])
