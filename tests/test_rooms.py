@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "pocket.ablations": {*TORCH_ROOMS, *POCKET, "pocket.stages", "pocket.evaluate", "evaluation", "launcher"},
     "pocket.make": {*POCKET, "pocket.stages", "training"},
     "benchmarks": {*TORCH_ROOMS, *POCKET, "host", "evaluation", "launcher"},
-    "docs": {*TORCH_ROOMS, "pocket.shipped", "evaluation", "launcher"},
+    "docs": {*TORCH_ROOMS, "pocket.shipped", "pocket.evaluate", "pocket.ablations", "evaluation", "launcher"},
 }
 """Room -> rooms that it may import. `pocket` has rooms of its own."""
 

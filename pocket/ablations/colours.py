@@ -69,18 +69,22 @@ def _text(value: float, *ends: float) -> str:
 
 
 def plot(kept: Mapping[str, Kept], path: Path) -> None:
-    """Draw the measured survival of every frame, and the predicted one as a dashed line, one colour for each arm."""
+    """Draw the measured survival of every frame, and the predicted one dashed, one colour for each arm.
+
+    The dashes of one line are in the gaps of the others, so that equal predictions are all seen.
+    """
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(6.4, 3.8), layout="constrained")
+    drawing = Figure(figsize=(6.4, 4.6), layout="constrained")
     axis = drawing.subplots()
     for number, (name, (predicted, frames)) in enumerate(kept.items()):
         mean, low, high = frames.T
         errors = None if np.isnan(low).any() else np.clip([mean - low, high - mean], 0, None)
         axis.errorbar(range(len(mean)), mean, errors, marker="o", capsize=3, color=f"C{number}", label=name)
-        axis.plot(predicted, color=f"C{number}", linestyle="--", label=f"{name}, predicted")
+        dashes = (4 * number, (4, 4 * max(1, len(kept) - 1)))
+        axis.plot(predicted, color=f"C{number}", linestyle=dashes, label=f"{name}, predicted")
     axis.set_xlabel("frame")
     axis.set_ylabel("share of the mean colour that is kept")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=9)
+    drawing.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     drawing.savefig(path, dpi=110)

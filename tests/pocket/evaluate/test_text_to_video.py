@@ -1,10 +1,10 @@
 """The measurement of the shipped graph: what it changes in the graph, and what the results say of the READMEs."""
 
 import pytest
+from emu_video.docs.tables import README_FILES, measured_tables
 from emu_video.evaluation.results import digest, read_lines
 from emu_video.evaluation.tables import stale_files
 from emu_video.pocket.evaluate import extension, first_last, interpolation, text_to_video
-from emu_video.pocket.evaluate.tables import README_FILES, measured_tables
 
 
 def test_graph_is_the_shipped_one_that_leaves_its_pictures():
@@ -18,7 +18,7 @@ def test_graph_is_the_shipped_one_that_leaves_its_pictures():
 
 def test_tables_in_the_readmes_are_those_of_the_results():
     stale = stale_files(README_FILES, measured_tables(), write=False)
-    assert not stale, "run python -m emu_video.pocket.evaluate.tables"
+    assert not stale, "run python -m emu_video.docs.tables"
 
 
 @pytest.mark.parametrize(

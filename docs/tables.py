@@ -1,20 +1,32 @@
 """Write the tables of README.md, docs and pocket/README.md: results in pocket/evaluate/measured, and the metrics.
 
-python -m emu_video.pocket.evaluate.tables
+python -m emu_video.docs.tables
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ...evaluation.results import read_rows
-from ...evaluation.score import metrics_table
-from ...evaluation.tables import stale_files
-from . import extension, first_last, interpolation_tables, law_tables, second_pass, super_resolution, text_to_video
-from .reasons import reasons_table
+from ..evaluation.results import read_lines, read_rows
+from ..evaluation.score import metrics_table
+from ..evaluation.tables import stale_files
+from ..pocket.ablations import colours, report
+from ..pocket.ablations.measured import complete_comparisons
+from ..pocket.ablations.recipes import Scale
+from ..pocket.evaluate import (
+    extension,
+    first_last,
+    interpolation_tables,
+    law_tables,
+    second_pass,
+    super_resolution,
+    text_to_video,
+)
+from ..pocket.evaluate.reasons import reasons_table
 
-ROOT = Path(__file__).parents[2]
-MEASURED = Path(__file__).parent / "measured"
+ROOT = Path(__file__).parents[1]
+MEASURED = ROOT / "pocket" / "evaluate" / "measured"
+ABLATIONS = MEASURED / "ablations.jsonl"
 README_FILES = ROOT / "README.md", ROOT / "pocket" / "README.md", *sorted((ROOT / "docs").glob("*.md"))
 
 
@@ -33,9 +45,22 @@ def measured_tables() -> dict[str, str]:
         **super_resolution.tables(read_rows(MEASURED / "super_resolution.jsonl")),
         "second_pass": second_pass.table(of_clips["second_pass"]),
         **law_tables.tables(of_clips["laws"]),
+        **ablation_tables(),
     }
 
 
+def ablation_tables(plot: bool = False) -> dict[str, str]:
+    """Return the tables of the ablations by name. plot: also draw the survival of colours beside docs/ablations.md."""
+    head, rows = read_lines(ABLATIONS)[0], read_rows(ABLATIONS)
+    scale = Scale(**head["made_by"]["scale"])
+    comparisons = complete_comparisons(rows, scale)
+    kept = report.kept_in(rows, comparisons, scale)
+    if plot:
+        colours.plot(kept, ROOT / "docs" / f"ablations_{report.SURVIVAL}")
+    return report.tables(rows, comparisons, kept, scale)
+
+
 if __name__ == "__main__":
+    ablation_tables(plot=True)
     for file in stale_files(README_FILES, measured_tables(), write=True):
         print(f"{file} brought up to date")
