@@ -45,7 +45,7 @@ class TiledLayout:
         return parts[0]
 
     @property
-    def pixels(self) -> int:
+    def peak_pixels(self) -> int:
         """Return the most pixels that exist at once while `join` runs, those of the windows included."""
         sides = [sum(window.frames for window in each.windows) for each in (self.time, self.rows, self.columns)]
         windows = most = math.prod(sides)

@@ -5,14 +5,16 @@ python -m emu_video.docs.tables
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from ..evaluation.results import read_lines, read_rows
 from ..evaluation.score import metrics_table
 from ..evaluation.tables import stale_files
 from ..pocket.ablations import colours, report
-from ..pocket.ablations.measured import complete_comparisons
-from ..pocket.ablations.recipes import Scale
+from ..pocket.ablations.measured import Rows, complete_comparisons
+from ..pocket.ablations.recipes import Comparison, Scale
 from ..pocket.evaluate import (
     extension,
     first_last,
@@ -45,22 +47,20 @@ def measured_tables() -> dict[str, str]:
         **super_resolution.tables(read_rows(MEASURED / "super_resolution.jsonl")),
         "second_pass": second_pass.table(of_clips["second_pass"]),
         **law_tables.tables(of_clips["laws"]),
-        **ablation_tables(),
+        **report.tables(*ablations()),
     }
 
 
-def ablation_tables(plot: bool = False) -> dict[str, str]:
-    """Return the tables of the ablations by name. plot: also draw the survival of colours beside docs/ablations.md."""
+@cache
+def ablations() -> tuple[Rows, Sequence[Comparison], Mapping[str, colours.Kept], Scale]:
+    """Return the arguments of `report.tables` for the committed rows."""
     head, rows = read_lines(ABLATIONS)[0], read_rows(ABLATIONS)
     scale = Scale(**head["made_by"]["scale"])
     comparisons = complete_comparisons(rows, scale)
-    kept = report.kept_in(rows, comparisons, scale)
-    if plot:
-        colours.plot(kept, ROOT / "docs" / f"ablations_{report.SURVIVAL}")
-    return report.tables(rows, comparisons, kept, scale)
+    return rows, comparisons, report.kept_in(rows, comparisons, scale), scale
 
 
 if __name__ == "__main__":
-    ablation_tables(plot=True)
+    colours.plot(ablations()[2], ROOT / "docs" / f"ablations_{report.SURVIVAL}")
     for file in stale_files(README_FILES, measured_tables(), write=True):
         print(f"{file} brought up to date")

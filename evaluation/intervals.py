@@ -115,6 +115,13 @@ def mean_text(values: Iterable[float | None], digits: int = 2) -> str:
     return f"{numbers.mean():.{digits}f} ± {half_width(numbers):.{digits}f}"
 
 
+def interval_text(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """Return "value (low to high)", only the value without an interval, or "none" for NaN."""
+    if math.isnan(value):
+        return "none"
+    return f"{value:.2f}" if math.isnan(low) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
 def share_text(flags: Sequence[bool]) -> str:
     """Return "share (low to high, n = count)", or "none" without a value."""
     if not len(flags):

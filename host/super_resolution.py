@@ -82,7 +82,7 @@ def super_resolution_conditioning(
         tile_overlap=tile // OVERLAP // ratio * ratio,
     )
     # The upsampled video, and the windows with what joining makes of them.
-    check_room(given.count, given.count + layout.pixels // (height * width), (height, width), ADVICE[ROLE])
+    check_room(given.count, given.count + layout.peak_pixels // (height * width), (height, width), ADVICE[ROLE])
     check_noise(info, noise)
     noisy = Augmented(info, layout.time, noise)
     latents = noisy.add(network_latents(model, given.resized(vae, height, width).encoded(vae)))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...evaluation.intervals import middle_of
+from ...evaluation.intervals import interval_text, middle_of
 from ...evaluation.tables import markdown
 from .data import judged_scenes, true_videos
 from .measured import PREDICTED, Rows, mean_colours
@@ -58,14 +58,10 @@ def colour_table(kept: Mapping[str, Kept]) -> str:
     """Return measured survival, with 95 % intervals over captions, and the predicted one, of three frames."""
     rows = []
     for name, (predicted, frames) in kept.items():
-        for text, numbers in (("measured", frames), ("predicted", predicted[:, None])):
-            cells = ("none" if np.isnan(numbers[t]).any() else _text(*numbers[t]) for t in (1, len(frames) // 2, -1))
-            rows.append((name, text, *cells))
+        shown = 1, len(frames) // 2, -1
+        rows.append((name, "measured", *(interval_text(*frames[t]) for t in shown)))
+        rows.append((name, "predicted", *(interval_text(predicted[t]) for t in shown)))
     return markdown(("arm", "", "frame 1", "middle frame", "last frame"), rows)
-
-
-def _text(value: float, *ends: float) -> str:
-    return f"{value:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
 
 
 def plot(kept: Mapping[str, Kept], path: Path) -> None:

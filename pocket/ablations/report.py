@@ -24,7 +24,7 @@ TEXTS = {
     "ablations survival": "Survival of mean colours in (b), its primary measure: 1 is right, less is drawn towards the "
     "mean of the data.",
 }
-"""What a reader must know of each table, by name."""
+"""Introduction of each table, by its name."""
 
 
 def kept_in(rows: Rows, comparisons: Sequence[Comparison], scale: Scale) -> dict[str, Kept]:
@@ -55,7 +55,7 @@ def tables(rows: Rows, comparisons: Sequence[Comparison], kept: Mapping[str, Kep
 
 
 def report(rows: Rows, comparisons: Sequence[Comparison], kept: Mapping[str, Kept], scale: Scale) -> str:
-    """Return the tables with what a reader must know of them, as Markdown."""
+    """Return the tables and their introductions as Markdown."""
     parts = [
         f"{scale.prompts} captions, {scale.steps} steps of {scale.batch} clips. Frames have {HIGH} pixels "
         f"({LOW} in the low stage). {scale.sampling} sampling steps."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...evaluation.intervals import FEW_PROMPTS, bootstrap, share_over_prompts
+from ...evaluation.intervals import FEW_PROMPTS, bootstrap, interval_text, share_over_prompts
 from ...evaluation.juice.questions import QUESTIONS
 from ...evaluation.juice.store import TIE, Answer
 from ...evaluation.tables import markdown
@@ -117,10 +117,7 @@ def measures_table(found: Found, unseen: Collection[int] = ()) -> str:
 
 def _mean_cell(found: Mapping[tuple[int, int], Measured], key: str) -> str:
     """Return the mean of one reason, with its bootstrap interval over prompts and seeds if it has one."""
-    mean, low, high = bootstrap(grid({cell: values[key] for cell, values in found.items()}))
-    if math.isnan(mean):
-        return "none"
-    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    return interval_text(*bootstrap(grid({cell: values[key] for cell, values in found.items()})))
 
 
 def grid(values: Mapping[tuple[int, int], float]) -> np.ndarray:

@@ -24,10 +24,10 @@ def survival(made: np.ndarray, true: np.ndarray) -> float:
 def predicted_survival(base: Base, latents: np.ndarray, light: np.ndarray) -> np.ndarray:
     """Return the survival of each frame, [T], that an exact network and exact steps have for normal data.
 
-    The network knows a clip's first frame and its words about light. The remaining variance v of the frames' mean
-    colours, in an orthonormal basis, is what the last timestep still tells it. Noise replaces that, so the share
-    sqrt(abar v / (abar v + 1 - abar)) of the known colour is lost along each principal direction. Of shapes, sizes and
-    motions, which the network knows too, nothing is used here, so less is lost than predicted.
+    The network knows a clip's first frame and its words about light. The frames' mean colours then have the remaining
+    variance v along each principal direction, in an orthonormal basis. The last timestep still shows a trace of them.
+    Sampling has noise in its place and loses the share sqrt(abar v / (abar v + 1 - abar)) of the known colour. Shapes,
+    sizes and motions, which the network also knows, are left out, so less is lost than predicted.
 
     latents: [n, T, C, h, w]. light: [n], see `data.light_of`.
     """
@@ -36,13 +36,13 @@ def predicted_survival(base: Base, latents: np.ndarray, light: np.ndarray) -> np
     known, kept = np.empty_like(colours), np.empty_like(colours)
     for kind in np.unique(light):
         chosen = light == kind
-        told = np.concatenate([colours[chosen, 0], np.ones((chosen.sum(), 1))], 1)
+        first = np.concatenate([colours[chosen, 0], np.ones((chosen.sum(), 1))], 1)
         values = colours[chosen].reshape(chosen.sum(), -1)
-        expected = told @ np.linalg.lstsq(told, values, rcond=None)[0]
+        expected = first @ np.linalg.lstsq(first, values, rcond=None)[0]
         rest = values - expected
         variance, axes = np.linalg.eigh(rest.T @ rest / len(rest) * math.prod(latents.shape[3:]))
         signal = left * variance.clip(0)
-        lost = np.sqrt(signal / (signal + 1 - left)) if left else np.zeros_like(signal)
+        lost = np.sqrt(signal / (signal + 1 - left))
         known[chosen] = expected.reshape(-1, *colours.shape[1:])
         kept[chosen] = (expected - expected @ axes * lost @ axes.T).reshape(-1, *colours.shape[1:])
     return np.array([survival(kept[:, t], known[:, t]) for t in range(colours.shape[1])])

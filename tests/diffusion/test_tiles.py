@@ -56,7 +56,7 @@ def test_windows_are_in_order_of_time_rows_and_columns():
 )
 def test_pixels_while_joining(settings, pixels):
     layout = tiled(13, 24, 40, overlap=2, **settings)
-    assert layout.pixels == pixels
+    assert layout.peak_pixels == pixels
 
 
 def test_one_window_is_not_copied():
